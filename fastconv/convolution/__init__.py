@@ -1,4 +1,4 @@
-"""All algorithms that compute convolutions, and the choice among them.
+"""The algorithms that compute convolutions, and the choice of one by cost.
 
 From a call to the kernels::
 
@@ -8,19 +8,19 @@ From a call to the kernels::
       |        |
       |      choose            takes the cheapest algorithm that supports the case
       |        |                 REGISTRY: the list of algorithms
-      |        |                 cost/: work of plans x measured rates = seconds
+      |        |                 cost/: the work of a plan x measured rates = seconds
       |        |
       +-- wrappers             compose: Flipped, Batched, Padded, Guarded, Masked, ...
                |
     Algorithm.plan(case)       lays out the work once: blocks, tables, workspace
                |
-    Plan.run(arrays)           runs the kernels, as often as the layer is called
+    Plan.run(arrays)           runs the kernels on each call
 
 The types::
 
     Case (plan)                op, geometry, dtype, threads, instruction set, density; a frozen value
       |
-    Algorithm (base)           name, class facts, unsupported(case), plan(case), variants(case), cost(case)
+    Algorithm (base)           name, class attributes, unsupported(case), plan(case), variants(case), cost(case)
       |-- Reference            reference: a loop over taps in float64
       |-- Im2col               im2col/: columns and a matrix product by BLAS
       |-- Implicit             implicit_gemm/: a matrix product without columns

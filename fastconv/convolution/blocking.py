@@ -1,8 +1,11 @@
-"""Padded blocks of an image, as the kernels of `implicit`, `depthwise` and `sparse` read them.
+"""The layout of padded blocks of an image, which the kernels of `implicit`, `depthwise` and `sparse` read.
 
-``_ext/patches.pxd`` explains the arithmetic: along an axis with stride s the
-padded cells are split into phases, so that neighbouring outputs read
-neighbouring cells at every tap.
+A cell is an element of one channel of an image, and a tap is a cell of the kernel. The source of a product is the image
+or, for backward_data, dout. Along an axis with stride s, the padded cells of the source are split into s phases, by
+their index modulo s. So neighbouring outputs read neighbouring cells of a phase at every tap. ``_ext/patches.pxd``
+explains the arithmetic.
+
+The gradient of the image has stride phases, too: the cells of dx with equal index modulo the stride.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Columns of `Layout.axes`: what stride phases of the same sizes differ in.
+#: The columns of `Layout.axes` in which stride phases of equal sizes differ.
 LO, OUTPUT_OFFSET = 2, 9
-#: A cache line in bytes. Channels begin an odd number of lines apart, so that they do not share a cache set.
+#: The bytes of a cache line. A channel takes an odd number of lines, so that channels do not share a cache set.
 _LINE = 64
 
 
@@ -30,9 +33,9 @@ _LINE = 64
 class ConvAxis:
     """One axis of a problem: output o reads source cell ``o * stride + t * dilation - lo`` at tap t.
 
-    Its result is cell ``output_offset + o * output_stride`` of `output_size` cells. Tap t has the
-    weight ``weights[t]`` of the kernel. With `unrolled`, each tap has a phase of
-    its own, with one cell for each output, so that rows are contiguous.
+    `size` is the number of source cells, and `out` the number of outputs. Output o is cell ``output_offset + o *
+    output_stride`` of a result of `output_size` cells. Tap t has the weight at index ``weights[t]`` of the kernel. With
+    `unrolled`, each tap has its own phase with one cell for each output, so that the cells of a row are contiguous.
     """
 
     size: int
@@ -53,22 +56,22 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """The phases that taps read."""
+        """The first padded cell of each phase that a tap reads, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """How many cells of a phase beyond the cell of the output itself its taps read."""
+        """The number of cells of a phase in addition to one per output, because taps read past the last output."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """What it has in common with other stride phases: all but where its results and its weights lie."""
+        """A copy without `output_offset` and `weights`. Stride phases with equal copies have equal layouts."""
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each tap the index of its phase in `phases`, and the distance of its cell from the cell of the output."""
+        """Return for each tap the index of its phase in `phases`, and the cell of the phase that output 0 reads."""
         steps = np.arange(self.taps) * self.dilation
         if self.unrolled:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
@@ -76,7 +79,7 @@ class ConvAxis:
 
     @property
     def leaves_source(self) -> bool:
-        """Whether some tap of some output reads padding."""
+        """Whether an output reads padding at some tap."""
         last = (self.out - 1) * self.stride + (self.taps - 1) * self.dilation - self.lo
         return self.lo > 0 or last >= self.size
 
@@ -85,13 +88,13 @@ UNIT_AXIS = ConvAxis(1, 1, 0, 1, 1, 0, 1, 1, (0,))
 
 
 def lift(conv_axes: Sequence[ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Three axes, unit ones first."""
+    """Return three axes: axes of size 1 first, and then `conv_axes`."""
     one, two, three = (*(UNIT_AXIS,) * (3 - len(conv_axes)), *conv_axes)
     return one, two, three
 
 
 def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """The convolution itself."""
+    """Return the axes of the convolution of the image with the kernel."""
     conv_axes = []
     for axis in geometry.axes:
         size, k, stride, lo, dilation, out = axis.row()
@@ -100,18 +103,17 @@ def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
 
 
 def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
-    """The convolutions of dout along one axis whose interleaved results are dx: one for each stride phase.
+    """Return the convolutions of dout along one axis that compute dx: one for each stride phase of dx.
 
-    dx at cell ``i = r + stride * o`` sums over the taps t with ``i + lo - t *
-    dilation`` a multiple of the stride, which is every `period`-th tap. The
-    kernel is flipped, so the taps are in reverse order.
+    Cell ``i = phase + stride * o`` of dx sums over the taps t for which ``i + lo - t * dilation`` is a multiple of the
+    stride. These are every `period`-th tap. The kernel is flipped, so the taps are in reverse order.
     """
     size, k, stride, lo, dilation, out = axis_row
     period = stride // math.gcd(stride, dilation)
     step = period * dilation // stride
     conv_axes = []
     for tap in range(min(period, k)):
-        # The phase that uses this tap, and every period-th tap after it.
+        # The stride phase of dx that uses this tap and every `period`-th tap after it.
         phase = (tap * dilation - lo) % stride
         if phase >= size:
             continue
@@ -124,7 +126,11 @@ def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution as a product: rows of weights times channels of a source."""
+    """A convolution as a matrix product for each group: `rows` rows of weights times `channels` channels of a source.
+
+    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
+    weights of a channel to those of the next channel.
+    """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     images: int
@@ -138,12 +144,12 @@ class Problem:
 
     @property
     def leaves_source(self) -> bool:
-        """Whether some tap of some output reads padding."""
+        """Whether an output reads padding at some tap."""
         return any(conv_axis.leaves_source for conv_axis in self.conv_axes)
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    """The products of image and weights; for backward_data of dout and flipped weights, one for each stride phase."""
+    """Return the product of weights and image; for backward_data, one product of weights and dout per stride phase."""
     if op != "backward_data":
         return [_problem(op, geometry, forward_axes(geometry))]
     per_axis = [backward_axes(axis.row()) for axis in geometry.axes]
@@ -151,7 +157,10 @@ def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
 
 
 def problem_count(op: Op, geometry: ConvGeometry) -> int:
-    """How many `problems` there are, none of which is made; more where some stride phase meets no cell."""
+    """Return an upper bound of the number of `problems`, without making them.
+
+    The bound also counts stride phases without a cell in dx.
+    """
     if op != "backward_data":
         return 1
     rows = (axis.row() for axis in geometry.axes)
@@ -159,9 +168,10 @@ def problem_count(op: Op, geometry: ConvGeometry) -> int:
 
 
 def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
-    """One of all `problems` that differ in no more than where results and weights lie, and how many there are.
+    """Return one problem of each kind, and the number of `problems` of that kind.
 
-    Stride phases may be as many as the kernel has taps, but are of few kinds.
+    Problems of a kind differ only in the offsets of their results and weights. The number of stride phases may be the
+    number of taps, but there are only a few kinds.
     """
     if op != "backward_data":
         return [(_problem(op, geometry, forward_axes(geometry)), 1)]
@@ -180,7 +190,7 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Whether each cell of a gradient of the image is a result of some stride phase."""
+    """Return whether each cell of dx is a result of some stride phase. A cell that no output reads is not."""
     return plans.find(_covers, geometry)
 
 
@@ -199,7 +209,10 @@ def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of blocks of one shape: their images and outputs, and the place of each cell."""
+    """The layout of a block: the offset of each cell, in elements.
+
+    A block has `images` images, and ``block[i]`` outputs along axis i. A row of cells has `row` elements.
+    """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     images: int
@@ -211,7 +224,7 @@ class Layout:
 
     @property
     def phase_pitches(self) -> tuple[int, int, int]:
-        """Elements from a phase to the next, per axis."""
+        """The number of elements from a phase to the next, for each axis."""
         _, h, w = self.conv_axes
         of_w = self._cells(1) * self.row
         of_h = len(w.phases) * of_w
@@ -219,22 +232,22 @@ class Layout:
 
     @property
     def pitches(self) -> tuple[int, int, int]:
-        """Elements from a cell of a phase to the next, per axis."""
+        """The number of elements from a cell of a phase to the next, for each axis."""
         return len(self.conv_axes[1].phases) * self.phase_pitches[1], self.row, 1
 
     @property
     def image_pitch(self) -> int:
-        """Elements from an image to the next."""
+        """The number of elements from an image to the next."""
         return len(self.conv_axes[0].phases) * self.phase_pitches[0]
 
     def channel_pitch(self, itemsize: int) -> int:
-        """Elements from a channel to the next."""
+        """Return the number of elements from a channel to the next."""
         line = _LINE // itemsize
         lines = ceil_div(self.images * self.image_pitch, line)
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
-        """The table for ``patches.read_sides``."""
+        """Return the table that ``read_conv_axes`` of ``_ext/patches.pxd`` reads."""
         rows = [
             (
                 conv_axis.size,
@@ -255,7 +268,7 @@ class Layout:
         return np.array(rows, np.intp)
 
     def phases(self) -> np.ndarray:
-        """The phases along each axis."""
+        """Return the phases along each axis, one row for each axis."""
         per_axis = [conv_axis.phases for conv_axis in self.conv_axes]
         table = np.zeros((3, max(map(len, per_axis))), np.intp)
         for row, phases in zip(table, per_axis, strict=True):
@@ -263,7 +276,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """The offset of each tap from the cell of the output; the last axis is fastest."""
+        """Return the offset of the cell that output 0 reads at each tap, in elements; the last axis varies fastest."""
         offsets = []
         for i, conv_axis in enumerate(self.conv_axes):
             phase_index, cells = conv_axis.cells()
@@ -273,7 +286,7 @@ class Layout:
 
 
 def shared_row(conv_axis: ConvAxis) -> int:
-    """The shortest row whose end may also serve as padding of the next row, because both read zeros there."""
+    """Return the length of the shortest row whose last zeros can also be the first zeros of the next row."""
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []
     for phase in conv_axis.phases:
@@ -286,22 +299,25 @@ def shared_row(conv_axis: ConvAxis) -> int:
 
 
 def kernel_weights(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], kernel: Sequence[int]) -> np.ndarray:
-    """For each tap of `Layout.taps` its offset in the kernel."""
+    """Return for each tap of `Layout.taps` the index of its weight in the kernel."""
     _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
     d, h, w = (np.array(conv_axis.weights, np.intp) for conv_axis in conv_axes)
     return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
 
 
 def ceil_div(n: int, block: int) -> int:
-    """The number of blocks of size `block` that cover n."""
+    """Return the number of blocks of size `block` that cover n elements."""
     return -(-n // block)
 
 
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
-    """The size of blocks, at most about `most` and a multiple of `unit`, that divides n as evenly as possible."""
+    """Return the size of blocks that divide n elements evenly: a multiple of `unit`, unless it is n.
+
+    The size exceeds `most` only if it is rounded up to `unit`.
+    """
     return min(ceil_div(n, ceil_div(n, max(most, 1)) * unit) * unit, n)
 
 
 def align_up(n: int, unit: int = 16) -> int:
-    """n rounded up to the alignment of the parts of a workspace."""
+    """Return n rounded up to a multiple of `unit`; the default aligns the parts of a workspace."""
     return ceil_div(n, unit) * unit

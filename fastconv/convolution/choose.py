@@ -1,14 +1,16 @@
 """The registry of algorithms, and the choice among them by cost.
 
-`choose` takes an algorithm by its name, or for 'auto' and 'exact' by these steps:
+`choose` returns the algorithm of a given name. For 'auto' and 'exact', it chooses in these steps:
 
-1. `_find_cheapest_dense` lists the algorithms that support the case with dense weights, without transforms if the case
-   is small or the name is 'exact'. It takes the cheapest of those with little workspace.
+1. `_find_cheapest_dense` lists the algorithms that support the case with dense weights. If the case is small or the
+   name is 'exact', it leaves out algorithms that use transforms. It takes the cheapest algorithm with a small
+   workspace.
 2. If BLAS might use more threads than the call, step 1 leaves out algorithms that need BLAS.
-3. If the weights have many zeros, `_find_cheapest_sparse` compares that choice with algorithms that exploit sparsity.
-4. If the kernels have rank one, `rank_one.pays` compares it with `separable`.
+3. If the weights have many zeros, `_find_cheapest_sparse` takes an algorithm that exploits sparsity if its cost is
+   lower.
+4. If the kernels have rank one, `rank_one.pays` decides whether `separable` is faster.
 
-The plan cache holds the choices.
+The choices are cached in the plan cache.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from fastconv.convolution.winograd.algorithm import Winograd
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
 
-#: All algorithms. A new one needs a line here, and no other. At equal cost 'auto' takes the earlier one.
+#: All algorithms. A new algorithm needs one line here. At equal cost, 'auto' prefers algorithms with `own_threads`, and
+#: then the one that is listed first.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
@@ -51,23 +54,23 @@ REGISTRY: dict[str, Algorithm] = {
     )
 }
 
-#: Below so many multiply-adds 'auto' takes no transforms, so that small examples are exact. Of 235 random cases below
-#: this limit, a transform is faster by a fifth or more in 7.
+#: 'auto' uses no transforms for fewer multiply-adds than this, so that small examples are exact. In 7 of 235 random
+#: cases below this limit, a transform would be faster by a fifth or more.
 _FEW = 1 << 20
-#: 'auto' prefers algorithms that need at most so many bytes of workspace.
+#: 'auto' prefers algorithms whose workspace has at most this number of bytes.
 _WORKSPACE_BYTES = 1 << 25
 
-#: If everything else needs more bytes of workspace, 'auto' takes an algorithm that needs BLAS in any case. It then
-#: multiplies by fastconv's kernels if BLAS may use more threads than the call.
+#: If the cheapest algorithm that does not need BLAS has a larger workspace, in bytes, 'auto' takes one that needs BLAS
+#: even if BLAS may use more threads than the call. That algorithm then multiplies by fastconv's kernels.
 _TOO_MUCH_BYTES = 1 << 30
 
-#: 'auto' takes a sparse gradient of pruned weights only if its estimated time is less than this part of that of a
-#: masked dense gradient.
+#: 'auto' computes the gradient of pruned weights by a sparse algorithm only if its estimated time is less than this
+#: fraction of the estimated time of a masked dense gradient.
 _CLEARLY = 0.85
 
 
 def algorithms(op: str = "forward") -> tuple[str, ...]:
-    """Names of the algorithms that serve an op.
+    """Return the names of the algorithms that support an op.
 
     Parameters
     ----------
@@ -80,13 +83,15 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        For an unknown op.
+        If the op is unknown.
 
     Notes
     -----
-    All run in the threads of the call. The product of 'im2col' is NumPy's BLAS's,
-    in threads of its own, where that is known to use no more of them than the
-    call may, and else fastconv's; 'auto' takes 'im2col' in the first case only.
+    All algorithms use at most the threads of the call. BLAS computes the matrix
+    product of 'im2col' in its own threads if BLAS is known to use no more threads
+    than the call may. Otherwise, fastconv's kernels compute the product. 'auto'
+    does not take 'im2col' then, unless the cheapest other algorithm needs more than
+    1 GiB of workspace.
 
     Examples
     --------
@@ -100,7 +105,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
 
 
 def check_name(name: Any) -> str:
-    """`name`, if it is 'auto', 'exact' or registered; otherwise an error."""
+    """Return `name` if it is 'auto', 'exact' or the name of an algorithm. Raises TypeError or ValueError otherwise."""
     if not isinstance(name, str):
         raise TypeError(
             f"algorithm must be 'auto', 'exact' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}"
@@ -115,7 +120,7 @@ def _legal() -> str:
 
 
 def _from_environment() -> str:
-    """The default algorithm, from the environment."""
+    """Return the default algorithm, which the environment variable FASTCONV_ALGORITHM may set."""
     text = os.environ.get("FASTCONV_ALGORITHM", "").strip() or "auto"
     try:
         return check_name(text)
@@ -133,10 +138,10 @@ DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Algorithm:
-    """The algorithm `name`; for 'auto' and 'exact' the cheapest that supports the case in bounded memory.
+    """Return the algorithm `name`; for 'auto' and 'exact', the cheapest algorithm that supports the case.
 
-    'exact' takes no algorithm that uses transforms. 'auto' also takes algorithms that exploit sparsity if the density
-    of the case is below one, and with `rank_one` those for kernels of rank one.
+    'exact' takes no algorithm that uses transforms. 'auto' also considers algorithms that exploit sparsity if the
+    density of the case is below one, and `separable` if `rank_one` is true.
     """
     if name in REGISTRY:
         return named(case, name)
@@ -147,7 +152,7 @@ def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Algorithm:
 
 
 def named(case: Case, name: str) -> Algorithm:
-    """The algorithm of that name. Raises ValueError if it cannot serve the case."""
+    """Return the algorithm `name`. Raises ValueError if it does not support the case."""
     reason = REGISTRY[name].unsupported(case)
     if reason is not None:
         raise ValueError(f"algorithm {name!r} cannot do this {case.op}: {reason}")
@@ -155,27 +160,28 @@ def named(case: Case, name: str) -> Algorithm:
 
 
 def needs_blas(case: Case, name: str) -> bool:
-    """Whether the choice depends on the number of threads that BLAS may use at the time of a call."""
+    """Return whether the cheapest algorithm needs BLAS. The choice then depends on the threads that BLAS may use."""
     return _cheapest_dense(case, name == "exact").needs_blas
 
 
 def cheapest(case: Case, name: str, blas: bool = True) -> Algorithm:
-    """The choice of 'auto' or 'exact', with or without algorithms that need BLAS."""
+    """Return the choice of 'auto' or 'exact'. If `blas` is false, algorithms that need BLAS are left out."""
     found = _cheapest_dense(case, name == "exact", blas)
     if name == "exact" or case.density == 1.0:
         return found
-    # Comparing costs takes as long as a small product. Weights stay pruned for many calls, so the choice is cached.
+    # The choice is cached because comparing costs takes as long as a small convolution, and pruned weights are used in
+    # many calls.
     return plans.find(_find_cheapest_sparse, found, case)
 
 
 def _cheapest_dense(case: Case, exact: bool, blas: bool = True) -> Algorithm:
-    """The cheapest algorithm for dense weights, with or without algorithms that need BLAS."""
+    """Return the cheapest algorithm for dense weights. If `blas` is false, algorithms that need BLAS are left out."""
     return plans.find(_find_cheapest_dense, case.dense, exact, blas)
 
 
 def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Algorithm:
     if not (math.prod(case.geometry.x_shape) and math.prod(case.geometry.out_shape)):
-        return REGISTRY["reference"]  # there is nothing to compute, or only padding
+        return REGISTRY["reference"]  # the result is empty, or the image has no cells
     able = [a for a in REGISTRY.values() if not a.exploits_sparsity and not a.needs_rank_one]
     able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(case) is None]
     if exact or multiply_adds(case.geometry) < _FEW:
@@ -192,7 +198,7 @@ def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Algorithm:
 
 
 def _find_cheapest_sparse(dense: Algorithm, case: Case) -> Algorithm:
-    """The cheapest algorithm that exploits sparsity, or `dense` if that is cheaper."""
+    """Return the cheapest algorithm that exploits sparsity, or `dense` if `dense` is cheaper."""
     if not math.prod(case.geometry.out_shape):
         return dense
     able = [a for a in REGISTRY.values() if a.exploits_sparsity and a.unsupported(case) is None]
@@ -201,19 +207,22 @@ def _find_cheapest_sparse(dense: Algorithm, case: Case) -> Algorithm:
 
 
 def ranked_cost(algorithm: Algorithm, case: Case) -> float:
-    """The cost for the ranking of 'auto'. A sparse gradient of weights has to be clearly cheaper than a dense one."""
+    """Return the cost by which 'auto' ranks an algorithm.
+
+    The cost of a sparse gradient of the weights is raised, because it must be clearly cheaper than a dense gradient.
+    """
     sparse_gradient = algorithm.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
     return algorithm.cost(case) / (_CLEARLY if sparse_gradient else 1.0)
 
 
 def passed_over(algorithm: Algorithm, case: Case, name: str, workspace: int) -> str:
-    """Why 'auto' or 'exact' does not take a supported algorithm, whatever its cost; empty if it may take it."""
+    """Return why 'auto' or 'exact' never takes an algorithm that supports the case; "" if there is no reason."""
     if name not in ("auto", "exact"):
         return ""
     if name == "exact" and algorithm.uses_transforms:
-        return "not by 'exact': it does not sum products"
+        return "not by 'exact': it uses transforms"
     if algorithm.uses_transforms and multiply_adds(case.geometry) < _FEW:
-        return f"not by 'auto': below {_FEW:,} multiply-adds it takes no transforms"
+        return f"not by 'auto': below {_FEW:,} multiply-adds, 'auto' uses no transforms"
     if workspace > _WORKSPACE_BYTES:
-        return f"only where nothing takes at most {_WORKSPACE_BYTES:,} bytes"
+        return f"only where no other algorithm takes at most {_WORKSPACE_BYTES:,} bytes"
     return ""

@@ -1,4 +1,8 @@
-"""Depthwise convolution: few channels and filters in a group, without a matrix product."""
+"""Depthwise convolution: groups of few channels and filters, without a matrix product.
+
+A block is a part of the outputs of an image, with the cells that these outputs read. Rows of a block are rows of
+outputs. A sweep computes some rows of the result.
+"""
 
 from __future__ import annotations
 
@@ -37,30 +41,35 @@ from fastconv.runtime.records import dataclass
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The most channels and filters of a group. With more, a matrix product reads each cell less often.
+#: The largest number of channels, and of filters, of a group. With more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
-#: Bytes of the padded image of a block, which shares the first-level cache with the rows of the result.
+#: The bytes of the padded image of a block. It shares the first-level cache with the rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: Bytes of the sums by tap and lane that backward_weights keeps over all images.
+#: The bytes of the sums that a thread computes at a time in backward_weights. There is a sum for each weight and lane.
 _TOTALS_BYTES = 1 << 14
-#: The least vectors of a row of a block, and its least rows, so that margins stay small.
+#: The minimum number of vectors of a row of a block, and of rows of a block, so that margins stay small.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: Heights of kernels whose taps share the rows that they read.
+#: The heights of convolution kernels for which each row of cells is read once for all taps of a column.
 _HEIGHTS = (3, 5)
-#: A block and its margins may take so many bytes, or so many times the bytes of arguments and result. They take up to
-#: so many times the extent of the kernel, because a block is longer than its margins.
+#: The largest block with its margins: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the
+#: result if that is more. A block has at most `_OVER` times the cells from the first to the last one that an output
+#: reads, because a block is longer than its margins. So blocks of small kernels need no check.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
-#: Vectors that are read or cleared past the end of a block.
+#: The number of vectors that kernels read or clear past the end of a block.
 _LANES_PAST = 2
-#: Bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
+#: The bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
 _PRODUCT_BYTES = 0.06
-#: Integers of a list entry: a piece to copy, or a sweep.
+#: The number of integers that describe a piece to copy, or a sweep.
 _LIST = 7
 
 
 @dataclass(frozen=True)
 class Tables:
-    """One call of a kernel: its tables, its items, and the workspace of a thread in elements and in integers."""
+    """One call of a kernel: its tables, and the number of its items, which are the units of work that threads draw.
+
+    The workspace of a thread has `space` elements and `lists` integers. With several `parts`, each thread sums dw into
+    a part of its own. `covers` is true if each cell of the result is computed.
+    """
 
     tables: tuple[np.ndarray, ...]
     space: int
@@ -74,18 +83,17 @@ class Tables:
 
 
 class Depthwise(Algorithm):
-    """Sums of taps in vectors along the row, for groups of few channels and filters.
+    """Sums of taps, computed in vectors along the row, for groups of few channels and filters.
 
-    A block of the image is copied into a padded buffer in the first-level
-    cache, split into stride phases, so that every tap of a row of outputs is a
-    row of neighbours. Several rows of sums are held in registers, and each row
-    of cells is read once for all kernel rows that use it. With c channels and
-    f filters a group:
+    A block of the image is copied into a padded buffer in the first-level cache and split into stride phases. So the
+    cells that a row of outputs reads at a tap, the row of the tap, are contiguous. Several rows of sums are held in
+    registers, and each row of cells is read once for all kernel rows that use it. For channel c and filter f of a
+    group:
 
-    - forward:          out[f] = sum of w[f, c, tap] * x[c, tap's row]
-    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, tap's row], the kernel flipped, per stride phase;
-      two phases of a row are interleaved in registers
-    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums for each tap
+    - forward:          out[f] = sum of w[f, c, tap] * x[c, row of the tap]
+    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, row of the tap], for each stride phase, with a flipped
+      kernel; at stride 2, the two phases of a row are interleaved in registers
+    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, row of the tap], with a vector of sums for each tap
 
     References
     ----------
@@ -119,7 +127,7 @@ class Depthwise(Algorithm):
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Tables of blocks and taps."""
+        """Return a plan with the tables of blocks and taps."""
         return DepthwisePlan(case)
 
 
@@ -132,7 +140,7 @@ class DepthwisePlan(Plan):
         super().__init__(case)
         geometry = case.geometry
         self.tables = _plan(case.op, geometry, case.dtype, case.threads)
-        #: Bytes a plain copy moves in the time it takes, for `_threads.share`.
+        #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
         self.copied = int(
             multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + total_bytes(geometry, case.dtype)
         )
@@ -142,8 +150,9 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """A padded block for each thread; for dw also its sums, and one more dw for each thread if threads
-        share a group.
+        """The bytes of a padded block for each thread, and for dw of the sums of each thread.
+
+        If threads share a group, each thread has a dw of its own.
         """
         plan, case = self.tables, self.case
         if plan is None:
@@ -153,7 +162,7 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Multiply-adds, tiles, and copies into blocks."""
+        """The multiply-adds, the tiles, and the copies into blocks of the thread with most work."""
         plan, case = self.tables, self.case
         memory_work = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
@@ -162,7 +171,7 @@ class DepthwisePlan(Plan):
         return _counts.total(plan.amounts, part) | memory_work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The sums start with the bias. For dx, all stride phases of a block use the same copy of it."""
+        """Run the kernel, which adds the bias. For dx, all stride phases of a block use one copy of the block."""
         if self.case.op == "backward_weights":
             self._sum_weights(first, second, result)
             return
@@ -188,7 +197,7 @@ class DepthwisePlan(Plan):
             data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Each thread sums whole groups; if these are few, threads share the blocks of a group."""
+        """Compute dw. Each thread sums whole groups. If there are few groups, threads share the blocks of a group."""
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
@@ -214,13 +223,16 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _i
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
-    """The instruction set and lanes for rows of so many outputs, such that vectors are no wider than the rows."""
+    """Return the instruction set and the lanes of a vector for rows of `width` outputs.
+
+    If a row fills half a vector or less, the vectors have half the width.
+    """
     isa = _isa.narrow(width * dtype.itemsize)
     return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
 def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, itemsize: int, lanes: int) -> Layout:
-    """Blocks have whole rows unless these are very long, and as many as fit."""
+    """Return the layout of blocks. A block has whole rows unless rows are very long, and all rows that fit."""
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
     n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
@@ -236,8 +248,10 @@ def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, items
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: the begin
-    of each in the block, the place of its first weight, `high`, and the step between its weights.
+    """Return the taps (D, H, W) of all channels as entries, each of which is a column of `high` taps.
+
+    Returns the offset of each entry in the block, the index of its first weight, `high`, and the step from one weight
+    of an entry to the next.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -254,13 +268,16 @@ def _entries(
 
 
 def _segments(layout: Layout) -> int:
-    """The number of planes and phases in which one channel of a block is copied."""
+    """Return the number of pieces in which one channel of a block is copied: one for each plane and phase."""
     d, h, w = layout.conv_axes
     return len(d.phases) * (layout.block[0] + d.halo) * len(h.phases) * len(w.phases)
 
 
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
-    """The work of copying one channel of an image into all its blocks: rows, vectors, single cells, and pieces."""
+    """Return the work of copying one channel of an image into all blocks of the image.
+
+    The kinds of work are rows, vectors, cells that are copied one by one, and pieces.
+    """
     d, h, w = layout.conv_axes
     deep, high, wide = (
         _counts.blocks(conv_axis.out, n) for conv_axis, n in zip(layout.conv_axes, layout.block, strict=True)
@@ -273,14 +290,15 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # The pieces of a single block are listed once.
+        # If an image is a single block, its pieces are listed only once for all images, so the list counts as no work.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
-    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them by rows and results of a
-    row.
+    """Return the multiply-adds and tiles of all blocks of a plane of the result.
+
+    `each` returns both for a block of a given number of rows and of results in a row.
     """
     product = tiles = 0.0
     high, wide = (
@@ -295,7 +313,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
-    """One axis whose cells serve all stride phases of an axis of dx."""
+    """Return an axis whose blocks have the cells that all stride phases of an axis of dx read."""
     lo = max(conv_axis.lo for conv_axis in conv_axes)
     halo = max(lo - conv_axis.lo + conv_axis.halo for conv_axis in conv_axes)
     out, one = max(conv_axis.out for conv_axis in conv_axes), conv_axes[0]
@@ -304,7 +322,7 @@ def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
 
 
 def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
-    """The offset of each tap of a stride phase from the cell of the output in the common axis."""
+    """Return the offset of each tap of a stride phase from the cell of the output, along the common axis."""
     return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
@@ -334,7 +352,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # Multiply-adds and tiles of a stride phase by the taps of its entries: all have the same blocks.
+    # The multiply-adds and tiles of a stride phase by the number of taps of an entry. All phases have the same blocks.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

@@ -1,4 +1,4 @@
-"""From a call to its plan: chooses the algorithm of an op, and composes its plan with the wrappers that it needs."""
+"""Makes the plan of a call: chooses the algorithm, and puts its plan into the wrappers that the case needs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from fastconv.runtime.plan_cache import plans
 
 
 def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False) -> Plan:
-    """The plan of an op by algorithm `name`, from the plan cache.
+    """Return the plan of an op by algorithm `name`, from the plan cache.
 
-    With `masked`, the gradient of the weights is that of nonzero weights only. Raises ValueError for an algorithm that
-    cannot serve the case.
+    With `masked`, only nonzero weights get a gradient. Raises ValueError if the algorithm does not support the case.
     """
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
 def exact_plan(case: Case, masked: bool = False) -> Plan:
-    """The plan of the cheapest algorithm that uses no transforms."""
+    """Return the plan of the cheapest algorithm that uses no transforms."""
     return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads, masked)
 
 
 def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool, isa: int) -> Plan:
-    """Make the plan that `plan_for` caches; `isa` is the instruction set in use."""
+    """Return a new plan, which `plan_for` caches; `isa` is the instruction set in use."""
     requested = case = Case(op, geometry, dtype, threads, isa)
     # 1. Algorithms compute cross-correlations, so `Flipped` flips the kernel of a true convolution.
     if geometry.flip:
@@ -42,8 +41,8 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
-    # 2. An algorithm that is selected by name either supports the case or raises. No algorithm supports empty arrays:
-    # an empty result needs no computation, and the reference serves images of padding only.
+    # 2. `named` raises if the selected algorithm does not support the case. Empty arrays are not left to the selected
+    # algorithm: an empty result needs no computation, and the reference computes results of an image without cells.
     algorithm = named(case, name) if name in REGISTRY else None
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
@@ -52,7 +51,8 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
         algorithm, name = REGISTRY["reference"], "reference"
     if algorithm is not None:
         return flipped(_composed(case, algorithm, name, masked))
-    # 3. Otherwise take the cheapest. `WhereZeros` looks at the weights on each call, if skipping zeros may save time.
+    # 3. Otherwise, take the cheapest algorithm. If skipping zeros may save time, `WhereZeros` checks the density of the
+    # weights on each call.
     plan = flipped(_cheapest(case, name, masked))
     if name == "exact" or (op == "backward_weights" and not masked) or not worth_a_look(geometry.w_shape, outputs):
         return plan
@@ -62,7 +62,10 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
 
 
 def _cheapest(case: Case, name: str, masked: bool) -> Plan:
-    """The plan of the cheapest algorithm. If it needs BLAS, `WithinBlas` checks the threads of BLAS on each call."""
+    """Return the plan of the cheapest algorithm.
+
+    If that algorithm needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
+    """
 
     def by(blas: bool) -> Plan:
         return _composed(case, cheapest(case, name, blas), name, masked)
@@ -73,14 +76,15 @@ def _cheapest(case: Case, name: str, masked: bool) -> Plan:
 
 
 def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan:
-    """The algorithm's plan in the wrappers that it needs."""
+    """Return the plan of `algorithm` in the wrappers that the case needs."""
     if algorithm.delegates(case, masked):
         return exact_plan(case, masked)
 
     def by(chosen: Algorithm) -> Plan:
         def make(part: Case) -> Plan:
             plan = chosen.plan(part)
-            # An inf or NaN of a transform may be wrong, so 'auto' computes such images again.
+            # A transform may give an inf or NaN where the sum of products is finite, so 'auto' computes images with an
+            # inf or NaN again.
             if name == "auto" and chosen.uses_transforms:
                 plan = wrappers.Guarded(part, plan, exact_plan)
             return wrappers.Masked(part, plan) if masked and not plan.masks else plan
@@ -97,21 +101,21 @@ def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """out = x * w + b by algorithm `name`, for any geometry."""
+    """Compute `out`, the convolution of x and w plus b, by algorithm `name`."""
     plan_for("forward", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
 def backward_data(
     dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
 ) -> None:
-    """dx by algorithm `name`, for any geometry."""
+    """Compute dx by algorithm `name`."""
     plan_for("backward_data", geometry, dx.dtype, name, threads).run(dout, w, None, dx)
 
 
 def conv_transpose_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """out = `backward_data` of x, plus b, by algorithm `name`."""
+    """Compute `out`, the transposed convolution of x plus b, by algorithm `name`."""
     plan_for("backward_data", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
@@ -124,7 +128,7 @@ def backward_weights(
     threads: int,
     weight_mask: np.ndarray | None = None,
 ) -> None:
-    """dw by algorithm `name`, for any geometry. With weights as `weight_mask`, dw is zero where they are zero."""
+    """Compute dw by algorithm `name`. If `weight_mask` is given, dw is zero where the mask is zero."""
     plan_for("backward_weights", geometry, dw.dtype, name, threads, weight_mask is not None).run(
         x, dout, weight_mask, dw
     )

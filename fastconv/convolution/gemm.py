@@ -1,4 +1,4 @@
-"""Matrix products on fastconv's threads, or by BLAS if BLAS uses no more threads than the call may."""
+"""Matrix products in fastconv's threads, or by BLAS if BLAS uses no more threads than the call may."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 
-#: BLAS computes products up to so many multiply-adds in the calling thread, whatever its number of threads, because
-#: waking another thread would take longer. OpenBLAS's limit is four times as many, and 9216 for a matrix and a vector.
+#: BLAS computes products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, in the calling
+#: thread alone, because waking another thread would take longer. The limits of OpenBLAS are 4 * FEW and 9216.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
-#: A product with a transposed second factor and few rows, or with a transposed first factor and few columns, does not
-#: fill a tile. If it has _LONG times as many columns (rows), its transpose is computed instead, because that is faster.
+#: A product of at most `_FEW_ROWS` rows with a transposed second factor does not fill a tile. Nor does one of at
+#: most `_FEW_COLUMNS` columns with a transposed first factor. If the other size is at least `_LONG` times this one, the
+#: transpose of the product is computed instead, because that is faster.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
-#: Multiply-adds of one call of BLAS, some 50 ms. Python runs signal handlers between such calls.
+#: The most multiply-adds of one call of BLAS, which take some 50 ms. Python runs signal handlers between the calls.
 _BLAS_PIECE = 1 << 31
 
 _IMPLICIT = Implicit()
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b, by `gemm`, in the default number of threads."""
+    """Return a @ b, computed by `gemm` in the default number of threads."""
     out = _arrays.empty_result((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
     gemm(a, b, out, _threads.get_threads())
     return out
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """As `gemm`, but by BLAS if BLAS is known to use no more than `threads`."""
+    """Compute out = a @ b: by BLAS if BLAS is known to use at most `threads` threads, otherwise by `gemm`."""
     if not _blas.within(threads):
         gemm(a, b, out, threads)
         return
@@ -48,10 +49,11 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None
 
 
 def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """out = a @ b, [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
+    """Compute out = a @ b, which is [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
 
-    All are aligned, native and of one float dtype; `out` is C-contiguous and overlaps neither factor. A factor that is
-    neither C-contiguous nor the transpose of a C-contiguous array is copied. If both are transposed, one is copied.
+    The arrays are aligned, in native byte order and of one float dtype. `out` is C-contiguous and overlaps neither
+    factor. A factor that is neither C-contiguous nor the transpose of a C-contiguous array is copied. If both factors
+    are transposed, one of them is copied.
     """
     *batch, m, n = out.shape
     k = a.shape[-1]
@@ -62,7 +64,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # This takes as long as reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
+        # The time is that of reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
@@ -77,7 +79,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
 def workspace_bytes(
     groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
 ) -> int:
-    """Workspace of `product`; `first` and `second` say which factor is transposed."""
+    """Return the bytes of workspace of `product`; `first` and `second` say which factor is transposed."""
     if _blas.within(threads) or _is_small(m, k, n):
         return 0
     more = 0
@@ -89,24 +91,27 @@ def workspace_bytes(
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
-    """Whether BLAS multiplies in the calling thread alone."""
+    """Return whether BLAS computes the product in the calling thread alone."""
     return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else FEW)
 
 
 def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
-    """Whether computing the transpose of the product is faster; `first` and `second` say which factor is transposed."""
+    """Return whether it is faster to compute the transpose of the product.
+
+    `first` and `second` say which factor is transposed.
+    """
     if second:
         return m <= _FEW_ROWS and n >= _LONG * m
     return first and n <= _FEW_COLUMNS and m >= _LONG * n
 
 
 def _transposed(array: np.ndarray) -> bool:
-    """Whether it is the transpose of a C-contiguous matrix, or of a batch of them, and not itself C-contiguous."""
+    """Return whether `array` is a transposed C-contiguous matrix or batch, and not C-contiguous itself."""
     return not array.flags.c_contiguous and array.swapaxes(-1, -2).flags.c_contiguous
 
 
 def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """Multiply as a layer of one tap, in which each matrix of the batch is a group."""
+    """Compute the product by a layer of one tap, in which each matrix of the batch is a group."""
     (*batch, m, n), k = out.shape, a.shape[-1]
     first, second = _transposed(a), _transposed(b)
     if first and not b.flags.c_contiguous:
@@ -124,12 +129,12 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
 def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Plan:
-    """The plan of `_layer`."""
+    """Return the plan of the layer that `_layer` describes."""
     return _IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:
-    """The op and the layer of one tap that compute [m x k] @ [k x n]."""
+    """Return the op and the geometry of a layer of one tap that computes [m x k] @ [k x n]."""
     op: Op
     if first:  # dx of m channels and k filters at n positions
         op, filters, channels, positions = "backward_data", k, m, n

@@ -28,20 +28,20 @@ class Case:
 
     @classmethod
     def of(cls, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int = 1, density: float = 1.0) -> Case:
-        """A case for the instruction set in use."""
+        """Return a case for the instruction set in use."""
         return cls(op, geometry, dtype, threads, _isa.current, density)
 
     @property
     def dense(self) -> Case:
-        """The same with weights that are all nonzero."""
+        """The same case with density 1, where all weights are nonzero."""
         return self if self.density == 1.0 else replace(self, density=1.0)
 
     def with_geometry(self, geometry: ConvGeometry) -> Case:
-        """The same with another geometry."""
+        """Return the same case with another geometry."""
         return replace(self, geometry=geometry)
 
     def for_batch(self, n: int) -> Case:
-        """The same with `n` images."""
+        """Return the same case with `n` images."""
         return self.with_geometry(self.geometry.for_batch(n))
 
 
@@ -52,14 +52,14 @@ class Plan:
     ----------
     case : Case
     uses_transforms : bool
-        Whether results come from transforms. If so, `run` returns None for a result that is finite, and otherwise an
-        array: for each image the number of infs and NaNs in it, or one number for the whole gradient of the weights.
+        Whether results come from transforms. If so, `run` returns None if the result is finite, and otherwise an array
+        of counts: the number of infs and NaNs of each image, or one number for the gradient of the weights.
     masks : bool
-        Whether `run` takes the weights as a mask, and computes the gradient of nonzero weights only.
+        Whether `run` accepts the weights as a mask, and then computes the gradient of nonzero weights only.
     workspace_bytes : int
-        Memory that `run` takes in addition to its arguments.
+        The bytes of memory that `run` uses in addition to its arguments.
     work : mapping of str to float
-        The amount of each kind of work that the cost model has rates for, of the thread with most work.
+        The amount of each kind of work that the cost model has rates for, counted for the thread with most work.
     """
 
     uses_transforms = False
@@ -69,21 +69,21 @@ class Plan:
         self.case = case
 
     def __str__(self) -> str:
-        """The composition, as `explain` prints it."""
+        """Return the plan and the plans inside it as text, which `explain` prints."""
         raise NotImplementedError
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Memory in addition to the arguments."""
+        """The bytes of memory that `run` uses in addition to its arguments."""
         raise NotImplementedError
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Amounts by kind of work."""
+        """The amount of each kind of work."""
         raise NotImplementedError
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Write `result`, whatever it holds before.
+        """Compute `result`; its previous contents have no effect.
 
         ====================  =====  ======  ===============================================  ======
         op                    first  second  third                                            result

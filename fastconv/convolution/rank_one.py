@@ -1,4 +1,4 @@
-"""Kernels of rank one under 'auto': which layers are looked at."""
+"""Decides for which layers 'auto' checks whether the kernels have rank one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from fastconv.convolution.base import Algorithm
 from fastconv.convolution.plan import Case
 from fastconv.runtime.plan_cache import plans
 
-#: Seconds that a look takes which finds no outer product: at all, and for each weight of the first kernel.
+#: The seconds that a failing check takes: `_LOOK` for the call, and `_LOOK_WEIGHT` for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: A look takes at most this part of the time of the algorithm that runs if it fails.
+#: 'auto' checks only if that takes at most this fraction of the time of the algorithm that runs after a failing check.
 _MOST_LOOK = 0.1
 
 
 def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Whether `first` is faster for kernels of rank one than `second`, and a look for them takes little time."""
+    """Return whether a check for kernels of rank one pays.
+
+    It does if `first` is faster than `second` for such kernels, and the check takes little time.
+    """
     return plans.find(_is_faster, first, second, case)
 
 

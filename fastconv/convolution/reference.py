@@ -1,4 +1,4 @@
-"""The oracle: strided slices of the padded image, one per tap, summed in float64. Slow and obvious."""
+"""The reference that tests compare with: it sums slices of the padded image, one per tap, in float64. It is slow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from fastconv.convolution.cost.model import multiply_adds, total_bytes
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
-#: The padded image and the result may take so many bytes, or so many times the bytes of arguments and result.
+#: The largest workspace: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the result in
+#: float64 if that is more.
 _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
-    """For every tap its index in the weights, and the index of the cells that all outputs read there in the
-    padded image.
-    """
+    """Yield for each tap its index in the weights, and the index of the cells of the padded image that it reads."""
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
@@ -31,57 +30,57 @@ def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
         yield (..., *tap), (..., *slices)
 
 
-#: Seconds of a call and of a multiply-add.
+#: The seconds of a call, and of a multiply-add.
 _CALL, _PRODUCT = 1e-3, 2.5e-9
 
 
 def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
-    """The channel axis split into (groups, channels of one)."""
+    """Return `array` with the channel axis split into (groups, channels of a group)."""
     shape = array.shape
     return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
 
 
 class Reference(Algorithm):
-    """Per tap: out[n, f] += w[f, c, tap] * x[n, c, tap's slice], and its two adjoints."""
+    """A loop over taps: out[n, f] += w[f, c, tap] * x[n, c, cells of the tap], and the two adjoints of this sum."""
 
     name = "reference"
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse padding that takes too much memory, which is possible if strides or taps skip most of it."""
+        """Refuse padding that takes too much memory. Other algorithms do not store padding that no tap reads."""
         nbytes = ReferencePlan(case).workspace_bytes
         if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(case.geometry, np.dtype(np.float64))):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
         return None
 
     def plan(self, case: Case) -> Plan:
-        """The loop over taps."""
+        """Return the plan of the loop over taps."""
         return ReferencePlan(case)
 
     def cost(self, case: Case) -> float:
-        """A rough estimate for `explain`. 'auto' takes this algorithm only if no other serves."""
+        """Return a rough estimate for `explain`. 'auto' takes this algorithm only if no other supports the case."""
         return _CALL + _PRODUCT * multiply_adds(case.geometry)
 
 
 class ReferencePlan(Plan):
-    """Sums in float64, rounded once."""
+    """The loop over taps. It sums in float64, and rounds each result once."""
 
     def __str__(self) -> str:
         return Reference.name
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Bytes of the padded image and the result, in float64."""
+        """The bytes of two copies of the padded image, of the output and of the weights, in float64."""
         geometry = self.case.geometry
         padded = math.prod(geometry.padded.x_shape)
         return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Multiply-adds."""
+        """The number of multiply-adds, and one call."""
         return {"product": multiply_adds(self.case.geometry), "call": 1}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """By the op."""
+        """Run the loop of the op."""
         if self.case.op == "forward":
             self._forward(first, second, third, result)
         elif self.case.op == "backward_data":
@@ -95,7 +94,7 @@ class ReferencePlan(Plan):
         return _grouped(np.pad(x.astype(np.float64), ((0, 0), (0, 0), *geometry.pads)), 1, geometry.groups)
 
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        """Sum over taps, then bias, then one rounding to the result's dtype."""
+        """Sum over the taps, add the bias, and round once to the dtype of the result."""
         geometry, padded = self.case.geometry, self._padded(x)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
         total = _grouped(np.zeros(out.shape), 1, geometry.groups)
@@ -107,7 +106,7 @@ class ReferencePlan(Plan):
         out[...] = total
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Each tap adds its products with dout to the cells that it read."""
+        """Add the products of each tap with dout to the cells that the tap reads."""
         geometry = self.case.geometry
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
@@ -118,7 +117,7 @@ class ReferencePlan(Plan):
         dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """The gradient of each tap sums the products of dout with the cells that the tap read."""
+        """Sum for each tap the products of dout with the cells that the tap reads."""
         geometry, padded = self.case.geometry, self._padded(x)
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)

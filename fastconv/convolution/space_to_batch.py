@@ -1,8 +1,8 @@
 """Space-to-batch: a dilated convolution as undilated convolutions of every d-th row and column.
 
-With dilation d an output reads only cells that are a multiple of d apart, so d
-neighbouring outputs share no cell. Each start is an image of its own, and an
-algorithm without dilation can convolve these.
+With dilation d, the indices of the cells that an output reads differ by multiples of d. So an image is split into d
+parts along each axis: part i has the cells i, i + d, i + 2 d, ... Each part is convolved as an image of its own,
+without dilation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 _ALL: Any = slice(None)
-#: Bytes of the images that are taken apart at a time, source and result together.
+#: The bytes of the images that are split at a time, the source and the result together.
 _BATCH_BYTES = 1 << 23
-#: The most parts of an image, because each is copied by itself.
+#: The largest number of parts of an image. It is limited because each part is copied separately.
 _MOST_PARTS = 1 << 14
 
 
@@ -32,7 +32,7 @@ def _steps(geometry: ConvGeometry) -> tuple[int, ...]:
 
 
 def reason(geometry: ConvGeometry) -> str | None:
-    """Why a convolution cannot be taken apart, or None where it can."""
+    """Return why the images of a convolution cannot be split into parts, or None if they can."""
     dilation = tuple(axis.dilation for axis in geometry.axes)
     for axis, step in zip(geometry.axes, _steps(geometry), strict=True):
         if step > axis.size:
@@ -43,7 +43,7 @@ def reason(geometry: ConvGeometry) -> str | None:
                 f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
             )
     if (parts := math.prod(_steps(geometry))) > _MOST_PARTS:
-        return f"the dilation is {dilation}: an image would be copied in {parts} parts, and {_MOST_PARTS} are the most"
+        return f"the dilation is {dilation}: an image would be copied in {parts} parts; at most {_MOST_PARTS} are legal"
     return None
 
 
@@ -56,20 +56,20 @@ def _axis(axis: Axis, step: int) -> Axis:
 
 @dataclass(frozen=True)
 class SpaceToBatchGeometry:
-    """A dilated convolution and the undilated one of its parts."""
+    """A dilated convolution, and the undilated convolution of the parts of its images."""
 
     dilated: ConvGeometry
     steps: tuple[int, ...]
 
     @classmethod
     def of(cls, geometry: ConvGeometry) -> SpaceToBatchGeometry | None:
-        """The decomposition; None if nothing is dilated."""
+        """Return the decomposition of a convolution, or None if no axis is dilated."""
         steps = _steps(geometry)
         return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
 
     @cached_property
     def images(self) -> int:
-        """How many are taken apart at a time."""
+        """The number of images that are split at a time."""
         count = self.dilated.x_shape[0]
         return min(count, max(1, _BATCH_BYTES // (8 * sum(map(math.prod, self._shapes(1))))))
 
@@ -79,15 +79,15 @@ class SpaceToBatchGeometry:
 
     @cached_property
     def geometry(self) -> ConvGeometry:
-        """The geometry of the parts of `images` images."""
+        """The undilated convolution of the parts of `images` images."""
         return self.part(self.images)
 
     def part(self, count: int) -> ConvGeometry:
-        """The undilated convolution of the parts of `count` images."""
+        """Return the undilated convolution of the parts of `count` images."""
         return plans.find(_part, self, count)
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For every part a view of `array` and a view of `parts`."""
+        """Yield for each part its view of `array` and its view of `parts`."""
         grid = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
             every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
@@ -96,7 +96,7 @@ class SpaceToBatchGeometry:
             yield view, grid[(_ALL, *starts, _ALL, *extent)]
 
     def space_to_batch(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The parts of `array`; those that are shorter than others end in zeros."""
+        """Return the parts of `array`. All parts have the same size, and shorter ones end in zeros."""
         parts = np.zeros(shape, array.dtype)
         for view, part in self._each(array, parts):
             part[...] = view
@@ -108,16 +108,16 @@ class SpaceToBatchGeometry:
             view[...] = part
 
     def copied(self, itemsize: int) -> int:
-        """Bytes of the parts of all images."""
+        """Return the bytes of the parts of all images, of the source and the result."""
         return sum(map(math.prod, self._shapes(self.dilated.x_shape[0]))) * itemsize
 
     @property
     def parts(self) -> int:
-        """How many images one becomes."""
+        """The number of parts of an image."""
         return math.prod(self.steps)
 
     def held(self, itemsize: int) -> int:
-        """Bytes of the parts there are at a time."""
+        """Return the bytes of the parts of `images` images, of the source and the result."""
         return sum(map(math.prod, self._shapes(self.images))) * itemsize
 
 

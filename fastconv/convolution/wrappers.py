@@ -1,17 +1,19 @@
-"""Plans around plans, which add to every algorithm what no algorithm implements itself.
+"""Plans that wrap other plans. They add to every algorithm what the algorithm does not implement itself.
+
+The plan inside a wrapper is its inner plan.
 
 =================  ====================================================================================
-`Flipped`          true convolution: kernels are flipped, and their gradients flipped back
-`Batched`          runs some images at a time, and adds up their gradients of weights
-`Padded`           padding other than zeros for algorithms that support zeros only: images are padded first
-`SpaceToBatch`     a dilated convolution as an undilated one of every d-th row and column
-`Phases`           the phases of a strided result, each with its own plan
-`Masked`           gradients of pruned weights, cleared where the weights are zero
-`Guarded`          a transform, and sums of products for images whose results are not finite
+`Flipped`          flips the kernels of a true convolution, and flips their gradients back
+`Batched`          runs some images at a time, and sums their gradients of the weights
+`Padded`           pads images with other values than zeros, for algorithms that support zero padding only
+`SpaceToBatch`     computes a dilated convolution as undilated ones of every d-th row and column
+`Phases`           computes a result in parts, for example its stride phases, each with its own plan
+`Masked`           clears the gradients of weights that are zero
+`Guarded`          runs a transform, and sums products for images whose results are not finite
 `WhereZeros`       counts zero weights on each call, and runs another plan if there are many
 `WhereRankOne`     checks the kernels on each call, and runs outer products one axis after the other
 `WithinBlas`       runs a plan that needs BLAS only if BLAS uses no more threads than the call may
-`Nothing`          empty results, and results that are zero
+`Nothing`          writes results that are empty or zero
 =================  ====================================================================================
 """
 
@@ -32,15 +34,15 @@ from fastconv.convolution.space_to_batch import SpaceToBatchGeometry
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import blas as _blas, memory as _memory
 
-#: Makes the plan of a case.
+#: A function that returns the plan of a case.
 Make = Callable[[Case], Plan]
 
-#: Bytes of padded copies of images at a time.
+#: The bytes of padded images that a plan holds at a time, unless one image takes more.
 _EXTENDED_BYTES = 1 << 23
 
 
 class Wrapper(Plan):
-    """A plan around another one; its work is that of the inner plan."""
+    """A plan that wraps an inner plan. By default it has the workspace and the work of the inner plan."""
 
     name = ""
 
@@ -54,17 +56,17 @@ class Wrapper(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """That of the inner plan."""
+        """The workspace of the inner plan."""
         return self.plan.workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the inner plan."""
+        """The work of the inner plan."""
         return self.plan.work
 
 
 class Nothing(Plan):
-    """For empty results, and for gradients of the weights of no image, which are zero."""
+    """A plan for empty results, and for results that are zero because no product adds to them."""
 
     masks = True
     workspace_bytes, work = 0, {}
@@ -73,17 +75,17 @@ class Nothing(Plan):
         return "nothing"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Zeros, if any."""
+        """Write zeros, if the result is not empty."""
         result.fill(0)
 
 
 class Flipped(Wrapper):
-    """A plan of cross-correlation for true convolution."""
+    """True convolution, by an inner plan that computes cross-correlation."""
 
     name = "flipped"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The inner plan on flipped weights; gradients of weights are flipped back."""
+        """Run the inner plan on flipped weights. Gradients of weights are flipped back."""
         if self.case.op != "backward_weights":
             return self.plan.run(first, _flip(second), third, result)
         flipped = np.empty_like(result)
@@ -97,7 +99,7 @@ def _flip(w: np.ndarray) -> np.ndarray:
 
 
 class Batched(Plan):
-    """Runs some images at a time, because the copies that the inner plan makes of all would take too much memory."""
+    """Runs some images at a time, because the inner plan would need too much memory for copies of all images."""
 
     def __init__(self, case: Case, images: int, make: Make) -> None:
         super().__init__(case)
@@ -111,20 +113,20 @@ class Batched(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Of one run of the inner plan; and for sums of gradients one more of them."""
+        """The largest workspace of an inner plan, and for gradients of the weights the bytes of one more gradient."""
         summed = self.case.op == "backward_weights"
         more = math.prod(self.case.geometry.w_shape) * self.case.dtype.itemsize if summed else 0
         return max(plan.workspace_bytes for plan in self.plans.values()) + more
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of all runs of the inner plans."""
+        """The total work of all runs of the inner plans."""
         last = self.plans[self.count % self.images or self.images].work
         times, whole = (self.count - 1) // self.images, self.plans[self.images].work
         return {kind: times * whole.get(kind, 0.0) + amount for kind, amount in last.items()}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The inner plan on slices of the batch."""
+        """Run the inner plans on slices of the batch."""
         if self.case.op == "backward_weights":
             return self._sum(first, second, third, result)
         counts = None
@@ -154,26 +156,27 @@ class Batched(Plan):
 
 
 def batched(case: Case, images: int, make: Make) -> Plan:
-    """The plan that `make` makes, for at most so many images at a time."""
+    """Return the plan that `make` makes, wrapped to run at most `images` images at a time."""
     return make(case) if images >= case.geometry.x_shape[0] else Batched(case, images, make)
 
 
 class Padded(Wrapper):
-    """A plan of zero padding for a border other than zeros: images are padded first, and gradients folded back."""
+    """Padding with other values than zeros, by an inner plan for images that are padded first.
+
+    The gradient of a padding cell is added to the gradient of the image cell that was copied there.
+    """
 
     def __str__(self) -> str:
         return f"padded({self.case.geometry.pad_mode}, {self.plan})"
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """That of the inner plan, and the padded images."""
+        """The workspace of the inner plan, and the bytes of the padded images."""
         geometry = self.case.geometry.padded
         return _memory.check_bytes("the padded image", geometry.x_shape, self.case.dtype) + self.plan.workspace_bytes
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The inner plan on padded images; the gradient of each cell of a border is added to the cell of which it is
-        a copy.
-        """
+        """Run the inner plan on padded images. For backward_data, add the gradient of the padding to the image."""
         geometry, threads = self.case.geometry, self.case.threads
         if self.case.op != "backward_data":
             return self.plan.run(_padding.extend(first, geometry, threads), second, third, result)
@@ -185,7 +188,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """The plan that `make` makes for zero padding, wrapped for any border."""
+    """Return the plan that `make` makes for zero padding, wrapped to support the `pad_mode` of the case."""
     geometry = case.geometry
     if geometry.pad_mode == "zeros":
         return make(case)
@@ -200,7 +203,7 @@ def padded(case: Case, make: Make) -> Plan:
 
 
 class SpaceToBatch(Wrapper):
-    """A plan of undilated convolutions for a dilated one: every d-th row and column is an image of its own."""
+    """A dilated convolution, by an inner plan for undilated ones: every d-th row and column is an image of its own."""
 
     def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:
         super().__init__(case, plan)
@@ -211,13 +214,13 @@ class SpaceToBatch(Wrapper):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Copies of the arrays, and what the inner plan takes."""
+        """The bytes of the copies of the image and the output, and the workspace of the inner plan."""
         geometry = self.plan.case.geometry
         copied = math.prod(geometry.x_shape) + math.prod(geometry.out_shape)
         return copied * self.case.dtype.itemsize + self.plan.workspace_bytes
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The inner plan on copies of the parts."""
+        """Run the inner plan on copies of the parts of the images."""
         geometry, batching = self.plan.case.geometry, self.batching
         if self.case.op == "backward_weights":
             images, gradients = (
@@ -238,7 +241,10 @@ class SpaceToBatch(Wrapper):
 
 
 def space_to_batch(case: Case, make: Make) -> Plan:
-    """The plan that `make` makes for undilated convolutions, wrapped for any dilation that `reason` does not refuse."""
+    """Return the plan that `make` makes for undilated convolutions, wrapped to support a dilation.
+
+    `space_to_batch.reason` returns None for the dilations that are supported.
+    """
     batching = SpaceToBatchGeometry.of(case.geometry)
     if batching is None:
         return make(case)
@@ -250,7 +256,7 @@ def space_to_batch(case: Case, make: Make) -> Plan:
 
 
 class Masked(Wrapper):
-    """A gradient of all weights, for those that are not zero."""
+    """The gradient of nonzero weights, by an inner plan for the gradient of all weights."""
 
     name = "masked"
 
@@ -259,7 +265,7 @@ class Masked(Wrapper):
         self.masks = True
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Cleared where the weights, if given, are zero."""
+        """Run the inner plan, and then set the gradient to zero where the weights, if given, are zero."""
         counts = self.plan.run(first, second, None, result)
         if third is not None:
             clear_where_zero(third, result, self.case.threads)
@@ -267,13 +273,13 @@ class Masked(Wrapper):
 
 
 class Guarded(Wrapper):
-    """A plan that uses transforms, and exact ones for the images whose results are not all finite.
+    """A plan that uses transforms, with a second plan for images whose results are not finite.
 
-    A transform adds numbers that the definition does not add. So it may overflow where the sum of products is finite,
-    and it spreads an inf or NaN to outputs that do not read it. But it never hides one, because each output of a tile
-    depends on every number that overflowed. So a finite result is right as it is. An image with an inf or NaN is
-    computed again by the cheapest algorithm without transforms. The gradient of the weights is computed again as a
-    whole, because it sums over images.
+    A transform adds numbers that the definition does not add. So a transform may overflow where the sum of products is
+    finite, and an inf or NaN spreads to outputs that do not read it. But a transform never hides an inf or NaN, because
+    each output of a tile depends on every number that overflowed. So a finite result needs no second plan. An image
+    whose result has an inf or NaN is computed again by the cheapest algorithm without transforms. The gradient of the
+    weights is computed again completely, because it sums over images.
     """
 
     def __init__(self, case: Case, plan: Plan, exact: Make) -> None:
@@ -285,7 +291,7 @@ class Guarded(Wrapper):
         return f"guarded({self.plan}, else {self.exact(self.case)})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute again what has an inf or NaN."""
+        """Run the plan, and compute images whose results have an inf or NaN again."""
         counts = self.plan.run(first, second, third, result)
         if counts is None:
             return
@@ -299,14 +305,14 @@ class Guarded(Wrapper):
 
 
 def _runs(counts: np.ndarray) -> Iterator[slice]:
-    """Slices of the images whose count is above 0; neighbouring images are in one slice."""
+    """Yield slices of the images whose count is above 0. Neighbouring images are in one slice."""
     images = np.flatnonzero(counts)
     for run in np.split(images, np.flatnonzero(np.diff(images) > 1) + 1):
         yield slice(int(run[0]), int(run[-1]) + 1)
 
 
 class WhereZeros(Wrapper):
-    """A plan for weights with few zeros, and one for each density of other weights, made when it is first needed."""
+    """A plan for weights with few zeros, and one plan for each lower density, made when that density first occurs."""
 
     def __init__(self, case: Case, dense: Plan, make: Callable[[float], Plan]) -> None:
         super().__init__(case, dense)
@@ -316,21 +322,21 @@ class WhereZeros(Wrapper):
         return f"where_zeros(by density, else {self.plan})"
 
     def at(self, share: float) -> Plan:
-        """The plan for weights of which a `share` is not zero; there are at most `_density.STEPS` of them."""
+        """Return the plan for weights with a `share` of nonzeros. There are at most `density.STEPS` such plans."""
         found = self._pruned.get(share)
         if found is None:
             found = self._pruned[share] = self._make(share)
         return found
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The plan for the density of these weights."""
+        """Run the plan for the density of the weights."""
         weights = third if self.case.op == "backward_weights" else second
         share = 1.0 if weights is None else density(weights)
         return (self.plan if share == 1.0 else self.at(share)).run(first, second, third, result)
 
 
 class WhereRankOne(Wrapper):
-    """A plan for kernels that are outer products, and one for any others."""
+    """A plan for kernels that are outer products, and a plan for other kernels."""
 
     def __init__(self, case: Case, outer: Plan, plan: Plan) -> None:
         super().__init__(case, plan)
@@ -341,17 +347,17 @@ class WhereRankOne(Wrapper):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Of the one that takes more."""
+        """The larger workspace of the two plans."""
         return max(self.outer.workspace_bytes, self.plan.workspace_bytes)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The plan for kernels of this rank."""
+        """Run the plan for the rank of the kernels."""
         plan = self.outer if is_rank_one(second, self.case.geometry) else self.plan
         return plan.run(first, second, third, result)
 
 
 class WithinBlas(Wrapper):
-    """A plan that needs BLAS, and one that does not, for calls in which BLAS might use more threads than they may."""
+    """A plan that needs BLAS, and another one for calls in which BLAS might use more threads than the call may."""
 
     def __init__(self, case: Case, plan: Plan, without: Plan) -> None:
         super().__init__(case, plan)
@@ -362,15 +368,15 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """The plan for the current number of threads of BLAS."""
+        """Run the plan for the number of threads that BLAS may use now."""
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
 
 class Phase(NamedTuple):
-    """A plan, and the index of its arrays in those of the whole; None is the whole array.
+    """The plan of a part of the result, and the indices of its arrays in the whole arrays; None is the whole array.
 
-    `times` is the number of phases that have the work of this one.
+    `times` is the number of phases with the same work, which this phase stands for.
     """
 
     plan: Plan
@@ -381,11 +387,11 @@ class Phase(NamedTuple):
 
 
 class Phases(Plan):
-    """Results that fall into parts, each with taps of its own: a stride of the gradient, or an upsampled image.
+    """Results in parts that have different taps: a strided gradient of the image, or an upsampled image.
 
-    `gaps` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
-    meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
-    with its `times`, and iterating over `each` gives all of them, when the plan runs.
+    `gaps` says whether there are cells of the result that no part writes. Such cells are set to the bias. With `adds`,
+    parts overlap, and are summed. If many phases have the same work, `phases` has only one of each kind, and `run`
+    iterates over `each` for all phases.
     """
 
     def __init__(
@@ -407,12 +413,12 @@ class Phases(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Of the part that takes most."""
+        """The largest workspace of a part."""
         return max((phase.plan.workspace_bytes for phase in self.phases), default=0)
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Of all parts."""
+        """The total work of all parts."""
         total = dict[str, float]()
         for phase in self.phases:
             for kind, amount in phase.plan.work.items():
@@ -420,7 +426,7 @@ class Phases(Plan):
         return total
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Each part, from copies of its cells and taps."""
+        """Run the plan of each part, on copies of the cells and taps of the part."""
         weights = self.case.op == "backward_weights"
         if self.gaps or self.adds:
             result.fill(0)

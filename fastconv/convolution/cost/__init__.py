@@ -1,3 +1,5 @@
-"""The cost model: work counted from plans (`counts`) times measured rates (`rates`) is seconds (`model`), which a
-factor by the sizes of the case corrects (`correction`).
+"""The cost model, which estimates the seconds of a plan.
+
+`counts` counts the work of a plan. `model` multiplies the work by the measured `rates`. `correction` corrects the
+estimate by a factor that depends on the sizes of the case.
 """

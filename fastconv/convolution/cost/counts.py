@@ -1,7 +1,9 @@
-"""What kernels execute, counted from their plans: the amounts of work that rates are measured for.
+"""The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
 
-Operations on vectors are counted in the time of multiply-adds that keep both units of a core busy: two a cycle. A sum
-in registers is not ready before `_LATENCY` of them have passed, and so a tile of few sums waits.
+A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
+in multiply-adds of vectors, of which both units of a core start two per cycle. The next multiply-add to
+the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An entry
+is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -11,24 +13,24 @@ from collections.abc import Iterator, Mapping
 from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
-#: Multiply-adds that could have been started until the sum of one is ready: four cycles, two units.
+#: The number of multiply-adds that two units start before the result of one is ready, which takes four cycles.
 _LATENCY = 8
-#: The same where tiles are so short that the CPU starts the next one meanwhile.
+#: The same number for short tiles, during which the CPU already starts the next tile.
 _OVERLAPPED = 3
-#: Loads of vectors a cycle, against two multiply-adds: those of cells cross lines of the cache.
+#: The number of vectors loaded per cycle. It is below two, because loads of cells cross cache lines.
 _LOADS = 1.4
 
 
 def blocks(n: int, block: int) -> list[tuple[int, int]]:
-    """The sizes of blocks that cut n, and how many there are of each."""
+    """Return the sizes of the blocks that divide n elements, and the number of blocks of each size."""
     whole, rest = divmod(n, block)
     return [(size, count) for size, count in ((block, whole), (rest, 1 if rest else 0)) if count]
 
 
 def largest_share(items: int, work: int, threads: int) -> float:
-    """The part of all work that the thread with most items does, where little work is done by one alone.
+    """Return the part of all work that the thread with most items does; 1 if one thread does all the work.
 
-    `work` is in bytes, as `_threads.work_queue` takes it.
+    `work` is the argument of `_threads.work_queue`, in bytes. One thread does all the work if there is little of it.
     """
     if items < 2 or _threads.is_little(work):
         return 1.0
@@ -36,12 +38,15 @@ def largest_share(items: int, work: int, threads: int) -> float:
 
 
 def panels(rows: int, tile_rows: int) -> list[tuple[int, int]]:
-    """Rows of tiles, and how many tiles have as many."""
+    """Return the heights of the tiles that divide `rows` rows, and the number of tiles of each height."""
     return blocks(rows, tile_rows)
 
 
 def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
-    """Vectors of the tiles of so many positions, as `next_vectors` cuts them, and how many tiles have as many."""
+    """Return the widths of the tiles that divide `length` positions, and the number of tiles of each width.
+
+    Widths are in vectors, at most `most`, and equal to those that `next_vectors` of the kernels returns.
+    """
     left, found = ceil_div(length, lanes), dict[int, int]()
     count = ceil_div(left, most)
     small, wider = divmod(left, count)
@@ -52,12 +57,19 @@ def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
 
 
 def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> float:
-    """Multiply-adds for each k of tiles of rows by vectors, where a row of a tile is half a load beside."""
+    """Return the time of all tiles for one step along k, in multiply-adds.
+
+    `rows` are the heights of tiles and their numbers, and `tiles` the widths of tiles and their numbers. The time
+    of a tile is the largest of the times of its latency, of its multiply-adds and of its loads.
+    """
     return sum(n * m * max(_LATENCY, r * v, (r + v) * 2 / _LOADS) for r, n in rows for v, m in tiles)
 
 
 def _runs(n: int, most: int) -> list[tuple[int, int]]:
-    """As fc_rows_at_once cuts n: most at a time, and what is left in two halves."""
+    """Return the heights of the tiles that divide n rows as `fc_rows_at_once` does, and the number of each height.
+
+    Tiles have `most` rows, except for the last two, which are about equal.
+    """
     if n <= most:
         return [(n, 1)]
     whole = (n - 2 * most) // most + 1 if n >= 2 * most else 0
@@ -71,7 +83,7 @@ def _runs(n: int, most: int) -> list[tuple[int, int]]:
 
 
 def _widths(vectors: int, rows: int) -> Iterator[int]:
-    """Vectors of the tiles of a row, as fc_sweep takes them."""
+    """Yield the width in vectors of each tile of a row, as `fc_sweep` chooses it."""
     while vectors > 0:
         width = (
             8
@@ -87,7 +99,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Of `rows` rows of n results for each entry of `high` taps: multiply-adds, and tiles."""
+    """Return the work of `rows` rows of n results: the multiply-adds for each entry, and the number of tiles."""
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
@@ -106,13 +118,16 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 
 
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
-    """The same of two results in turns, for each pair of taps."""
+    """Return the work of rows in which two results alternate, with n numbers in a row.
+
+    The work is the multiply-adds for each pair of taps, and the number of tiles.
+    """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:
-    """Of `rows` rows of n gradients with all taps, `high` of them in each of the entries: multiply-adds, and tiles."""
+    """Return the multiply-adds and the number of tiles of `rows` rows of n gradients times the taps of all entries."""
     most = 2 if high == 5 else 3 if high == 3 else 9
     vectors, product, tiles = ceil_div(n, lanes), 0.0, 0
     heights = [(4, rows // 4), (2, rows % 4 // 2), (1, rows % 2)] if high > 1 else [(1, rows)]
@@ -126,10 +141,10 @@ def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float,
 
 
 def copied(rows: float, width: int, lanes: int) -> dict[str, float]:
-    """Rows of cells into a block."""
+    """Return the work of copying rows of `width` cells into a block."""
     return {"lines": rows, "cells": rows * ceil_div(width, lanes)}
 
 
 def total(amounts: Mapping[str, float], part: float) -> dict[str, float]:
-    """The amounts of the busiest thread."""
+    """Return the amounts of work of the thread that does a `part` of all work."""
     return {kind: amount * part for kind, amount in amounts.items()}

@@ -1,4 +1,4 @@
-"""The cost of an algorithm in seconds: amounts of work times measured rates."""
+"""The cost of an algorithm in seconds: the amounts of work times measured rates."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastconv.geometry.conv import ConvGeometry
 
 
 def rates_in_use() -> _rates.Rates:
-    """Nanoseconds by algorithm, op and kind of work, for this kind of CPU or the nearest that was measured."""
+    """Return the rates for this kind of CPU, or for the nearest kind that was measured."""
     return _rates.in_use()
 
 
-#: Default rates, in nanoseconds: of padding images, for a byte and for a call; and of a product in several threads of
-#: BLAS, because waking them takes milliseconds now and then, and many small products in a row then take 10 to 30 times
-#: their usual time.
+#: The default rates, in nanoseconds: `border` for each byte of a padded image, and `borders` for each call that pads.
+#: `wakes` is for each product in several BLAS threads, because waking them takes milliseconds now and then. Many small
+#: products in a row then take 10 to 30 times their usual time.
 _OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
-    """Seconds of an amount of work of algorithm `name`; infinity if it was not measured."""
+    """Return the seconds that the work takes in algorithm `name`; infinity if there are no rates for the work."""
     rates = rates_in_use().get(name, {}).get(op)
     if rates is None or not rates.keys() >= work.keys() - _OPTIONAL.keys():
         return math.inf
@@ -32,24 +32,26 @@ def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
 
 
 def multiply_adds(geometry: ConvGeometry) -> int:
-    """The multiply-adds, which are the same for each op."""
+    """Return the number of multiply-adds, which is the same for all ops."""
     return geometry.flops // 2
 
 
 def total_bytes(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Bytes of image, weights and output, which every algorithm reads or writes."""
+    """Return the bytes of the image, the weights and the output. Every algorithm reads or writes all of them."""
     shapes = geometry.x_shape, geometry.w_shape, geometry.out_shape
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
 
 
-#: The bytes that fit the caches of a core, and a cache that cores share, for the cost model: about those of CPUs of
-#: 2020 to 2026.
+#: The bytes that fit the caches of a core, and the bytes that fit a cache that cores share, as the cost model assumes
+#: them. CPUs of 2020 to 2026 have about these sizes.
 NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
 def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-    """The work of reading and writing image, weights and output: bytes of a thread, its bytes beyond the caches of a
-    core, and the bytes of all threads beyond all caches, because threads share the bandwidth of memory.
+    """Return the work of reading and writing the image, the weights and the output.
+
+    `bytes` are the bytes of a thread, and `shared_cache_bytes` those that exceed the caches of its core. `dram_bytes`
+    are the bytes of all threads that exceed all caches, because threads share the memory bandwidth.
     """
     nbytes = float(total_bytes(geometry, dtype))
     return {
@@ -60,5 +62,5 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
 
 
 def share(items: int, threads: int) -> float:
-    """The share of all work of the thread with most items."""
+    """Return the share of all work that the thread with most items does."""
     return -(-items // max(1, min(threads, items))) / max(items, 1)

@@ -1,7 +1,8 @@
-"""Rates: the nanoseconds of a unit of each kind of work, measured by kind of CPU.
+"""Rates: the nanoseconds that a unit of each kind of work takes, measured for each kind of CPU.
 
-`benchmarks/fit_costs.py --write` writes a file for a kind into the folder ``rates``: "AuthenticAMD-26-avx512.json" for
-family 26 of that vendor under AVX-512. A kind without a file uses that of the nearest kind.
+A kind of CPU is its vendor, its family and the instruction set in use, for example "AuthenticAMD-26-avx512".
+`benchmarks/fit_costs.py --write` writes the file of a kind into the folder ``measured``. A kind without a file uses the
+file of the nearest kind.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Nanoseconds by algorithm, op and kind of work.
+#: The nanoseconds of a unit of work, by algorithm, op and kind of work.
 Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
 
 FOLDER = os.path.join(os.path.dirname(__file__), "measured")
 #: The vendor of an unknown CPU.
 GENERIC = "generic"
-#: If there are no rates for the instruction set in use, those of the first of these that has any are used.
+#: If there are no rates for the instruction set in use, the first of these instruction sets with rates is used.
 _USUAL = ("avx2", "avx512", "baseline")
 
-#: What a product in several threads of BLAS has to be faster by, where a file does not say. On AMD family 26, a
-#: gradient of the weights right after one of the data by BLAS took up to twice its time, and now and then a product
-#: took 10 to 20 times what it usually does: so did 2 of 624 random cases under a penalty of 2.
+#: The factor by which a product in several BLAS threads has to be faster, if the file of the CPU has none. On AMD
+#: family 26, a gradient of the weights took up to twice its time right after a gradient of the image by BLAS. Now and
+#: then, a product took 10 to 20 times its usual time. With a penalty of 2, this happened in 2 of 624 random cases.
 _BLAS_PENALTY = 3.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a kind of CPU: rates, the penalty of BLAS's threads, and the correction of estimates."""
+    """The measurements of a kind of CPU: the rates, the penalty of BLAS threads, and the correction of estimates."""
 
     rates: Rates
     blas_penalty: float = _BLAS_PENALTY
@@ -43,22 +44,22 @@ _loaded: dict[str, Measured] = {}
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of CPU that were measured."""
+    """Return the kinds of CPU that were measured."""
     return tuple(sorted(name[:-5] for name in os.listdir(FOLDER) if name.endswith(".json")))
 
 
 def split(kind: str) -> tuple[str, int, str]:
-    """Vendor, family and instruction set."""
+    """Return the vendor, the family and the instruction set of a kind."""
     vendor, family, isa = kind.rsplit("-", 2)
     return vendor, int(family), isa
 
 
 def nearest(kind: str, among: Iterable[str]) -> str | None:
-    """The measured kind that is nearest to `kind`; None if there is none.
+    """Return the measured kind that is nearest to `kind`, or None if there is none.
 
-    Work is counted in vectors, so the instruction set matters most: the same one comes first, then the usual ones.
-    Within an instruction set, kinds of the same vendor come first, by the nearest family and then the newer one; then
-    an unknown CPU; then the newest family of another vendor.
+    Work is counted in vectors, so the instruction set matters most: the same instruction set comes first, then those of
+    `_USUAL`. Within an instruction set, the same vendor comes first: the nearest family, and of two equally near ones
+    the newer one. Then follow `GENERIC`, and the newest family of another vendor.
     """
     vendor, family, isa = split(kind)
 
@@ -73,8 +74,8 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
 
 def load(kind: str) -> dict[str, Any]:
-    """The file of a kind: its 'rates', and the CPU, date and version of the measurement."""
-    import json  # imported here, because it takes milliseconds, and most programs choose no algorithm at first
+    """Return the file of a kind: the rates, and the CPU, date and version of the measurement."""
+    import json  # imported at the first choice of an algorithm, because the import takes milliseconds
 
     with open(os.path.join(FOLDER, f"{kind}.json"), encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
@@ -82,7 +83,7 @@ def load(kind: str) -> dict[str, Any]:
 
 
 def measured_on(kind: str) -> Measured:
-    """What the file of a kind says."""
+    """Return the measurements in the file of a kind."""
     data = load(kind)
     fitted, correction = data.get("correction"), NONE
     if fitted is not None:
@@ -91,7 +92,7 @@ def measured_on(kind: str) -> Measured:
 
 
 def measured() -> Measured:
-    """What was measured on the nearest kind of CPU, read at the first choice."""
+    """Return the measurements of the nearest kind of CPU. The file is read at the first choice of an algorithm."""
     kind = _isa.kind()
     found = _loaded.get(kind)
     if found is None:
@@ -101,16 +102,16 @@ def measured() -> Measured:
 
 
 def in_use() -> Rates:
-    """The rates of the nearest kind of CPU."""
+    """Return the rates of the nearest kind of CPU."""
     return measured().rates
 
 
 def blas_penalty() -> float:
-    """The factor by which threads of BLAS have to be faster to be taken, because they may slow down later calls."""
+    """Return the factor by which several BLAS threads have to be faster, because they may slow down later calls."""
     return measured().blas_penalty
 
 
 def use(these: Measured) -> None:
-    """Use these rates and so on from now on, for a fit. Plans that were chosen by others are dropped."""
+    """Use the given measurements from now on, for a fit, and clear the plan cache, which depends on the rates."""
     _loaded[_isa.kind()] = these
     plans.clear()

@@ -1,4 +1,4 @@
-"""The product without the matrix: weights times an image that the kernel packs directly from where it lies."""
+"""Implicit GEMM: the kernels multiply weights by the columns of an image, but pack them directly from the image."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
 from fastconv.geometry.conv import ConvGeometry
 
-#: dx is computed tap by tap for at most so many taps, if there are so many cells for each output.
+#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and an image has more cells than `_SCATTERED`
+#: times the number of its outputs times the product of the strides.
 _FEW_TAPS, _SCATTERED = 256, 64
 
 
 class Implicit(Algorithm):
-    """Implicit GEMM: packed panels of weights times tiles of positions, in registers.
+    """Implicit GEMM: packed panels of weights times tiles of output positions, in registers.
 
-    The image is copied, block by block, into a padded buffer split into stride
-    phases. There every tap is one offset, and a tile of neighbouring outputs
-    is a few runs of memory: no matrix of columns exists. With f filters and c
-    channels a group and T taps:
+    The image is copied, block by block, into a padded buffer that is split into stride phases. Every tap is one offset
+    in the buffer, and a tile of neighbouring outputs reads a few contiguous runs. So no matrix of columns is needed.
+    With f filters and c channels in a group, and T taps:
 
     - forward:          out = w @ image    [f x cT] @ [cT x positions]
-    - backward_data:    dx = w' @ dout     [c x fT'] @ [fT' x positions], one product per stride phase,
-      whose T' taps are every stride-th of the flipped kernel
+    - backward_data:    dx = w' @ dout     [c x fT'] @ [fT' x positions], one product for each stride phase, with
+      the T' taps of the flipped kernel that belong to the phase
     - backward_weights: dw = dout @ image' [f x positions] @ [positions x cT]
 
-    dx also multiplies weights by zeros beyond the edges of dout, and the sums of the definition have no such products.
-    If a weight is inf or NaN, these products are NaN instead of zero, so dx is then computed again, one tap at a time.
+    The products for dx also multiply weights by zeros beyond the edges of dout, which the definition does not. If a
+    weight is inf or NaN, such a product is NaN instead of zero. So dx is then computed again, tap by tap.
 
     References
     ----------
@@ -49,7 +49,7 @@ class Implicit(Algorithm):
     name = "implicit"
 
     def plan(self, case: Case) -> Plan:
-        """By the op; dx of a few scattered taps is computed tap by tap."""
+        """Return the plan of the op. For a few scattered taps, the plan computes dx tap by tap."""
         if case.op == "forward":
             return ForwardPlan(case)
         if case.op == "backward_weights":
@@ -58,16 +58,16 @@ class Implicit(Algorithm):
 
 
 def _is_scattered(geometry: ConvGeometry) -> bool:
-    """Whether dx has so many more cells than products that it is computed tap by tap.
+    """Return whether the taps are so scattered that dx has many more cells than products, and is computed tap by tap.
 
-    A kernel that runs over all cells would multiply zeros between the taps, and copy blocks as wide as the dilation.
+    Other plans would also multiply zeros between the taps, and copy blocks that span the dilation.
     """
     cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
 
 
 class ImplicitPlan(Plan):
-    """Calls of the kernels; many calls, or calls with large tables, are laid out again on each run."""
+    """Calls of the kernels. If there are many calls or large tables, the calls are laid out again on each run."""
 
     _held: tuple[KernelCall, ...] | None = None
 
@@ -75,7 +75,7 @@ class ImplicitPlan(Plan):
         return Implicit.name
 
     def calls(self) -> tuple[KernelCall, ...]:
-        """The calls of a run, in order."""
+        """Return the calls of a run, in order."""
         if self._held is not None:
             return self._held
         found = kernel_calls(self.case)
@@ -85,7 +85,9 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Of the call that takes most: a padded block, weights and panels for each thread, weights that threads share,
+        """The bytes of the call with the largest workspace.
+
+        The workspace holds a padded block, packed weights and panels for each thread, weights that threads share,
         repacked weights, and partial sums of dw.
         """
         calls = [call for call, _ in call_kinds(self.case)]
@@ -96,7 +98,7 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Multiply-adds in registers, tiles of them, and what is copied and packed for them."""
+        """The work of the thread with most items, in the kinds of `work.IMPLICIT`."""
         case = self.case
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
         for call, count in call_kinds(case):
@@ -108,18 +110,18 @@ class ImplicitPlan(Plan):
 
 
 class ForwardPlan(ImplicitPlan):
-    """One product."""
+    """The output as one product."""
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The kernel adds the bias to finished sums."""
+        """Run the kernel, which adds the bias to finished sums."""
         (call,) = self._held or self.calls()
         call.multiply(first, second, third, result)
 
 
 class DataPlan(ImplicitPlan):
-    """One product for each stride phase.
+    """The gradient of the image as one product for each stride phase.
 
-    `wrappers.Phases` would copy each phase of dx. These kernels write the cells of a phase in place, at the stride.
+    The kernels write the cells of a phase directly to dx, so no copy is needed as in `wrappers.Phases`.
     """
 
     def __init__(self, case: Case) -> None:
@@ -127,7 +129,7 @@ class DataPlan(ImplicitPlan):
         self.covers = covers(case.geometry)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Cells that no tap meets are bias alone."""
+        """Run the calls of all stride phases. Cells of dx that no output reads are set to the bias."""
         if not self.covers:
             result[...] = 0 if third is None else per_channel(third, self.case.geometry)
         finite = True
@@ -137,38 +139,44 @@ class DataPlan(ImplicitPlan):
             self.check_weights(first, second, third, result)
 
     def check_weights(self, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray) -> None:
-        """If a weight is inf or NaN, compute dx again without products by padding."""
+        """If a weight is inf or NaN, compute dx again without products of weights and padding."""
         if not np.isfinite(w).all():
             data_by_taps(self.case, dout, w, b, dx, DataPlan)
 
 
 class WeightsPlan(ImplicitPlan):
-    """One product; if dw is small, each thread sums positions of its own into a dw of its own."""
+    """The gradient of the weights as one product. If dw is small, threads share the positions.
+
+    Each thread then sums its positions into a dw of its own.
+    """
 
     masks = True
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """dw, with zeros where the third array is zero."""
+        """Compute dw, with zeros where the weights `third` are zero, if they are given."""
         (call,) = self._held or self.calls()
         call.contract(first, second, third, result)
 
 
 class TapByTapPlan(Plan):
-    """dx of a few taps far apart: for each tap and chunk of images a layer of one tap, whose result is added to dx."""
+    """The gradient of the image for a few scattered taps.
+
+    For each tap and chunk of images, the result of a layer of one tap is added to dx.
+    """
 
     def __str__(self) -> str:
         return Implicit.name
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The product of a tap, the weights of a tap, and the workspace of its layer."""
+        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of the layer of one tap."""
         layer, *_ = tap_layers(self.case.geometry, self.case.dtype.itemsize)
         products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
         return products * self.case.dtype.itemsize + DataPlan(self.case.with_geometry(layer)).workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of all layers, and of adding their results."""
+        """The work of all layers of one tap, and of adding their results to dx."""
         case, geometry = self.case, self.case.geometry
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(geometry, case.dtype, case.threads) | {"call": 0.0}
         taps = sum(1 for _ in effective_taps(geometry))
@@ -176,11 +184,11 @@ class TapByTapPlan(Plan):
         for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
             for kind, amount in DataPlan(case.with_geometry(layer)).work.items():
                 work[kind] += taps * times * amount
-        # NumPy adds the products, and copies the weights of a tap out of all, in one thread.
+        # In one thread, NumPy adds the products to dx, and copies the weights of each tap to a contiguous array.
         products = geometry.x_shape[0] * geometry.x_shape[1] * geometry.positions
         work["summed"] += taps * (products + math.prod(geometry.w_shape[:2]))
         return work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """As `taps.data_by_taps`."""
+        """Compute dx by `taps.data_by_taps`."""
         data_by_taps(self.case, first, second, third, result, DataPlan)

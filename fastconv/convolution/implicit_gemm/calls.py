@@ -1,4 +1,7 @@
-"""Lays out the calls of the kernels of `implicit` for a case: one for each stride phase of dx, else a single one."""
+"""Lays out the calls of the kernels of `implicit` for a case: one for each stride phase of dx, otherwise only one.
+
+Stride phases of dx are of the same kind if their calls differ only in the offsets of results and weights.
+"""
 
 from __future__ import annotations
 
@@ -31,33 +34,37 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large, plans
 
-#: Positions that one panel of dw sums over, and their minimum.
+#: The largest and the smallest number of positions of a block of dw, approximately. A panel sums over one block.
 _SUMMED, _LEAST_SUMMED = 320, 128
-#: Panels of taps in the second-level cache. With pruned weights, a few rows of dw at a time are written from them. At
-#: most MOST_HELD of implicit_weights.pyx.
+#: The largest number of panels of taps that stay in the second-level cache, and their bytes. With pruned weights, a few
+#: rows of dw at a time are computed from these panels. `_HELD` is at most MOST_HELD of implicit_weights.pyx.
 _HELD, _HELD_BYTES = 64, 1 << 17
-#: The most lanes of a tile, in any instruction set.
+#: The largest number of lanes of a tile in any instruction set.
 _MOST_LANES = 64
-#: Weights of dx are repacked first if at least so many blocks use them, and they take at most so many bytes.
+#: The weights of dx are repacked before the product if at least `_REPACKED_BLOCKS` blocks of each group use them, and
+#: they take at most `_REPACKED_BYTES` bytes.
 _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
-#: Packed weights that threads share, with repacked ones, take at most so many bytes.
+#: The largest number of bytes of packed weights that threads share, together with repacked weights.
 _SHARED_BYTES = 1 << 24
-#: The cost of packing a weight whose taps are not contiguous, against one whose taps are.
+#: The cost of packing a weight whose taps are not contiguous, divided by the cost of one whose taps are contiguous.
 _STRIDED_COST = 3
-#: Up to so many stride phases, each is laid out before any is run.
+#: The largest number of calls that a plan holds, and for which `call_kinds` lays out every call.
 _FEW_PHASES = 16
 
-#: Calls, and how often each is run.
+#: The calls of a case, each with the number of times that it is run.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
 def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
-    """The calls of a case, made anew each time if their tables are large; none for dx where no output meets a cell."""
+    """Return the calls of a case. They are made again each time if their tables are large.
+
+    There are no calls for dx if no output reads a cell of the image.
+    """
     return plans.find_sized(table_bytes, _make_calls, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
 
 def are_held(calls: tuple[KernelCall, ...]) -> bool:
-    """Whether a plan may hold these calls: the plan cache holds thousands of plans, so calls must be few and small."""
+    """Return whether a plan may hold these calls. They must be few and small, because thousands of plans are cached."""
     return len(calls) <= _FEW_PHASES and not is_large(table_bytes(calls))
 
 
@@ -73,10 +80,10 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
 
 
 def call_kinds(case: Case) -> Kinds:
-    """The calls of a case, and how often each is run.
+    """Return the calls of a case, and the number of times that each is run.
 
-    Of more than `_FEW_PHASES` stride phases, this lays out one of each kind. Plans are compared by their work, and most
-    plans are never run.
+    If there are more than `_FEW_PHASES` stride phases, this lays out only one call of each kind, because most plans are
+    only compared by their work, and never run.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))
@@ -100,7 +107,7 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 def _tiling_of(
     problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, Tiling]
 ) -> Tiling:
-    """`tile_product`; `tilings` are those of the stride phases before, for others of their kind."""
+    """Return the result of `tile_product`, which `tilings` caches for each kind of stride phase."""
     if problem.pointwise:
         return tile_product(problem, itemsize, threads, tile)
     key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)
@@ -171,7 +178,7 @@ def _product_call(
         own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
     ):
         panels = 0
-    # Weights that are shared are packed by each thread once at most.
+    # If threads share packed weights, each weight is packed at most once per thread. Otherwise, each block packs them.
     packings = problem.groups * threads if panels else blocks
     sizes = {
         "images": problem.images,
@@ -218,18 +225,24 @@ def _product_call(
 
 
 def _slice(weights: tuple[int, ...]) -> slice:
-    """Taps of a phase, in the order of the kernel."""
+    """Return the slice of the taps of a stride phase, in the order of the kernel."""
     return slice(min(weights), max(weights) + 1, abs(weights[0] - weights[-1]) // max(len(weights) - 1, 1) or 1)
 
 
 def _shared_out(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Blocks not much smaller, of which every thread gets as much: with every so many-th, none waits for another."""
+    """Return the images and outputs of a smaller block, which divides the work about equally among the threads.
+
+    The block has more than half the size, and each thread computes every `threads`-th block.
+    """
     deep, high, wide = block
 
     def most(n: int, size: int) -> float:
-        """Of n in blocks of `size`, the part of the thread that gets most; a block costs something by itself."""
+        """Return the work of the busiest thread, if n outputs are divided into blocks of `size` outputs.
+
+        Each block has an overhead of a tenth of `size`.
+        """
         whole, rest = divmod(n, size)
         rounds, extra = divmod(whole, threads)
         last = rest + 0.1 * size if rest else 0.0
@@ -256,7 +269,7 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     if groups < 4 * threads and columns >= 4 * threads:
         split = ceil_div(2 * threads, groups) if columns >= 8 * threads else threads
         n = ceil_div(channels, min(split, channels))
-        # Channels are split where that gives every thread as many.
+        # Channels are split only if the threads then have about equal numbers of channels.
         if ceil_div(groups * ceil_div(channels, n), threads) * threads * n <= 1.1 * groups * channels:
             block_channels, items = n, groups * ceil_div(channels, n)
     count, block = block_of(conv_axes, images, block_channels, itemsize, positions, nr)

@@ -1,4 +1,4 @@
-"""One call of a kernel of `implicit`: its tables, its workspace, its work, and the order that it wants weights in."""
+"""One call of a kernel of `implicit`: the tables, the workspace, the work, and the repacking of weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class RepackWeights:
-    """Copies the taps of a product out of weights (groups * channels, rows, *kernel), rows innermost.
+    """Copies the taps of a product from weights (groups * channels, rows, *kernel) to an array with the rows innermost.
 
-    Without the copy, packing a panel of rows would read single cells from all over the memory, again for every block.
+    Without this copy, packing a panel of rows would read single weights with large strides, again for every block.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class RepackWeights:
 
     @property
     def size(self) -> int:
-        """Elements of the result."""
+        """The number of elements of the result."""
         *lead, d, h, w = self.shape
         return math.prod(lead) * math.prod(len(range(n)[t]) for n, t in zip((d, h, w), self.taps, strict=True))
 
@@ -39,43 +39,43 @@ class RepackWeights:
 class KernelCall:
     """One call of a kernel in at most `threads` threads."""
 
-    #: An `implicit.Multiply`, or for dw an `implicit_weights.Contract`. It has read the tables.
+    #: An `implicit.Multiply`, or for dw an `implicit_weights.Contract`, constructed from the tables.
     kernel: Any
     tables: tuple[np.ndarray, ...]
     threads: int
-    #: Elements of workspace of a thread.
+    #: The number of elements of the workspace of a thread.
     space: int
-    #: Units of work that threads draw.
+    #: The number of items, which are the units of work that threads draw.
     items: int
-    #: Vector operations of all products.
+    #: The number of vector operations of all products.
     product: float
-    #: The work of each kind, of all threads together.
+    #: The amount of each kind of work, of all threads together.
     amounts: dict[str, float]
-    #: How many partial sums of dw there are; each thread has its own if threads share positions.
+    #: The number of partial sums of dw. If threads share the positions, each thread has its own.
     parts: int = 1
-    #: The third table of a product by name, in the order of Sizes in implicit.pyx.
+    #: The third table of a product, by name, in the order of `Sizes` in ``_ext/panels.pxd``.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
-    #: Elements of packed weights that all threads share.
+    #: The number of elements of packed weights that all threads share.
     shared: int = 0
 
     @cached_property
     def copied(self) -> int:
-        """Bytes that a plain copy moves in the time of the call, for `_threads.work_queue`."""
+        """The bytes that a plain copy moves in the time of the call, for `_threads.work_queue`."""
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
     @cached_property
     def workspace(self) -> int:
-        """Elements of workspace of all threads."""
+        """The number of elements of the workspace of all threads."""
         return min(self.threads, self.items) * self.space + self.shared
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tables."""
+        """The bytes of the tables."""
         return sum(table.nbytes for table in self.tables)
 
     def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
-        """Write bias plus products into `result`. Returns False for dx if a weight may be inf or NaN."""
+        """Compute `result`, the product plus the bias. Returns False if a weight of dx may be inf or NaN."""
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         if self.repack is not None:
             w = self.repack(w)
@@ -84,10 +84,10 @@ class KernelCall:
         return finite
 
     def contract(self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray) -> None:
-        """Write dw, with zeros where `weight_mask` is zero.
+        """Compute dw, with zeros where `weight_mask` is zero.
 
-        The kernel reads the mask as it writes dw, because reading both again takes as long as the sums of a few
-        positions.
+        The kernel applies the mask as it writes dw. A second pass over both arrays would take the time of the sums of a
+        few positions.
         """
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         parts = dw if self.parts == 1 else _memory.empty((self.parts, dw.size), dw.dtype)
@@ -100,5 +100,5 @@ class KernelCall:
 
 
 def table_bytes(calls: Iterable[KernelCall]) -> int:
-    """Bytes of the tables of all calls."""
+    """Return the bytes of the tables of all calls."""
     return sum(call.nbytes for call in calls)

@@ -1,4 +1,9 @@
-"""The blocking of `implicit`: blocks of outputs, of channels and k, and of rows, and the mode of making tiles."""
+"""The blocking of `implicit`: the blocks of outputs, channels, k and rows, and the mode of making tiles.
+
+A product is [rows x k] @ [k x positions], where k is channels * taps, and positions are output positions. A tile is the
+part of a result that is summed in registers: at most `mr` rows, and `nr` positions in `vectors` vectors of `lanes`
+lanes. A block is a part of the outputs whose source is copied, and a panel is an array of packed weights or positions.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +17,40 @@ from fastconv.runtime.records import dataclass
 #: Modes of making tiles: see implicit.pyx.
 CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
-#: Bytes of the padded image of a block, and of packed weights, which together stay in the second-level cache.
+#: The bytes of the padded image of a block, and of packed weights. Together they stay in the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
-#: The depth of one block of k, after which results are stored: for tiles wider than `_WIDE` bytes, for narrower ones,
-#: and its minimum.
+#: The depth of a block of k, after which results are stored: `_KC` for tiles wider than `_WIDE` bytes, `_KC_NARROW` for
+#: other tiles, and at least `_KC_MIN` if `PANEL_BYTES` limits the depth.
 _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
-#: Positions are packed into a panel if at least so many tiles of rows use it, and the panel stays in the first-level
-#: cache. So many bytes of the cache are for panels, or for tiles that are multiplied by the same weights.
+#: Positions are packed into a panel if at least `_PACKING_ROWS` tiles of rows use the panel, and the panel stays in the
+#: first-level cache. `_NEAR_BYTES` bytes of that cache are for panels, or for tiles multiplied by the same weights.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: The most tiles that are multiplied by the same weights: MOST_TILES of the kernel.
+#: The largest number of tiles that are multiplied by the same weights. It equals MOST_TILES of implicit.pyx.
 _MOST_TILES = 16
-#: Positions of a block, about: so many that packing the weights is cheap compared with the products.
+#: The approximate number of positions of a block, which makes packing the weights cheap compared with the products.
 _NC = 480
-#: Shares of `_NC` that are tried, to give all threads equally many blocks.
+#: The factors on `_NC` that are tried, because threads should get equal numbers of blocks.
 _NC_SHARES = 1, 0.82, 0.67, 0.5
-#: The overhead of dividing the rows.
+#: The factor on the cost of a blocking that divides the rows.
 _SPLIT_COST = 1.06
-#: The overhead of a tile, in vector operations for each row and k.
+#: The overhead of a tile, in vector operations for each row and step along k.
 _NARROW = 0.5
-#: Vector operations to pack one weight.
+#: The number of vector operations to pack one weight.
 _PACKED_COST = 0.8
-#: Vector operations to copy a vector into a block, and the overhead of a row, in vectors.
+#: The number of vector operations to copy a vector into a block, and the overhead of a row, in copied vectors.
 _COPIED, _ROW_COPIED = 2, 3
-#: The factor on the operations of tiles with swapped operands, and the operations to transpose each result back.
+#: The factor on the vector operations of tiles with swapped operands, and the number of vector operations to transpose
+#: each result back.
 _SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
-#: The largest depth of a block of k with swapped operands, and the bytes of packed positions or of the block: each is
-#: read only once for a panel of weights.
+#: The largest depth of a block of k with swapped operands, and the largest number of bytes of packed positions, or of
+#: the padded image of a block. Both limits are high, because these bytes are read only once for each panel of weights.
 _KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
-#: Threads share packed weights if each thread has at least so many blocks that use them.
+#: Threads share packed weights if each thread has at least this number of blocks that use them.
 _SHARED_BLOCKS = 2
 
 
 def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """The axes of a pointwise layer, joined into one."""
+    """Return the axes of a pointwise layer, joined into one axis."""
     n = math.prod(conv_axis.out for conv_axis in conv_axes)
     return lift([ConvAxis(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
@@ -52,7 +58,10 @@ def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, Conv
 def block_of(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, channels: int, itemsize: int, positions: int, nr: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Images and outputs of a block: about `positions` outputs, or more if its margin would be larger than it."""
+    """Return the number of images of a block, and the number of its outputs along each axis.
+
+    A block has about `positions` outputs, or more if it would otherwise be smaller than its margins.
+    """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
     n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
@@ -85,23 +94,26 @@ def block_of(
 
 @dataclass(frozen=True)
 class Blocking:
-    """The blocks of a product, the mode of making tiles, and the vector operations of a block."""
+    """The blocks of outputs of a product, the mode of making tiles, and the vector operations of a block.
+
+    A block has `count` images and ``block[i]`` outputs along axis i. A row of its cells has `row` elements.
+    """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     count: int
     block: tuple[int, int, int]
     row: int
     mode: int
-    #: Whether positions of a tile are packed into a panel.
+    #: Whether the positions of a tile are packed into a panel.
     packing: bool
-    #: Vector operations for each k: of the products with all rows, and of packing positions.
+    #: The vector operations of a step along k: `product` to multiply by all rows, and `copied` to pack positions.
     product: float
     copied: float
-    #: Vector operations to copy the source into the block.
+    #: The number of vector operations to copy the source into the block.
     filled: float
 
     def blocks(self, problem: Problem) -> int:
-        """The number of blocks of all groups and images."""
+        """Return the number of blocks of all groups and images."""
         of_image = math.prod(
             ceil_div(conv_axis.out, n) for conv_axis, n in zip(self.conv_axes, self.block, strict=True)
         )
@@ -109,13 +121,16 @@ class Blocking:
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """Vector operations of tiles of so many positions for each k and row. Narrow tiles take more."""
+    """Return the vector operations of the tiles of `positions` positions, for each row and step along k.
+
+    Narrow tiles take more operations for each position.
+    """
     n = ceil_div(positions, lanes)
     return (n + _NARROW * ceil_div(n, vectors)) * vectors / (vectors + _NARROW)
 
 
 def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int) -> int:
-    """The depth of one block of k with swapped operands."""
+    """Return the depth of a block of k with swapped operands."""
     return max(_KC, min(_KC_SWAPPED, _SWAPPED_BYTES // (count * math.prod(block) * itemsize)))
 
 
@@ -130,10 +145,10 @@ def _modes(
     lanes: int,
     packing: bool,
 ) -> dict[int, tuple[float, float]]:
-    """For each mode the vector operations for each k: of the products with all rows, and of packing positions."""
+    """Return for each mode the vector operations of a step along k: to multiply by all rows, and to pack positions."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    # Rows that are contiguous in block and result are one run.
+    # If rows are contiguous both in the block and in the result, all rows of a plane are one run.
     joined = row == wide == conv_axes[2].output_size
     stretches = planes * high
     runs = planes if joined else stretches
@@ -142,10 +157,10 @@ def _modes(
     k = problem.channels * math.prod(conv_axis.taps for conv_axis in conv_axes)
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
-    # Edge tiles go through a buffer, once for each block of k.
+    # Edge tiles are stored through a buffer, once for each block of k.
     edge_cost = 2 * rows / min(k, _KC)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
-    # Positions of tiles are packed, or read in place.
+    # The positions of a tile are either packed or read in place.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
     swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
@@ -193,20 +208,24 @@ def _blocking(
 
 @dataclass(frozen=True)
 class Tiling:
-    """The blocks of a product, and the block sizes of rows and k."""
+    """The blocks of a product: `mc` rows, `block_channels` channels, and blocks of k of depth `kc`."""
 
     blocking: Blocking
     mc: int
     block_channels: int
     kc: int
-    #: Tiles that are multiplied by a row of weights before the next row: as many as stay in the first-level cache.
+    #: The number of tiles that are multiplied by a row of weights before the next row of weights. These tiles stay in
+    #: the first-level cache.
     tiles: int
     #: Whether threads share packed weights, because each has several blocks.
     shared: bool
 
 
 def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Tiling:
-    """The cheapest blocking for the thread with most work; `tile` is the rows, vectors and lanes of a tile."""
+    """Return the tiling that takes the thread with most work the least time.
+
+    `tile` is the number of rows of a tile, of vectors of a row, and of lanes of a vector.
+    """
     mr, vectors, lanes = tile
     nr = vectors * lanes
     conv_axes = flat(problem.conv_axes) if problem.pointwise else problem.conv_axes
@@ -215,7 +234,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     ways = [conv_axes]
     if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
-    # Strided results are added to one by one, so k has fewer and deeper blocks.
+    # Strided results are stored element by element. Deeper blocks of k are stored less often.
     target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
     near = target_kc * nr * itemsize <= _NEAR_BYTES
@@ -224,7 +243,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
         return blocking.mode != SWAPPED and blocking.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
     def most(blocking: Blocking, mc: int) -> float:
-        """The vector operations of the thread with most work, for blocks of so many rows."""
+        """Return the vector operations of the thread with most work, for blocks of `mc` rows."""
         part = mc / problem.rows
         items = ceil_div(blocking.blocks(problem) * ceil_div(problem.rows, mc), threads)
         packed = problem.rows * part * min(items, problem.groups if shares(blocking) else items)
@@ -241,8 +260,8 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
             blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(blocking, mc), len(candidates), blocking, mc))
     _, _, blocking, mc = min(candidates)
-    # A block of k has whole channels, if these are not much more than its depth. The packed weights of all rows limit
-    # it, except with swapped operands, where only the weights of one tile are packed at a time.
+    # A block of k has whole channels, unless a channel is much deeper than the block. The packed weights of all rows
+    # limit the depth. With swapped operands they do not, because only the weights of one tile are packed at a time.
     if blocking.mode == SWAPPED:
         target_kc = _kc_swapped(blocking.count, blocking.block, itemsize)
         of_channel = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row).channel_pitch(itemsize)

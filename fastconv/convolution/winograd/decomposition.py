@@ -1,8 +1,9 @@
 """The geometry of Winograd's minimal filtering: kernels are decomposed into short filters, and axes into tiles.
 
-``_ext/winograd_tiles.pxd`` explains the arithmetic: a kernel is a sum of
-subkernels, each of which has every stride-th tap, and so stride 1 on every
-stride-th cell. So short filters serve kernels of any size and stride.
+F(m, r) computes the m outputs of a tile from m + r - 1 interpolation points and r taps. A kernel of any size is the sum
+of subkernels of r taps. With stride s, a subkernel has every s-th tap, and is a filter of stride 1 on every s-th cell.
+For the gradient of the image, the source is dout, and the result is one phase of dx for each offset modulo the stride.
+``_ext/winograd_tiles.pxd`` explains the arithmetic.
 """
 
 from __future__ import annotations
@@ -23,58 +24,62 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class MinimalFilter:
-    """F(m, r) along one axis: the numbers of interpolation points, of taps of a subkernel, and of outputs of a tile."""
+    """F(m, r) along one axis: `points` is m + r - 1, the number of interpolation points, and `taps` is r."""
 
     points: int
     taps: int
 
     @property
     def outputs(self) -> int:
-        """Of a tile."""
+        """The number of outputs of a tile."""
         return self.points - self.taps + 1
 
     @property
     def pairs(self) -> int:
-        """The number of pairs of points +-a; the other points are zero and infinity."""
+        """The number of pairs of points +-a. The other points are zero and infinity."""
         return max(self.points // 2 - 1, 0)
 
     @property
     def transposed(self) -> MinimalFilter:
-        """The same with taps and outputs exchanged."""
+        """The same filter with taps and outputs exchanged."""
         return MinimalFilter(self.points, self.outputs)
 
-    # Loads, stores and operations on vectors of the transforms of one line of a tile.
+    # The transforms of one line of a tile. A vector operation is a load, a store or an arithmetic operation.
     @property
     def of_image(self) -> int:
-        """A tile to its points."""
+        """The number of vector operations to transform the cells of a tile to the points."""
         return 2 * self.points + (2 * self.pairs * (self.pairs + 1) if self.pairs else 0)
 
     @property
     def of_weights(self) -> int:
-        """Taps to points."""
+        """The number of vector operations to transform the taps of a subkernel to the points."""
         return self.points + self.taps + (self.pairs * (self.taps + 2) + 2 if self.pairs else 0)
 
     @property
     def of_result(self) -> int:
-        """Points to outputs."""
+        """The number of vector operations to transform the products at the points to the outputs of a tile."""
         return self.points + self.outputs + (self.pairs * (self.outputs + 2) + 2 if self.pairs else 0)
 
 
 NONE = MinimalFilter(1, 1)
-#: The numbers of points that have transforms. More points take fewer multiplications, but have larger errors: eight
-#: points four to eight times those of six.
+#: The numbers of points that have transforms. More points need fewer multiplications, but cause larger errors. Errors
+#: with eight points are four to eight times the errors with six.
 POINTS = (8, 6, 4)
 #: The factor by which transforms along one axis may enlarge rounding errors, by the number of points: the largest sum
-#: over points of |A^T| times |G| times a row of |B^T|, for an output and a tap. For two axes, multiply both factors.
+#: over points of |A^T| times |G| times the sum of a row of |B^T|, for an output and a tap. For two axes, multiply both
+#: factors.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
-#: Eight points are taken only if they are faster by this factor.
+#: Eight points are used only if they are faster by this factor.
 _PENALTY = 1.1
-#: Filters with so many times the multiplications of the best one are not candidates.
+#: A filter is a candidate if it takes at most this factor times the multiplications of the best one.
 _WORSE = 1.2
 
 
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
-    """The filters that need few multiplications for so many taps at stride 1, for each number of points."""
+    """Return the filters that need few multiplications for `taps` taps at stride 1.
+
+    `each` has the numbers of points that are candidates.
+    """
     if taps == 1:
         return [NONE]
     found = []
@@ -86,9 +91,10 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 
 @dataclass(frozen=True)
 class TileAxis:
-    """One axis; ``_ext/winograd_tiles.pxd`` explains the numbers.
+    """One axis of a problem: its source, its result, and the decomposition of its `k` taps into subkernels.
 
-    `k` taps are decomposed into subkernels. Tables are made at their first use, because most plans are only compared.
+    ``_ext/winograd_tiles.pxd`` explains the numbers. Tables are made at their first use, because most plans are only
+    compared by cost.
     """
 
     size: int
@@ -99,14 +105,14 @@ class TileAxis:
     output_stride: int
     output_size: int
     minimal: MinimalFilter
-    #: For a gradient the stride of the convolution, which is the number of phases of the result; else 0.
+    #: For dx, the stride of the convolution, which is also the number of phases of dx; otherwise 0.
     back: int = 0
-    #: For a gradient how many cells of the padding in front belong to the first output of each phase.
+    #: For dx, the number of cells of the padding in front that are outputs, which is the padding modulo the stride.
     skipped: int = 0
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each subkernel starts."""
+        """The offset of each subkernel: the tap at which it starts."""
         taps, stride = self.minimal.taps, self.stride
         if self.back:
             return tuple(range(0, self._last + 1, taps))
@@ -116,12 +122,12 @@ class TileAxis:
 
     @property
     def _last(self) -> int:
-        """For a gradient the tap of a phase that reads the first cell of dout."""
+        """For dx, the index of the last tap of a phase."""
         return ceil_div(self.k, self.back) - 1
 
     @property
     def subkernels(self) -> int:
-        """How many there are."""
+        """The number of subkernels along this axis."""
         if self.back:
             return self._last // self.minimal.taps + 1
         whole, rest = divmod(self.k, self.minimal.taps * self.stride)
@@ -139,19 +145,20 @@ class TileAxis:
 
     @property
     def phases(self) -> int:
-        """Of the result."""
+        """The number of phases of the result along this axis."""
         return self.back or 1
 
     @cached_property
     def output_offsets(self) -> tuple[int, ...]:
-        """The cell of the first output of each phase p of the result: with stride s, cell ``s * o + p - lo``."""
+        """The result cell of output 0 for each phase; negative if the output is in the padding."""
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
     @cached_property
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """For each phase and subkernel its taps in the kernel, or -1 where there is none.
+        """The taps of the kernel that each subkernel of each phase has, or -1 for a tap outside the kernel.
 
-        The stride phases of dx share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` times taps p + s * j.
+        All phases of dx read dout: with stride s, cell ``s * o + p - lo`` of dx, which is in phase p, is the sum of
+        ``dout[o - j]`` times tap p + s * j.
         """
         taps, stride = self.minimal.taps, self.stride
         if not self.back:
@@ -174,20 +181,20 @@ class TileAxis:
 
     @property
     def tiles(self) -> int:
-        """That cover its outputs."""
+        """The number of tiles that cover the outputs."""
         return ceil_div(self.out, self.minimal.outputs)
 
     @property
     def step(self) -> int:
-        """The step from a tile to the next, in source cells."""
+        """The number of source cells from a tile to the next."""
         return self.minimal.outputs * self.stride
 
     @property
     def read(self) -> tuple[int, int]:
-        """The range of source cells that outputs read; tiles contain other cells, too.
+        """The range of source cells that outputs read.
 
-        The others are set to zero. They would cancel except for rounding errors, which may be large compared
-        with the cells that count.
+        Tiles also contain other cells, which are set to zero. Otherwise, these would contribute rounding errors that
+        may be large compared with the cells that outputs read.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -205,7 +212,7 @@ class TileAxis:
 
     @property
     def span(self) -> int:
-        """The number of source cells from the first to the last that a tile reads."""
+        """The number of source cells from the first to the last one that a tile reads."""
         return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
@@ -222,7 +229,10 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
 
 
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
-    """Three axes for the kernels, unit axes first. The last two axes of a volume are joined if neither is filtered."""
+    """Return three axes for the kernels; axes of size 1 come first.
+
+    If neither of the last two axes of a volume is filtered, they are joined to one.
+    """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
     if plain[1:] == [True, True]:
@@ -233,7 +243,11 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Problem:
-    """The problem of the kernels: sizes of a group, and the axes."""
+    """The sizes of a group, and the three axes of a product.
+
+    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
+    weights of a channel to those of the next channel.
+    """
 
     images: int
     groups: int
@@ -246,43 +260,43 @@ class Problem:
 
     @property
     def taps(self) -> int:
-        """Of the whole kernel."""
+        """The number of taps of the whole kernel."""
         return math.prod(self.kernel)
 
     @property
     def points(self) -> int:
-        """Products for each tile."""
+        """The number of points of a tile, and so of products for each tile."""
         return math.prod(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def subkernel(self) -> tuple[int, int]:
-        """Taps of a subkernel along the last two axes."""
+        """The number of taps of a subkernel along each of the last two axes."""
         *_, h, w = self.tile_axes
         return h.minimal.taps, w.minimal.taps
 
     @property
     def line_points(self) -> int:
-        """Along an axis."""
+        """The number of points along a filtered axis."""
         return max(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def penalty(self) -> float:
-        """The factor on its time in comparisons, because of its errors."""
+        """The factor on the estimated time when candidates are compared: above 1 for eight points, which err more."""
         return _PENALTY if self.line_points == max(POINTS) else 1.0
 
     @property
     def subkernels(self) -> int:
-        """The number of subkernels of the kernel."""
+        """The number of subkernels of the whole kernel."""
         return math.prod(tile_axis.subkernels for tile_axis in self.tile_axes)
 
     @property
     def phases(self) -> int:
-        """Of the result."""
+        """The number of phases of the result."""
         return math.prod(tile_axis.phases for tile_axis in self.tile_axes)
 
     @property
     def table_length(self) -> int:
-        """The number of entries of the tables below, about."""
+        """The approximate number of entries of the tables that the methods below return."""
         return (
             self.phases * self.subkernels * math.prod(tile_axis.minimal.taps for tile_axis in self.tile_axes)
             + 3 * self.subkernels
@@ -295,19 +309,20 @@ class Problem:
         return d, h, w
 
     def operations(self, lanes: int) -> int:
-        """The least number of vector operations of all products and transforms of tiles; channels and filters are
-        in the lanes.
+        """Return a lower bound of the vector operations of all products and transforms of tiles.
+
+        The lanes of vectors hold channels or filters.
         """
         k, cell, rows = self.subkernels * self.channels, ceil_div(self.channels, lanes), ceil_div(self.rows, lanes)
         each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
         return self.images * self.groups * math.prod(self.tiles) * each
 
     def blocks(self, block: tuple[int, ...], count: int) -> int:
-        """The number of blocks of the batch."""
+        """Return the number of blocks of all images; a block has `count` images."""
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
     def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """The table of axes that the kernels read."""
+        """Return the table of axes that the kernels read; `block` is the number of tiles of a block along each axis."""
         rows = [
             (
                 *(tile_axis.size, tile_axis.stride, tile_axis.lo),
@@ -319,18 +334,19 @@ class Problem:
         return np.array(rows, np.intp)
 
     def offsets(self) -> np.ndarray:
-        """The offset of each subkernel along the three axes."""
+        """Return the offset of each subkernel along the three axes."""
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
     def output_offsets(self) -> np.ndarray:
-        """The first cell of each phase along the three axes."""
+        """Return the result cell of output 0 of each phase along the three axes."""
         return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:
-        """The tap of the kernel for each phase, subkernel and tap of the subkernel, or -1."""
+        """Return the tap of the kernel for each phase, subkernel and tap of the subkernel, or -1 outside the kernel."""
         d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
-        # Phases along d, h and w, subkernels along d, h and w, taps along h and w; along d a subkernel has one.
+        # The axes are phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along h and
+        # w. A subkernel has one tap along d.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
         h = h.reshape(1, len(h), 1, 1, h.shape[1], 1, h.shape[2], 1)
         w = w.reshape(1, 1, len(w), 1, 1, w.shape[1], 1, w.shape[2])
@@ -338,19 +354,22 @@ class Problem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """The most cells of the source of an image that a block reads."""
+        """Return the largest number of source cells of an image that a block reads."""
         spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
         return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
     def results(self, block: tuple[int, ...]) -> int:
-        """The most cells of dout of an image that a block reads."""
+        """Return the largest number of outputs of an image in a block."""
         return math.prod(
             min(n * tile_axis.minimal.outputs, tile_axis.out)
             for tile_axis, n in zip(self.tile_axes, block, strict=True)
         )
 
     def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
-        """Images and tiles of a block: whole rows, planes, volumes and images while they stay within `most`."""
+        """Return the number of images of a block, and the number of tiles along each axis, at most `most` in all.
+
+        A block has whole rows, planes, volumes and images, in this order, if they fit.
+        """
         d, h, w = self.tiles
         n_w = balanced_block(w, most)
         n_h = balanced_block(h, most // n_w) if n_w == w else 1
@@ -360,36 +379,36 @@ class Problem:
 
     @property
     def of_image(self) -> int:
-        """Vector operations to transform a tile."""
+        """The number of vector operations to transform a tile of the image."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.points, w.points, h.of_image, w.of_image)
 
     @property
     def of_weights(self) -> int:
-        """To transform a subkernel."""
+        """The number of vector operations to transform a subkernel."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.taps, w.points, h.of_weights, w.of_weights)
 
     @property
     def of_result(self) -> int:
-        """Vector operations to transform the products of a tile back."""
+        """The number of vector operations to transform the products of a tile back."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
     def transposed(self) -> Problem:
-        """The problem of dw for the counts above: its kernels are tiles of outputs, and its outputs are kernels."""
+        """The problem whose `of_weights` and `of_result` are those of dw, where taps and outputs are exchanged."""
         d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
         return replace(self, tile_axes=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
-    """Operations along the last axis and then along height; only one pass if height has one point."""
+    """Return the vector operations of a pass along the last axis, and of a pass along height if height is filtered."""
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[Problem]:
-    """All decompositions of an op that are candidates."""
+    """Yield the problem of each decomposition of an op that is a candidate."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -404,9 +423,9 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
 
 
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:
-    """Filters along height and width.
+    """Return the candidates for the filters along height and width.
 
-    Both have the same number of points if both axes are filtered; none if neither is.
+    If both axes are filtered, both filters have the same number of points. There are no candidates if neither axis is.
     """
     _, high, wide = lifted(geometry)
     found = [

@@ -22,20 +22,21 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import is_large, plans
 from fastconv.runtime.records import dataclass
 
-#: Bytes of workspace of all threads together.
+#: The bytes of workspace of all threads together.
 _SPACE_BYTES = 28 << 20
-#: The most tiles of a block: enough that reading the weights is cheap beside multiplying by them; and if all weights
-#: fit the second-level cache.
+#: The largest number of tiles of a block. With `_TILES` tiles, reading the weights is cheap compared with the products.
+#: If the weights fit the second-level cache, `_FEW_TILES` are enough.
 _TILES, _FEW_TILES = 64, 24
-#: Bytes of the second-level cache for the tiles and products of a block; weights of fewer bytes fit it.
+#: The bytes of the second-level cache for the tiles and products of a block. Weights of at most this size fit, too.
 _BLOCK_BYTES = 1 << 19
-#: Filters whose products are made before any is transformed back, so that tiles stay in the cache.
+#: The number of filters in a pass. All products of a pass are computed before any is transformed back. Few filters are
+#: used, so that tiles and products stay in the cache.
 _PASS = 32
-#: The most panels of weights in a pass, as in the kernel.
+#: The largest number of panels of weights in a pass. It equals MOST_PANELS of winograd.pyx.
 _MOST_PANELS = 64
-#: Filters, and channels, whose gradients a thread sums at a time.
+#: The number of filters, and of channels, whose gradients a thread sums at a time.
 _SUMS = 128
-#: Bytes of weights that are transposed at a time, filters innermost, in the second-level cache.
+#: The bytes of weights that are transposed at a time, filters innermost, in the second-level cache.
 _TRANSPOSED_BYTES = 1 << 17
 
 
@@ -47,18 +48,18 @@ class Tiles:
     """
 
     make: Callable[[], tuple[np.ndarray, ...]]
-    #: Entries of the tables, about.
+    #: The approximate number of entries of the tables.
     length: int
-    #: Elements of workspace of a thread.
+    #: The number of elements of the workspace of a thread.
     space: int
-    #: Units of work that threads draw.
+    #: The number of items, which are the units of work that threads draw.
     items: int
-    #: How many partial sums of dw there are; each thread has its own if threads share tiles.
+    #: The number of partial sums of dw. If threads share the tiles, each thread has its own.
     parts: int
-    #: Taps of a subkernel along the last two axes.
+    #: The number of taps of a subkernel along each of the last two axes.
     taps: tuple[int, int]
     work: dict[str, float]
-    #: The factor on its time in comparisons.
+    #: The factor on the estimated time when candidates are compared.
     penalty: float = 1.0
 
     @property
@@ -74,7 +75,10 @@ class Tiles:
 
 
 def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """The call of least cost for so many interpolation points, and for subkernels of so many taps if not None."""
+    """Return the cheapest call. `points` are the candidates for the number of interpolation points along an axis.
+
+    If `taps` is not None, only subkernels of that number of taps are candidates.
+    """
     return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps)
 
 
@@ -98,12 +102,15 @@ def _find_cheapest(
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
-    """Where each of `count` planes of such sizes starts."""
+    """Return the offset of each of `count` volumes of the given sizes, in elements."""
     return np.arange(count, dtype=np.intp) * math.prod(sizes)
 
 
 def _pitch(n: int, line: int) -> int:
-    """At least n elements, and a cache line more than whole pages: points that meet in no cache set."""
+    """Return the distance between points, in elements: at least n, and one cache line more than a multiple of 32 lines.
+
+    So equal elements of different points are in different cache sets.
+    """
     return ceil_div(n, 32 * line) * 32 * line + line
 
 
@@ -117,7 +124,7 @@ def _product_tiles(
     v_step = ceil_div(k, lanes) * lanes + line
     pass_rows = min(min(ceil_div(_PASS, unit), _MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
-    # A thread's share of the workspace holds the image at all points, and what the products need beside it.
+    # The workspace of a thread holds the tiles, the weights and the products of a block at all points.
     share = _SPACE_BYTES // itemsize // threads
     u_pitch = line
     fixed = points * (k * pass_rows + line) + _TRANSPOSED_BYTES // itemsize
@@ -252,11 +259,11 @@ def _weights_tiles(
 
 
 def _beyond(nbytes: int) -> int:
-    """What each block moves between a core's cache and the next one, because its workspace of `nbytes` is larger."""
+    """Return the bytes of a block's workspace of `nbytes` bytes that do not fit the caches of a core."""
     return max(nbytes - NEAR_BYTES, 0)
 
 
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
-    """The part of the thread that does most."""
+    """Return the work of the thread with most items, including `moved`, the work of reading and writing memory."""
     part = _counts.largest_share(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
     return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

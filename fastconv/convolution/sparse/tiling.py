@@ -58,7 +58,7 @@ class Tiling:
 
 
 def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]:
-    """Return the divisions of the lanes of a vector among images and axes that leave no more lanes empty than needed."""
+    """Return the divisions of the lanes of a vector among images and axes that leave few lanes empty."""
     powers = [1 << i for i in range(lanes.bit_length())]
     limits = (problem.images, *(line.out for line in problem.conv_axes))
     boxes = [(n, d, h, lanes // (n * d * h)) for n, d, h in itertools.product(powers, repeat=3) if n * d * h <= lanes]
@@ -126,7 +126,10 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
 
 
 def _sizes(out: int, lanes: int) -> set[int]:
-    """Return the sizes of parts to try along an axis. Up to 64, these are the sizes that divide the axis evenly."""
+    """Return the sizes of parts to try along an axis.
+
+    If one of `lanes` lanes has at most 64 outputs, these sizes divide the outputs evenly.
+    """
     most = ceil_div(out, lanes)
     return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
 

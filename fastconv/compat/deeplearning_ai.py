@@ -194,7 +194,7 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     Parameters
     ----------
     dZ : array_like, (m, n_H, n_W, n_C)
-        Gradient of the cost by the output; cast to the dtype of the forward pass.
+        The gradient of the cost with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward`.
 
@@ -303,7 +303,7 @@ def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     Parameters
     ----------
     dA : array_like, (m, n_H, n_W, n_C_prev)
-        Gradient of the cost by the output; cast to the dtype of the forward pass.
+        The gradient of the cost with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `pool_forward`.
     mode : {'max', 'average'}

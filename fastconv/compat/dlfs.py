@@ -203,7 +203,7 @@ class Convolution:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient by `x`; it also sets `dW` and `db`. `dout` is cast to the dtype of the output."""
+        """Return the gradient with respect to `x`; it also sets `dW` and `db`. `dout` is cast to the dtype of the output."""
         x, W, bias, options = ran_forward(self, self._kept)
         W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
         layer = prepare_cache("conv_backward", x, W, bias, None, options)
@@ -304,7 +304,7 @@ class Pooling:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient by `x`. `dout` is cast to the dtype of the output."""
+        """Return the gradient with respect to `x`. `dout` is cast to the dtype of the output."""
         cache, pad = ran_forward(self, self._kept)
         dx = layers.max_pool_backward(dout, cache)
         return np.ascontiguousarray(cropped(dx, (pad, pad), 2))

@@ -52,7 +52,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------
@@ -85,9 +85,9 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Notes
     -----
@@ -137,7 +137,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     ValueError
         If `slope` is not finite.
     TypeError
-        As docs/conventions.md says, and for a `slope` that is no number.
+        If `slope` is not a number. See also docs/conventions.md.
 
     References
     ----------
@@ -171,7 +171,7 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -199,14 +199,14 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     out : ndarray
-        To a few units in the last place; values below the least normal number are 0.
+        The error is a few units in the last place. Values below the least normal number are 0.
     cache : ndarray
-        `out` itself, for `sigmoid_backward`: it is not to be changed before.
+        `out` itself, for `sigmoid_backward`. Do not change it before the backward pass.
 
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -235,9 +235,9 @@ def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Examples
     --------
@@ -260,14 +260,14 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     out : ndarray
-        To a few units in the last place.
+        The error is a few units in the last place.
     cache : ndarray
-        `out` itself, for `tanh_backward`: it is not to be changed before.
+        `out` itself, for `tanh_backward`. Do not change it before the backward pass.
 
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -296,9 +296,9 @@ def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def affine_backward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     ValueError
         If `w` is not (D, M), or `x_shape` not of D values.
     TypeError
-        As docs/conventions.md says, and for a shape that is no tuple of ints.
+        If the shape is not a tuple of ints. See also docs/conventions.md.
 
     See Also
     --------
@@ -196,7 +196,7 @@ def conv_to_affine(w: Any) -> np.ndarray:
     ValueError
         If `w` has not one to three kernel axes.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------

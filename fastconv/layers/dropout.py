@@ -50,7 +50,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     ValueError
         If `p`, mode or seed are not legal.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -91,7 +91,7 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, of the shape of the input
-        Gradient of the loss by the output; cast to the dtype of the mask.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the mask.
     cache : tuple
         From `dropout_forward`.
 
@@ -102,7 +102,7 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

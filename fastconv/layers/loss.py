@@ -46,14 +46,14 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     loss : float
         0.0 for an empty batch.
     dx : ndarray, (N, C)
-        Gradient of the loss by `x`.
+        The gradient of the loss with respect to `x`.
 
     Raises
     ------
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        As docs/conventions.md says, and if `y` are not integers.
+        If `y` does not have an integer dtype. See also docs/conventions.md.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        As docs/conventions.md says, and if `y` are not integers.
+        If `y` does not have an integer dtype. See also docs/conventions.md.
 
     References
     ----------

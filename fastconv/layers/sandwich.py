@@ -22,7 +22,7 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
     Parameters
     ----------
     x, w, b : array_like
-        As `affine_forward`.
+        See `affine_forward`.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -59,12 +59,12 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def conv_relu_forward(
     Parameters
     ----------
     x, w, b, conv_param, **options
-        As `conv_forward`.
+        See `conv_forward`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def conv_relu_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -123,12 +123,12 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def conv_bn_relu_forward(
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward`.
+        See `conv_forward`.
     gamma, beta, bn_param
         As `spatial_batchnorm_forward`; `bn_param` receives the running averages.
 
@@ -169,7 +169,7 @@ def conv_bn_relu_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -199,12 +199,12 @@ def conv_bn_relu_backward(
     Returns
     -------
     dx, dw, db, dgamma, dbeta : ndarray
-        Of the shapes of `x`, `w`, `b`, `gamma` and `beta`; `db` is None where `b` was.
+        The shapes are those of `x`, `w`, `b`, `gamma` and `beta`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -228,9 +228,9 @@ def conv_relu_pool_forward(
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward`.
+        See `conv_forward`.
     pool_param : dict
-        As `max_pool_forward`: see docs/conventions.md.
+        See `max_pool_forward` and docs/conventions.md.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def conv_relu_pool_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -269,12 +269,12 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None,
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -84,7 +84,7 @@ class _Stride1:
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         ran_forward(self, self.A)
         return self._backward(dLdZ, (1,) * self._rank)
 
@@ -146,7 +146,7 @@ class _Strided(Composed):
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         ran_forward(self, self._layer.A)
         strides, pads = self._options()
         return np.ascontiguousarray(cropped(self._layer._backward(dLdZ, strides), pads, 2))

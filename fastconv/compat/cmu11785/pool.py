@@ -34,7 +34,7 @@ class _Pool:
         return self._pool(signals("A", A, 2), (1, 1))
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`. `dLdZ` is cast to the dtype of the output."""
         cache = ran_forward(self, self._cache)
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, cache.geometry.out_shape, cache.dtype)
         return type(self)._backward(dLdZ, cache)

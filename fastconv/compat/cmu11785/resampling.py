@@ -78,7 +78,7 @@ class _Upsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`: the entries of `dLdZ` at the cells that came from `A`."""
+        """Return the gradient with respect to `A`: the entries of `dLdZ` at the cells that came from `A`."""
         shape = self._long(ran_forward(self, self._shape))
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         return self._pick(_arrays.cast_gradient("dLdZ", dLdZ, shape, dLdZ.dtype), _arrays.result_dtype(dLdZ))
@@ -98,7 +98,7 @@ class _Downsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`, in the shape of `A`: zeros at the cells that were left out."""
+        """Return the gradient with respect to `A`, in the shape of `A`: zeros at the cells that were left out."""
         shape = ran_forward(self, self._shape)
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         short = (*shape[:2], *((n - 1) // k + 1 for n, k in zip(shape[2:], self._factors(), strict=True)))

@@ -57,7 +57,7 @@ class _Transposed(Composed):
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         A, W, b = self._layer._operands(ran_forward(self, self._kept))
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)
         cache = prepare_transpose("conv_transpose_backward", A, self._turned(W), b, None, self._options(W))

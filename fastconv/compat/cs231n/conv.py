@@ -89,7 +89,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_naive`.
 
@@ -184,7 +184,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_im2col`.
 
@@ -262,7 +262,7 @@ def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_strides`.
 
@@ -343,7 +343,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_fast` or `conv_forward_strides`.
 

@@ -69,7 +69,7 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_naive`.
 
@@ -147,7 +147,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_reshape`.
 
@@ -246,7 +246,7 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_im2col`.
 
@@ -343,7 +343,7 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_fast`.
 

@@ -52,7 +52,7 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_forward`.
 
@@ -132,7 +132,7 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_bn_relu_forward`.
 
@@ -208,7 +208,7 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.nda
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_pool_forward`.
 

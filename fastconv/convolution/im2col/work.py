@@ -25,7 +25,7 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "product": 0.0 if thin else product,
         "vector": product if thin and not outer else 0.0,
         "outer": product if outer else 0.0,
-        # Reading, packing and writing the matrices takes 1 / f, 1 / rows and 1 / positions of the number of products.
+        # The time to read, pack and write a matrix grows with the products divided by f, by rows or by positions.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,

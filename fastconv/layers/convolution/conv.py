@@ -186,7 +186,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         If shapes or options do not fit each other, or a stride is a Fraction
         and `upsample` is not 1; `out` is then untouched.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------
@@ -272,7 +272,7 @@ def conv_forward(
     Raises
     ------
     ValueError, TypeError
-        As `conv`: see docs/conventions.md.
+        See `conv` and docs/conventions.md.
 
     Examples
     --------
@@ -322,12 +322,12 @@ def conv_backward(
     dx : ndarray, (N, C, *spatial), or None
     dw : ndarray, (F, C // groups, *kernel), or None
     db : ndarray, (F,), or None
-        None where not needed, and `db` where `b` was None.
+        None if not needed. `db` is also None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------

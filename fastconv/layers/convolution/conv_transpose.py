@@ -146,7 +146,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     w : array_like, (C, F // groups, *kernel)
         Filters: those of the convolution from F to C channels.
     b : array_like, (F,), optional
-        As `conv`.
+        See `conv`.
     stride : int or sequence of int, default 1
         Cells of the output from one input cell's kernel to the next.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
@@ -166,7 +166,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
         'auto', 'exact', or a name from `algorithms` that serves
         'backward_data'; see `conv`.
     threads : int, optional
-        As `conv`: see docs/conventions.md.
+        See `conv` and docs/conventions.md.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------
@@ -226,7 +226,7 @@ def conv_transpose_forward(
     Raises
     ------
     ValueError, TypeError
-        As `conv_transpose`: see docs/conventions.md.
+        See `conv_transpose` and docs/conventions.md.
 
     References
     ----------
@@ -261,19 +261,19 @@ def conv_transpose_backward(
     cache : tuple
         From `conv_transpose_forward`.
     need_dx, need_dw, need_db : bool, default True
-        As `conv_backward`.
+        See `conv_backward`.
 
     Returns
     -------
     dx : ndarray, (N, C, *spatial), or None
     dw : ndarray, (C, F // groups, *kernel), or None
     db : ndarray, (F,), or None
-        None where not needed, and `db` where `b` was None.
+        None if not needed. `db` is also None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
         For a factor below 1, another rank than 3 to 5, or more cells than can
         be addressed.
     TypeError
-        As docs/conventions.md says, and for a factor that is no int.
+        If a factor is not an int. See also docs/conventions.md.
 
     See Also
     --------
@@ -108,7 +108,7 @@ def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any
     ValueError
         For a factor below 1, or another rank than 3 to 5.
     TypeError
-        As docs/conventions.md says, and for a factor that is no int.
+        If a factor is not an int. See also docs/conventions.md.
 
     Examples
     --------

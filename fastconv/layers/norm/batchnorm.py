@@ -216,7 +216,7 @@ def batchnorm_forward(
         range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
         the variance of a constant feature in training, a `running_var` in testing.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -261,9 +261,9 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+        If `cache` does not come from batch normalisation (of vectors or of images), or `dout` is complex or object.
 
     Examples
     --------
@@ -289,7 +289,7 @@ def spatial_batchnorm_forward(
     gamma, beta : array_like, (C,)
         Scale and shift.
     bn_param : dict
-        As `batchnorm_forward`: see docs/conventions.md.
+        See `batchnorm_forward` and docs/conventions.md.
 
     Returns
     -------
@@ -300,7 +300,7 @@ def spatial_batchnorm_forward(
     Raises
     ------
     ValueError, TypeError
-        As `batchnorm_forward`: see docs/conventions.md.
+        See `batchnorm_forward` and docs/conventions.md.
 
     References
     ----------
@@ -338,9 +338,9 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+        If `cache` does not come from batch normalisation (of vectors or of images), or `dout` is complex or object.
 
     Examples
     --------

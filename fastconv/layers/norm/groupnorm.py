@@ -132,7 +132,7 @@ def layernorm_forward(
     gamma, beta : array_like, (D,)
         Scale and shift.
     ln_param : dict, optional
-        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are accepted and ignored.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def layernorm_forward(
     ValueError
         If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -185,9 +185,9 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
+        If `cache` does not come from layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def spatial_groupnorm_forward(
     G : int
         Divides C.
     gn_param : dict, optional
-        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are accepted and ignored.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def spatial_groupnorm_forward(
         If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
         it is 0 and a group is constant.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -270,14 +270,14 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     -------
     dx : ndarray, (N, C, *spatial)
     dgamma, dbeta : ndarray
-        Of the shapes of gamma and beta.
+        The shapes are those of `gamma` and `beta`.
 
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
+        If `cache` does not come from layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------

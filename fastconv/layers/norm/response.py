@@ -115,7 +115,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
         while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
         such window.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -178,7 +178,7 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def pool_forward(
     ValueError
         If sizes do not fit, or `fn` returns another shape.
     TypeError
-        As docs/conventions.md says, and for a `fn` or `fn_grad` that cannot be called.
+        If `fn` or `fn_grad` cannot be called. See also docs/conventions.md.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def pool_forward(
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     call.resolve_plan(x.dtype).run(x, out, fn)
-    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    # The cache has views, because the caller may assign another shape to an array later.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 
 
@@ -137,7 +137,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
         If there is no `fn_grad`, it returns another shape, or `dout` is not of
         the output's shape.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

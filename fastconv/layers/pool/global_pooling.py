@@ -62,7 +62,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------
@@ -155,7 +155,7 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says, and for a `p` below 1, infinite or no number.
+        If `p` is below 1, infinite or not a number. See also docs/conventions.md.
 
     Notes
     -----
@@ -105,7 +105,7 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     call.resolve_plan(x.dtype).run(x, out)
-    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    # The cache has views, because the caller may assign another shape to an array later.
     return out, LpPoolCache(x[...], out[...], geometry, call.option, call.threads)
 
 
@@ -126,7 +126,7 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -202,7 +202,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     ValueError
         If sizes do not fit, or a window needs more than a GiB of workspace a thread.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -255,7 +255,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -309,7 +309,7 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -348,7 +348,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     ValueError
         If shapes do not fit, or an index lies outside its plane.
     TypeError
-        As docs/conventions.md says, and if `indices` are not integers.
+        If `indices` does not have an integer dtype. See also docs/conventions.md.
 
     References
     ----------
@@ -408,7 +408,7 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`: see docs/conventions.md.
+        See `max_pool_forward` and docs/conventions.md.
 
     Notes
     -----
@@ -453,7 +453,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

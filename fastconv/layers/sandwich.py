@@ -1,4 +1,4 @@
-"""Layers that are used together, as one forward/backward pair."""
+"""Sequences of layers that are often used together, each as one forward/backward pair."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def conv_bn_relu_forward(
     x, w, b, conv_param
         See `conv_forward`.
     gamma, beta, bn_param
-        As `spatial_batchnorm_forward`; `bn_param` receives the running averages.
+        See `spatial_batchnorm_forward`. It writes the running averages to `bn_param`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """The pattern of the Toeplitz matrix along one axis: the cells that each output reads, or the outputs that read a cell.
 
-A position is the index of a row of the matrix along one axis: an output, or an input cell for the transpose. An entry is
-an element of the row that has a weight. A segment is a set of positions whose entries are the same up to a shift. A few
+A position is the index of a row of the matrix along one axis: an output, or an input cell for the transpose. An entry
+is an element of the row that has a weight. A segment is a set of positions with the same entries up to a shift. A few
 positions at each border have segments of their own. All others are in one segment, or in one segment for each stride
 phase. A row of the whole matrix is the product of the rows along three axes. There may be many positions, so segments
 are found without a Python loop over positions.

@@ -25,7 +25,7 @@ from fastconv.layers.pool.pooling import (
 
 
 def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[np.ndarray, PoolCall]:
-    """As `find_call` of the other poolings, for one window over the whole of each plane."""
+    """Return x as the kernels read it, and the resolved call for one window over the whole of each plane."""
     table = current(calls[caller])
     call = table.get((x,), {})
     if call is not None:
@@ -75,7 +75,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
 
 
 def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of `global_max_pool_forward`; as `max_pool_backward`.
+    """Gradient of `global_max_pool_forward`, computed by `max_pool_backward`.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
-    """Gradient of `global_avg_pool_forward`; as `avg_pool_backward`.
+    """Gradient of `global_avg_pool_forward`, computed by `avg_pool_backward`.
 
     Parameters
     ----------

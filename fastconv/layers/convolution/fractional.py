@@ -1,4 +1,7 @@
-"""Convolution of an upsampled image. Its `FractionalGeometry` has parts, which are convolutions of the image itself."""
+"""Convolution of an upsampled image, by plans for the parts of a `FractionalGeometry` or for images that are upsampled.
+
+A part is a convolution of the image itself. Images are upsampled only if the padding mode needs this.
+"""
 
 from __future__ import annotations
 

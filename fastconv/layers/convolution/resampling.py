@@ -44,7 +44,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     factor : int or sequence of int
-        At least 1, for all spatial axes or one each.
+        At least 1. One factor for all spatial axes, or one for each.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     factor : int or sequence of int
-        At least 1, for all spatial axes or one each.
+        At least 1. One factor for all spatial axes, or one for each.
 
     Returns
     -------

@@ -297,8 +297,8 @@ def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max")
 def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    If several cells are the maximum, each of them gets the whole gradient, as
-    `create_mask_from_window` implies.
+    If several cells are the maximum, each of them gets the whole gradient, because
+    `create_mask_from_window` marks all of them.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from fastconv.layers.pool.pooling import max_pool_backward, max_pool_forward
 
 
 def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
-    """`affine_forward`, then `relu_forward`.
+    """Compute `affine_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 def conv_relu_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Any
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, then `relu_forward`.
+    """Compute `conv_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def conv_bn_relu_forward(
     conv_param: Mapping[str, Any] | None,
     bn_param: MutableMapping[str, Any],
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, `spatial_batchnorm_forward`, `relu_forward`.
+    """Compute `conv_forward`, `spatial_batchnorm_forward` and `relu_forward`, in this order.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def conv_bn_relu_backward(
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None, pool_param: Mapping[str, Any]
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, `relu_forward`, `max_pool_forward`.
+    """Compute `conv_forward`, `relu_forward` and `max_pool_forward`, in this order.
 
     Parameters
     ----------

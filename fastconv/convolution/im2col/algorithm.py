@@ -9,7 +9,7 @@ from fastconv.convolution.plan import Case, Plan
 
 
 class Im2col(Algorithm):
-    """Three matrix products, on the columns of one image at a time.
+    """The three ops as matrix products, with the columns of one image at a time.
 
     NumPy's BLAS computes the products in its own threads, if it is known to use no more threads than the call may.
     ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets the number of threads of BLAS. Otherwise fastconv's kernels

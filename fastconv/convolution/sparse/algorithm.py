@@ -9,7 +9,7 @@ from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
 
-#: The largest number of bytes of the cells of a block with one output in each lane of the widest vectors.
+#: The largest number of bytes of a block that has one output in each lane of the widest vectors.
 _MOST_BYTES = 1 << 24
 
 

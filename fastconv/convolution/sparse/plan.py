@@ -27,7 +27,10 @@ _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
-    """Return the work of an op: `amounts`, and access to memory. Products take time for nonzero weights only."""
+    """Return the work of an op: `amounts`, and access to memory.
+
+    The amount of products is multiplied by the density, because only nonzero weights take time.
+    """
     total_bytes = memory(case.geometry, case.dtype, case.threads)
     return {**total_bytes, **amounts, "product": case.density * amounts.get("product", 0.0)}
 

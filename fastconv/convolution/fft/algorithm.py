@@ -113,7 +113,7 @@ class Fft(Algorithm):
     def reads_borders(self, case: Case) -> bool:
         """Return whether the tiles read the border from the image itself.
 
-        dx has to be folded instead, unless the outputs go round a circular image.
+        For dx they do so only if the outputs go round a circular image. Otherwise the border of dx is folded.
         """
         return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 

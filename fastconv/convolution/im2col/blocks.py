@@ -85,9 +85,9 @@ class Cut:
         )
 
     def sizes(self, op: Op) -> tuple[int, int, int, int]:
-        """Return the numbers of elements of the workspace of a block.
+        """Return the numbers of elements of the four parts of the workspace of a block.
 
-        They are for its columns, its outputs, a copy of its weights, and a part of the image.
+        The parts are the columns, the outputs, a copy of the weights, and a part of the image.
         """
         sums = 2 if op == "forward" and not self.whole_rows else 1
         copied = op == "backward_weights" or not self.whole_rows

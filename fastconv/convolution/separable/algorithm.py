@@ -1,4 +1,4 @@
-"""The algorithm `separable`: kernels that are outer products, as boxes, Gaussians and Sobel kernels are."""
+"""The algorithm `separable`: kernels that are outer products, such as boxes, Gaussians and Sobel kernels."""
 
 from __future__ import annotations
 

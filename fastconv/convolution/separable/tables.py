@@ -32,7 +32,7 @@ from fastconv.runtime.records import dataclass
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
 #: The bytes of the planes of sums along the first of three axes, which are in the second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The usual largest number of results in a row of a block, and the largest number of planes of a block.
+#: The largest number of results in a row of a block, except for wide kernels, and of planes of a block.
 _WIDE, _DEEP = 4096, 4
 #: The largest width of a padded image whose border the kernel reads itself, because it needs whole rows for this.
 _WIDEST = 1 << 14

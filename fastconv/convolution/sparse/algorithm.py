@@ -23,10 +23,11 @@ class Sparse(Algorithm):
     skipped, even if they meet an infinity or NaN. For all other weights, infinities and NaN propagate as in the sum of
     products.
 
-    - forward:          out[f] = sum of w * x, over the nonzero taps of f
-    - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
-    - backward_weights: dw = sum of dout[f] * x over the positions, one dot product for each nonzero weight, if the
-      caller wants only these gradients; otherwise the cheapest algorithm that sums products computes dw
+    - forward:          out[f] = sum of w * x over the nonzero taps of f
+    - backward_data:    dx[c] = sum of w * dout over the nonzero taps of c in the flipped kernel, for each stride phase
+    - backward_weights: dw = sum of dout[f] * x over the positions, which is a dot product for each nonzero weight
+
+    If the caller needs the gradients of zero weights, too, the cheapest algorithm that sums products computes dw.
 
     References
     ----------

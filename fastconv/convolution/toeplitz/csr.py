@@ -31,7 +31,7 @@ from fastconv.runtime.records import dataclass
 
 #: The least number of items for each thread. If there are fewer rows of weights, the rows are divided.
 _ITEMS = 8
-#: The cache of patterns for weights with zero taps. It is separate and small, because there may be many such patterns.
+#: The cache of patterns of only some taps. It is separate and small, because there may be many such patterns.
 _supports = PlanCache(16, 16)
 #: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists are made from the nonzero weights only.
 _FEW = 3

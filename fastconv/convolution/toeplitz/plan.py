@@ -19,7 +19,8 @@ from fastconv.runtime.plan_cache import is_large
 
 #: The bytes of the rows of the matrix that are built together. They stay in cache while they are multiplied.
 _BLOCK_BYTES = 1 << 22
-#: The largest number of images that are right-hand sides of a product, and of bytes of these and their results.
+#: The largest number of images that are right-hand sides of one product, and the largest number of bytes of these
+#: images and their results.
 _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 

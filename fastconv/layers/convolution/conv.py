@@ -75,7 +75,7 @@ def resolve_call(
 
 #: The hints on where options belong in `conv_forward` and in `conv`, for callers who pass options as the bias.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-#: The usual name of an algorithm. If a cache has this object, the name needs no check.
+#: The usual name of an algorithm. The name in a cache needs no check if it is this object.
 _AUTO = "auto"
 
 

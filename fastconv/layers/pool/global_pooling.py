@@ -44,7 +44,7 @@ def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[n
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """The largest cell of each channel.
+    """Compute the largest cell of each channel.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 
 def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
-    """The mean of each channel.
+    """Compute the mean of each channel.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ _SCATTERED = 5
 #: The least width of an image for the gradient of the maximum in the 2x2 stride-2 kernel. In narrower images the kernel
 #: `scatter` is faster.
 _LEAST_WIDTH_2X2 = 24
-#: The largest number of cells of a plane with indices of 32 bits.
+#: The largest number of cells of a plane whose indices have 32 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 
 

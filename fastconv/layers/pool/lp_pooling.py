@@ -60,7 +60,7 @@ def plan_norm_gradient(geometry: PoolGeometry, dtype: np.dtype, p: float, thread
 
 
 def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
-    """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
+    """Compute the p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 
     Parameters
     ----------

@@ -169,7 +169,7 @@ def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, thread
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """The largest cell of every window.
+    """Compute the largest cell of every window.
 
     Parameters
     ----------
@@ -395,7 +395,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
-    """The mean of every window.
+    """Compute the mean of every window.
 
     Parameters
     ----------

@@ -206,7 +206,7 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return a strip of the last axis: `begin` and `end` of its targets, its first source, and its number of sources."""
+    """Return a strip of the last axis: `begin` and `end` of its targets, its first source, and how many sources."""
     _, k, stride, lo, dilation, _ = row
     if not backward:
         return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1

@@ -18,7 +18,7 @@ from fastconv.runtime.plan_cache import plans
 
 #: The number of elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
 SLACK = 16
-#: The number of elements of a block of a plane in the workspace. Most blocks stay in the first-level cache.
+#: The approximate number of elements of a block, which is a part of a plane. It fits the first-level cache.
 BLOCK_ELEMENTS = 3072
 #: The largest number of elements of workspace of a thread. Other kernels compute windows that need more.
 _MOST_ELEMENTS = 1 << 16

@@ -1,1 +1,1 @@
-"""Course packs: one flat module for each course, with the names that the course uses."""
+"""Functions and classes under the names that courses use. Each course has one module or package."""

@@ -124,7 +124,7 @@ def _hparameter(hparameters: Any, name: str) -> Any:
 def _conv_layer(
     A_prev: Any, W: Any, b: Any, hparameters: Any
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, int]]:
-    """The arrays and options with channels first, as the library takes them, after all checks."""
+    """Check all arguments, and return the arrays and options with channels first, as `layers.conv` needs them."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     pad = as_int("pad", _hparameter(hparameters, "pad"), 0)
     A_prev, W, b = images("A_prev", A_prev, _LAYOUT, channels=3), _arrays.as_array("W", W), _arrays.as_array("b", b)
@@ -194,7 +194,7 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     Parameters
     ----------
     dZ : array_like, (m, n_H, n_W, n_C)
-        Gradient of the cost by the output; cast to the dtype of the forward pass.
+        The gradient of the cost with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward`.
 
@@ -237,7 +237,7 @@ def _check_mode(mode: Any) -> None:
 
 
 def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """Images as volumes of height, width and channels, so that a window is 1 channel deep."""
+    """Return images as volumes of height, width and channels, and a geometry whose windows have one channel."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
     A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)
@@ -297,13 +297,13 @@ def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max")
 def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    If several cells are the maximum, each of them gets the whole gradient, as
-    `create_mask_from_window` implies.
+    If several cells are the maximum, each of them gets the whole gradient, because
+    `create_mask_from_window` marks all of them.
 
     Parameters
     ----------
     dA : array_like, (m, n_H, n_W, n_C_prev)
-        Gradient of the cost by the output; cast to the dtype of the forward pass.
+        The gradient of the cost with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `pool_forward`.
     mode : {'max', 'average'}
@@ -356,7 +356,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
 
 
 def create_mask_from_window(x: Any) -> np.ndarray:
-    """A mask that is True at every cell that equals the maximum of the window.
+    """Return a mask that is True at every cell that equals the maximum of the window.
 
     Parameters
     ----------

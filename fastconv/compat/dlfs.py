@@ -1,7 +1,7 @@
 """The convolution names of "Deep Learning from Scratch": ``from fastconv.compat.dlfs import *``.
 
-These are `im2col` and `col2im` of the book's ``common/util.py``, and the classes `Convolution`
-and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``; a row of the lowered matrix is one patch.
+The names are `im2col` and `col2im` of the book's ``common/util.py``, and the classes `Convolution`
+and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``. Each row of the lowered matrix is one patch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Convolution", "Pooling", "col2im", "im2col"]
 
 
 def _output_size(shape: tuple[int, ...], filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> tuple[int, ...]:
-    """The output size OH and OW, rounded down, after all arguments have been checked."""
+    """Check all arguments, and return the output size OH and OW, rounded down."""
     window = as_int("filter_h", filter_h, 1), as_int("filter_w", filter_w, 1)
     stride, pad = as_int("stride", stride, 1), as_int("pad", pad, 0)
     return conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *window), stride=stride, pad=pad)[2:]
@@ -44,8 +44,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     Returns
     -------
     ndarray, (N * OH * OW, C * filter_h * filter_w)
-        Rows run n, oh, ow, columns c, fh, fw; the last is fastest. float32 or
-        float64.
+        The rows are in the order n, oh, ow, and the columns in the order c, fh, fw,
+        with the last index fastest. The dtype is float32 or float64.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # The matrix with patches as rows is a lowering with exchanged roles: the grid of outputs is the "kernel", with the
-    # stride as its dilation, and it slides over the taps of the filter. Its rows are contiguous.
+    # The matrix with patches as rows is an im2col with exchanged roles: its kernel is the grid of outputs, with the
+    # stride as dilation, and its output positions are the taps of the filter.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -149,8 +149,8 @@ class Convolution:
         The input of the last `forward`.
     col : ndarray, (N * OH * OW, C * FH * FW)
     col_W : ndarray, (C * FH * FW, FN)
-        The two factors of that call as matrices. They are made when they are
-        read, because the layer itself needs neither.
+        The factors of the matrix product of the last `forward`. They are computed
+        when they are read, because the layer itself does not need them.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class Convolution:
             raise ValueError(
                 f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
             )
-        # A copy, because the book keeps the columns, which hold the values that the image has now.
+        # Copy the image, because the book's layer keeps its columns, which do not change with the image.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
         out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
@@ -203,7 +203,7 @@ class Convolution:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient by `x`; it also sets `dW` and `db`. `dout` is cast to the dtype of the output."""
+        """Return the gradient with respect to `x`, and set `dW` and `db`. `dout` is cast to the dtype of the output."""
         x, W, bias, options = ran_forward(self, self._kept)
         W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
         layer = prepare_cache("conv_backward", x, W, bias, None, options)
@@ -230,7 +230,7 @@ class Convolution:
 
 
 def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """`b` as one number per filter, and the dtype of the layer. A Python number does not change the dtype."""
+    """Return `b` as one number per filter, and the dtype of the layer. A Python number does not change the dtype."""
     bias = _arrays.as_array("b", b)
     dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
     if bias.size not in (1, len(W)) or bias.size != max(bias.shape, default=1):
@@ -294,7 +294,7 @@ class Pooling:
         return window, as_int("stride", self.stride, 1), as_int("pad", self.pad, 0)
 
     def forward(self, x: Any) -> np.ndarray:
-        """The maxima of the windows of `x` (N, C, H, W), in an array (N, C, OH, OW)."""
+        """Return the maxima of the windows of `x` (N, C, H, W), as an array (N, C, OH, OW)."""
         window, stride, pad = self._options()
         array = images("x", x)
         dtype = _arrays.result_dtype(array)
@@ -304,7 +304,7 @@ class Pooling:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient by `x`. `dout` is cast to the dtype of the output."""
+        """Return the gradient with respect to `x`. `dout` is cast to the dtype of the output."""
         cache, pad = ran_forward(self, self._kept)
         dx = layers.max_pool_backward(dout, cache)
         return np.ascontiguousarray(cropped(dx, (pad, pad), 2))
@@ -317,7 +317,7 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # A single output starts at 0; its stride may be larger than any index.
+        # `row()[2]` is the stride, or a small number if there is a single output, whose stride may be huge.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

@@ -26,7 +26,7 @@ POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class Ops(NamedTuple):
-    """The layers whose time is compared; all other layers are the same in both nets."""
+    """The layers whose times the demo compares. All other layers are the same in both nets."""
 
     conv_forward: Callable = conv_forward
     conv_backward: Callable = conv_backward
@@ -38,7 +38,7 @@ FASTCONV = Ops()
 
 
 def init(rng: np.random.Generator, dtype: type = np.float32, widths: tuple[int, int, int] = (32, 64, 128)) -> Params:
-    """Weights for 8x8 images: two convolutions, each pooled, and two fully connected layers.
+    """Return initial weights of a net for 8x8 images: two convolutions with pooling, and two fully connected layers.
 
     The scales follow He et al., "Delving deep into rectifiers", arXiv:1502.01852.
     """
@@ -53,7 +53,7 @@ def init(rng: np.random.Generator, dtype: type = np.float32, widths: tuple[int, 
 
 
 def scores(params: Params, x: np.ndarray, ops: Ops = FASTCONV) -> tuple[np.ndarray, list]:
-    """Class scores of images (N, 1, 8, 8), and the caches of the layers in order."""
+    """Return the class scores of images (N, 1, 8, 8), and the caches of the layers in order."""
     caches = []
     for i in (1, 2):
         x, conv_cache = ops.conv_forward(x, params[f"w{i}"], params[f"b{i}"], CONV)
@@ -68,7 +68,7 @@ def scores(params: Params, x: np.ndarray, ops: Ops = FASTCONV) -> tuple[np.ndarr
 
 
 def step(params: Params, x: np.ndarray, y: np.ndarray, ops: Ops = FASTCONV) -> tuple[float, Params]:
-    """Loss and gradients of one batch."""
+    """Return the loss and the gradients of one batch."""
     out, caches = scores(params, x, ops)
     *stages, affine_cache, relu_cache, last_cache, flat = caches
     loss, d = softmax_loss(out, y)
@@ -102,7 +102,7 @@ class Adam:
 
 
 def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The images, each shifted by up to one pixel along each axis; zeros fill the cells that become free."""
+    """Return the images, each shifted by up to one pixel along each axis. Zeros fill the cells that become free."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[2:], axis=(2, 3))
     down, right = rng.integers(0, 3, (2, len(x)))

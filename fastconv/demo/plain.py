@@ -1,4 +1,4 @@
-"""Convolution and pooling in plain NumPy, one strided slice per tap; the demo compares their times with fastconv's."""
+"""Convolution and pooling in plain NumPy, with one strided slice per tap. The demo compares them with fastconv."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fastconv.demo.net import Ops
 
 
 def _slice(array: np.ndarray, i: int, j: int, out: tuple[int, int], stride: int) -> np.ndarray:
-    """The cells that all outputs read at tap (i, j)."""
+    """Return a view of the cells that the outputs read at tap (i, j)."""
     return array[:, :, i : i + (out[0] - 1) * stride + 1 : stride, j : j + (out[1] - 1) * stride + 1 : stride]
 
 
 def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[str, int]) -> tuple[np.ndarray, Any]:
-    """At tap (i, j): out += w[:, :, i, j] @ x."""
+    """Convolve: each tap (i, j) adds w[:, :, i, j] @ x to out."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     rows, columns = ((padded.shape[a] - w.shape[a]) // stride + 1 for a in (2, 3))
@@ -27,7 +27,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[s
 
 
 def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each tap adds its products with dout to the cells that it read."""
+    """Return the gradients. Each tap adds its products with dout to the cells that it read."""
     x_shape, padded, w, stride, pad = cache
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):
@@ -41,7 +41,7 @@ def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray,
 
 
 def pool_forward(x: np.ndarray, pool_param: dict[str, int]) -> tuple[np.ndarray, Any]:
-    """The maximum over taps."""
+    """Compute the maximum of every window, one tap after another."""
     height, width, stride = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
     size = ((x.shape[2] - height) // stride + 1, (x.shape[3] - width) // stride + 1)
     out = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
@@ -51,7 +51,7 @@ def pool_forward(x: np.ndarray, pool_param: dict[str, int]) -> tuple[np.ndarray,
 
 
 def pool_backward(dout: np.ndarray, cache: Any) -> np.ndarray:
-    """The gradient goes to the first tap that holds the maximum."""
+    """Return the gradient of `pool_forward`. The first tap that has the maximum gets the gradient of a window."""
     x, out, window, stride = cache
     dx, open_ = np.zeros_like(x), np.ones(out.shape, bool)
     for i, j in np.ndindex(*window):

@@ -1,4 +1,4 @@
-"""The demo from end to end: gradient check, training, accuracy, timing, picture."""
+"""The demo: a gradient check, training, accuracy, a comparison of times, and a picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from fastconv.demo.plain import PLAIN
 BATCH = 64
 RATE = 4e-3
 HELD_OUT = 360
-#: On terminals narrower than this, the confusions are printed as lines.
+#: The least width of a terminal for the table of confusions. Narrower terminals get one line for each confusion.
 _TABLE_WIDTH = 66
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images (N, 1, 8, 8) in [0, 1] with labels, split into training and held-out data; the split never changes."""
+    """Return training images and labels, and held-out images and labels. The split is always the same.
+
+    Images are (N, 1, 8, 8) with values in [0, 1].
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -33,9 +36,9 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samples: int = 12) -> dict[str, float]:
-    """The largest relative error of each parameter's gradient against central differences, in float64."""
+    """Return the largest relative error of each parameter's gradient against central differences, in float64."""
     params = net.init(rng, np.float64, (4, 6, 8))
-    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)  # no ties, because a maximum has no gradient there
+    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)  # noise, because equal maxima have no gradient
     _, grads = net.step(params, x, y)
     errors, h = {}, 1e-5
     for name, param in params.items():
@@ -49,14 +52,14 @@ def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samp
             param.flat[flat] = old
             pairs.append(((losses[0] - losses[1]) / (2 * h), grads[name].flat[flat]))
         numeric, analytic = np.transpose(pairs)
-        # Entries far below the largest entry are rounding errors of the loss.
+        # Gradients far below the largest one have errors from the rounding of the loss.
         scale = 1e-3 * np.abs(grads[name]).max()
         errors[name] = float(np.max(np.abs(numeric - analytic) / np.maximum(np.abs(analytic), scale)))
     return errors
 
 
 def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int = 15) -> tuple[float, float, float]:
-    """Median seconds of a training step by fastconv and by plain NumPy, and the difference of their gradients."""
+    """Return the median seconds of a step by fastconv and by plain NumPy, and the difference of their gradients."""
     times: dict[str, list[float]] = {"fastconv": [], "plain": []}
     grads: dict[str, Any] = {}
     for _ in range(repeats):
@@ -72,7 +75,7 @@ def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int
 
 
 def accuracy(params: net.Params, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """The accuracy, and the predicted classes."""
+    """Return the accuracy, and the predicted classes."""
     said = net.scores(params, x)[0].argmax(axis=1)
     return float(np.mean(said == y)), said
 
@@ -81,7 +84,7 @@ def run(out: Path, epochs: int, seed: int) -> float:
     """Run the demo, print its progress, write the picture to `out`, and return the held-out accuracy."""
     from threadpoolctl import threadpool_limits
 
-    # Products this small gain little from several threads of BLAS, and nothing if the machine is busy.
+    # BLAS uses one thread, because small products gain little from several threads, and nothing on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         return _run(out, epochs, seed)
 

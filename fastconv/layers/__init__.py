@@ -1,7 +1,7 @@
-"""Forward/backward pairs with caches, under the names of CS231n.
+"""Layers as forward/backward pairs with caches, under the names of CS231n.
 
-docs/conventions.md has what is common to all: shapes, dtypes, threads, `out`, caches and errors.
-`__init__.pyi` lists the public names, each with its module.
+docs/conventions.md describes shapes, dtypes, threads, `out`, caches and errors, which are the same for all layers.
+`__init__.pyi` lists the public names and the modules that define them.
 """
 
 import os as _os
@@ -22,7 +22,7 @@ _FIRST = (
 
 
 def _modules() -> dict[str, str]:
-    """The module of each public name, read from the list in `__init__.pyi`."""
+    """Return the module of each public name, as listed in `__init__.pyi`."""
     with open(_os.path.join(_os.path.dirname(__file__), "__init__.pyi"), encoding="utf-8") as file:
         statements = _re.findall(r"^from (\S+) import (\([^)]*\)|.*)$", file.read(), _re.M)
     return {name: module for module, names in statements for name in _re.findall(r"(\w+) as", names)}

@@ -1,4 +1,4 @@
-"""Activations."""
+"""Activation functions and their gradients."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_number
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-#: The time of a function with exponentials, relative to a copy of as many bytes.
+#: The time of a function with exponentials, relative to a copy of the same number of bytes.
 _SLOWNESS = 3
 
 
 def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0.0, slowness: int = 1) -> np.ndarray:
-    """function(first, second), elementwise; both are C-contiguous and of one dtype."""
+    """Return function(first, second), elementwise. Both arrays are C-contiguous and have the same dtype."""
     to = _memory.empty(first.shape, first.dtype)
     if to.size:
         _threads.share(
@@ -31,7 +31,7 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
-    """dx, from dout and the array in the cache."""
+    """Return dx, computed from dout and from `known`, the array in the cache."""
     known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
     return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 
@@ -52,7 +52,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------
@@ -85,14 +85,14 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Notes
     -----
-    The gradient is 0 where the input was 0, negative or NaN. At a NaN the output is NaN, but the
-    gradient is 0; PyTorch passes `dout` on there.
+    The gradient is 0 where the input was 0, negative or NaN. (PyTorch returns `dout` where the
+    input was NaN.)
 
     Examples
     --------
@@ -108,7 +108,7 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
 
 
 class LeakyReluCache(NamedTuple):
-    """What `leaky_relu_backward` needs."""
+    """The input and the slope, which `leaky_relu_backward` needs."""
 
     x: np.ndarray
     slope: float
@@ -137,7 +137,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     ValueError
         If `slope` is not finite.
     TypeError
-        As docs/conventions.md says, and for a `slope` that is no number.
+        If `slope` is not a number. See also docs/conventions.md.
 
     References
     ----------
@@ -171,7 +171,7 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -199,14 +199,14 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     out : ndarray
-        To a few units in the last place; values below the least normal number are 0.
+        The error is a few units in the last place. Values below the least normal number are 0.
     cache : ndarray
-        `out` itself, for `sigmoid_backward`: it is not to be changed before.
+        `out` itself, for `sigmoid_backward`. Do not change it before the backward pass.
 
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -235,9 +235,9 @@ def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Examples
     --------
@@ -260,14 +260,14 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     out : ndarray
-        To a few units in the last place.
+        The error is a few units in the last place.
     cache : ndarray
-        `out` itself, for `tanh_backward`: it is not to be changed before.
+        `out` itself, for `tanh_backward`. Do not change it before the backward pass.
 
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -296,9 +296,9 @@ def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
+        If `cache` is not an array, or `dout` is complex or object. An array from another layer is not detected.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Checks of caches, because the caller may have changed, cast or made up what a backward pass reads from a cache.
+"""Checks of the values that a backward pass reads from a cache, because the caller may have changed or replaced them.
 
-`_arrays.check_cached` checks arrays. A geometry checks its own fields when it is made.
+`arrays.check_cached` checks arrays. A geometry checks its own fields when it is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _ndarray = np.ndarray
 
 
 def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Geometry:
-    """The geometry of a cache; refused unless its type is one of `kinds`, whose constructors check the fields."""
+    """Return the geometry of a cache. Any type that is not one of `kinds` raises an error.
+
+    The constructors of `kinds` check the fields.
+    """
     if type(geometry) in kinds:
         return geometry
     names = " or ".join(kind.__name__ for kind in kinds)
@@ -26,14 +29,17 @@ def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Ge
 
 
 def checked_dtype(source: str, dtype: Any) -> np.dtype:
-    """The dtype of a cache; refused unless it is float32 or float64."""
+    """Return the dtype of a cache. Any dtype but float32 and float64 raises an error."""
     if isinstance(dtype, np.dtype) and dtype in _arrays.DTYPES:
         return dtype
     raise ValueError(f"cache holds dtype {dtype!r}, which {source} did not put there; it is float32 or float64")
 
 
 def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
-    """The shape of an array of a cache; refused unless kernels can read it, and it has `least` to `most` axes."""
+    """Return the shape of an array of a cache.
+
+    An array that kernels cannot read, or that does not have `least` to `most` axes, raises an error.
+    """
     if _arrays.common_dtype_if_ready(array) is not None and least <= array.ndim <= most:
         return array.shape
     axes = f"{least}" if least == most else f"{least} to {most}"
@@ -44,9 +50,9 @@ def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple
 
 
 def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
-    """Whether the kernels of normalisation may read these arrays; the kernels themselves check the numbers of elements.
+    """Return whether the kernels of normalisation may read these arrays.
 
-    More checks here would take as long as normalising a small image.
+    The kernels check the numbers of elements. More checks here would take as long as normalising a small image.
     """
     return (
         type(x) is type(gamma) is type(mean) is type(scale) is _ndarray

@@ -1,4 +1,4 @@
-"""Resolved calls, by the shapes and dtype of their arrays and by their options, ready to run."""
+"""Resolved calls and their tables. The key of a call is the shapes and the dtype of its arrays, and its options."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ _Geometry = TypeVar("_Geometry")
 
 
 class Plan(Protocol):
-    """What runs a call; its text names the kernel."""
+    """The part of a plan that a call needs. ``str(plan)`` is the name of the kernel."""
 
     @property
     def run(self) -> Callable[..., Any]: ...
 
 
-#: Calls of a function, by the default number of threads and the instruction set that they were planned for.
+#: The resolved calls of a function. The key is the default number of threads and the instruction set of their plans.
 Calls = dict[tuple[int, int], CallCache]
 
 
 def call_table() -> Calls:
-    """An empty table."""
+    """Return an empty table."""
     return defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
 
 
 def current(calls: Calls) -> CallCache:
-    """The calls that were planned for the default number of threads and the instruction set in use."""
+    """Return the calls that were planned for the default number of threads and the instruction set in use."""
     return calls[_threads.get_threads(), _isa.current]
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """The options, if they are given in one way; None if they have to be merged, or refused."""
+    """Return the options if they are all in `param` or all in `options`, else None, because they must be merged."""
     if param is None:
         return options
     return param if type(param) is dict and not options else None
 
 
 class Call(Generic[_Geometry]):
-    """A resolved call: its geometry and options, and the plan that runs it, made when it first runs.
+    """A resolved call: its geometry and options, and its plan, which is made in the first run.
 
     Attributes
     ----------
     geometry
     option
-        What the cache of the layer holds beside: the algorithm of a convolution, or an option of a pooling.
+        A further value for the cache of the layer: the algorithm of a convolution, or an option of a pooling.
     threads : int or None
-        As given.
+        The number of threads as the caller gave it.
     plan, run
-        The plan and its method; None until the first run.
+        The plan and its method `run`, or None before the first run.
     """
 
     __slots__ = "_make_plan", "geometry", "option", "plan", "run", "threads"
@@ -71,7 +71,7 @@ class Call(Generic[_Geometry]):
         self.run: Callable[..., Any] | None = None
 
     def resolve_plan(self, dtype: np.dtype) -> Any:
-        """`plan`; made on each call if it may be another on the next."""
+        """Return the plan. It is stored only if later calls may use it."""
         if self.plan is not None:
             return self.plan
         plan = self._make_plan(self.geometry, dtype, self.option, _threads.resolve(self.threads))
@@ -80,5 +80,5 @@ class Call(Generic[_Geometry]):
         return plan
 
     def may_store(self, plan: Any) -> bool:
-        """Whether later calls may use the plan: not if the number of threads depends on the CPUs that there are."""
+        """Return whether later calls may use the plan. They may not if the number of threads depends on the CPUs."""
         return self.threads is None or self.threads > 0

@@ -1,4 +1,4 @@
-"""The fully connected layer, and the convolution that it is."""
+"""The fully connected layer, and its conversion to a convolution and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastconv.convolution.gemm import matmul
 
 
 def _resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
-    """Check the shapes of a layer."""
+    """Check that the shapes of a layer fit each other."""
     if x.ndim < 1 or w.ndim != 2:
         raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
     if math.prod(x.shape[1:]) != w.shape[0]:
@@ -49,7 +49,7 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def affine_backward(
     -------
     dx : ndarray, of the shape of x
     dw : ndarray, (D, M)
-    db : ndarray, (M,), or None where b was None
+    db : ndarray, (M,), or None if b was None
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -108,40 +108,39 @@ def affine_backward(
 
 
 def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
-    """The weights of a fully connected layer as filters that cover its whole input.
+    """Return the weights of a fully connected layer as filters that cover its whole input.
 
-    A convolution with these filters gives the outputs of the layer as 1x1 planes. For a
-    larger image it gives the outputs of the layer at every position of a window of
-    `x_shape`. So a net of convolutions and poolings that ends in fully connected
-    layers, and was trained at one size, runs on larger images. If no layer pads, the
-    results are the same as for each window by itself. If a layer pads, they differ,
-    because a window by itself has zeros around it, and in the larger image it has its
-    neighbours there. The bias stays as it is.
+    A convolution with these filters computes the outputs of the layer as 1x1 planes. For
+    a larger image it computes the outputs of the layer for every window of the size of
+    `x_shape`. So a net that ends in fully connected layers, and was trained at one image
+    size, runs on larger images. If no layer pads, the results are the same as for each
+    window alone. If a layer pads, they differ, because a window alone is surrounded by
+    zeros, and a window in the larger image by its neighbours. The bias stays the same.
 
     Parameters
     ----------
     w : array_like, (D, M)
-        As `affine_forward` takes it.
+        The weights as in `affine_forward`.
     x_shape : tuple of int, (C, *spatial)
-        What the layer's input is before it is flattened, one to three spatial
-        axes; ``D = C * prod(spatial)``. Of the layers after the first one
-        ``(D, 1, 1)``, since their input are the 1x1 planes.
+        The shape of the input of the layer before it is flattened, with one to
+        three spatial axes and ``D = C * prod(spatial)``. For later fully connected
+        layers it is ``(D, 1, 1)``, because their inputs are 1x1 planes.
 
     Returns
     -------
     ndarray, (M, C, *spatial)
-        Filters for `conv`; float32 or float64, and never a view of `w`.
+        The filters for `conv`, in float32 or float64. They are never a view of `w`.
 
     Raises
     ------
     ValueError
-        If `w` is not (D, M), or `x_shape` not of D values.
+        If `w` is not (D, M), or an input of `x_shape` does not have D values.
     TypeError
-        As docs/conventions.md says, and for a shape that is no tuple of ints.
+        If the shape is not a tuple of ints. See also docs/conventions.md.
 
     See Also
     --------
-    conv_to_affine : the way back.
+    conv_to_affine : the inverse.
 
     References
     ----------
@@ -178,29 +177,29 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
 
 
 def conv_to_affine(w: Any) -> np.ndarray:
-    """Filters as the weights of a fully connected layer on inputs of the filters' size.
+    """Return filters as the weights of a fully connected layer, for inputs of the size of the filters.
 
     Parameters
     ----------
     w : array_like, (F, C, *kernel)
-        As `conv` takes it, without groups.
+        The filters as in `conv`, without groups.
 
     Returns
     -------
     ndarray, (D, F)
-        With ``D = C * prod(kernel)``, as `affine_forward` takes it; float32 or
-        float64, and never a view of `w`.
+        The weights for `affine_forward`, with ``D = C * prod(kernel)``, in float32
+        or float64. They are never a view of `w`.
 
     Raises
     ------
     ValueError
-        If `w` has not one to three kernel axes.
+        If `w` does not have one to three kernel axes.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------
-    affine_to_conv : the way there.
+    affine_to_conv : the inverse.
 
     Examples
     --------

@@ -16,7 +16,7 @@ _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
-    """The checked parameters: p, whether it is in training, and the seed."""
+    """Check the parameters, and return p, whether the mode is 'train', and the seed."""
     legal = "a dict with 'p' and 'mode'"
     settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]
@@ -30,32 +30,34 @@ def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
 
 
 def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, tuple]:
-    """Inverted dropout: values are kept with probability `p`, and divided by it, or set to zero.
+    """Inverted dropout: a value is kept and divided by `p` with probability `p`, and set to zero otherwise.
 
     Parameters
     ----------
     x : array_like, of any shape
     dropout_param : dict
-        ``'p'``: the probability of keeping a value, above 0. ``'mode'``: ``'train'``, or
-        ``'test'``, where nothing is done. ``'seed'``: an int below 2**32 makes the call repeatable.
+        ``'p'``: the probability of keeping a value, above 0 and up to 1. ``'mode'``: ``'train'``,
+        or ``'test'``, which keeps all values. ``'seed'``: an int below 2**32, which makes the call
+        repeatable.
 
     Returns
     -------
     out : ndarray
     cache : tuple
-        ``(dropout_param, mask)``; mask is None in ``'test'``, else 0 or ``1 / p`` for each value.
+        ``(dropout_param, mask)``. In mode ``'test'`` the mask is None. Otherwise it is 0 or
+        ``1 / p`` for each value.
 
     Raises
     ------
     ValueError
-        If `p`, mode or seed are not legal.
+        If `p`, the mode or the seed is out of its range.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
-    The mask is ``(np.random.rand(*x.shape) < p) / p``: it comes from NumPy's global
-    generator, which `seed` seeds, so that nets whose author did the same come out the same.
+    The mask is ``(np.random.rand(*x.shape) < p) / p``. `seed` seeds NumPy's global generator,
+    so that results are the same as those of implementations that draw this mask, too.
 
     References
     ----------
@@ -80,7 +82,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator
     kept = np.random.random_sample(x.shape) < p  # noqa: NPY002 - as rand, for any number of axes
-    with np.errstate(over="ignore"):  # of a p that keeps nothing
+    with np.errstate(over="ignore"):  # 1 / p may overflow; then p is so small that no value is kept
         mask = np.where(kept, x.dtype.type(1 / p), x.dtype.type(0))
     return np.multiply(x, mask, out=np.empty_like(x)), TupleCache((dropout_param, mask))
 
@@ -91,7 +93,7 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, of the shape of the input
-        Gradient of the loss by the output; cast to the dtype of the mask.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the mask.
     cache : tuple
         From `dropout_forward`.
 
@@ -102,7 +104,7 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

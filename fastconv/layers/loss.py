@@ -37,7 +37,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     Parameters
     ----------
     x : array_like, (N, C)
-        Scores of any finite size; one of -inf rules its class out.
+        Scores, finite or -inf. A score of -inf excludes its class.
     y : array_like of int, (N,)
         The right class of each row, from 0 to C - 1.
 
@@ -46,14 +46,14 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     loss : float
         0.0 for an empty batch.
     dx : ndarray, (N, C)
-        Gradient of the loss by `x`.
+        The gradient of the loss with respect to `x`.
 
     Raises
     ------
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        As docs/conventions.md says, and if `y` are not integers.
+        If `y` does not have an integer dtype. See also docs/conventions.md.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
 def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     """Mean multiclass hinge loss, and its gradient.
 
-    Each score of a wrong class should be at least 1 below that of the right class; the loss sums what is missing.
+    The loss of a row is the sum over its wrong classes of ``max(0, score - right score + 1)``.
 
     Parameters
     ----------
@@ -94,14 +94,14 @@ def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     loss : float
         0.0 for an empty batch.
     dx : ndarray, (N, C)
-        Gradient of the loss by `x`; 0 where a margin is exactly met.
+        The gradient of the loss with respect to `x`. It is 0 if a score is exactly 1 below the right one.
 
     Raises
     ------
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        As docs/conventions.md says, and if `y` are not integers.
+        If `y` does not have an integer dtype. See also docs/conventions.md.
 
     References
     ----------

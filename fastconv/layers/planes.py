@@ -1,4 +1,4 @@
-"""Sums and maxima of whole planes, in threads."""
+"""Sums and maxima of whole planes, computed in threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _arrays.NAMES.items()}
 
 
 def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
-    """The float64 sum of each plane of x (N, C, *spatial), (N, C)."""
+    """Return the sum of each plane of x (N, C, *spatial), as a float64 array (N, C)."""
     sums = np.zeros(x.shape[:2])
     if x.size:
         _threads.share(
@@ -29,7 +29,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
-    """The sum of each channel of x (N, C, *spatial) over images and positions, (C,); added up in float64."""
+    """Return the sum of each channel of x (N, C, *spatial), as an array (C,). It is accumulated in float64."""
     images, channels = x.shape[:2]
     if not x.size:
         return np.zeros(channels, x.dtype)
@@ -40,7 +40,7 @@ def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
-    """Write the maximum of each plane of x to `out`, and its place to `indices`."""
+    """Write the maximum of each plane of x to `out`, and its index in the plane to `indices`."""
     planes = math.prod(x.shape[:2])
     _threads.share(
         _HIGHEST[x.dtype],

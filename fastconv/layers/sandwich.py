@@ -1,4 +1,4 @@
-"""Layers that are used together, as one forward/backward pair."""
+"""Sequences of layers that are often used together, each as one forward/backward pair."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fastconv.layers.pool.pooling import max_pool_backward, max_pool_forward
 
 
 def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
-    """`affine_forward`, then `relu_forward`.
+    """Compute `affine_forward`, then `relu_forward`.
 
     Parameters
     ----------
     x, w, b : array_like
-        As `affine_forward`.
+        See `affine_forward`.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -59,12 +59,12 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 def conv_relu_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Any
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, then `relu_forward`.
+    """Compute `conv_forward`, then `relu_forward`.
 
     Parameters
     ----------
     x, w, b, conv_param, **options
-        As `conv_forward`.
+        See `conv_forward`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def conv_relu_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -123,12 +123,12 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -151,14 +151,14 @@ def conv_bn_relu_forward(
     conv_param: Mapping[str, Any] | None,
     bn_param: MutableMapping[str, Any],
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, `spatial_batchnorm_forward`, `relu_forward`.
+    """Compute `conv_forward`, `spatial_batchnorm_forward` and `relu_forward`, in this order.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward`.
+        See `conv_forward`.
     gamma, beta, bn_param
-        As `spatial_batchnorm_forward`; `bn_param` receives the running averages.
+        See `spatial_batchnorm_forward`. It writes the running averages to `bn_param`.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def conv_bn_relu_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -199,12 +199,12 @@ def conv_bn_relu_backward(
     Returns
     -------
     dx, dw, db, dgamma, dbeta : ndarray
-        Of the shapes of `x`, `w`, `b`, `gamma` and `beta`; `db` is None where `b` was.
+        The shapes are those of `x`, `w`, `b`, `gamma` and `beta`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -223,14 +223,14 @@ def conv_bn_relu_backward(
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None, pool_param: Mapping[str, Any]
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward`, `relu_forward`, `max_pool_forward`.
+    """Compute `conv_forward`, `relu_forward` and `max_pool_forward`, in this order.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward`.
+        See `conv_forward`.
     pool_param : dict
-        As `max_pool_forward`: see docs/conventions.md.
+        See `max_pool_forward` and docs/conventions.md.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def conv_relu_pool_forward(
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -269,12 +269,12 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None,
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+        The shapes are those of `x`, `w` and `b`. `db` is None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def entries(doc):
     return {name: " ".join(filter(None, text)) for name, text in found.items()}
 
 
-SAME = re.compile(r"\bAs (?:in )?`(\w+)`(?! returns)")
+SAME = re.compile(r"\b(?:As|As in|See) `(\w+)`(?! returns)")
 REFERRING = [
     (name, parameter, SAME.findall(text))
     for module, name in DOCUMENTED
@@ -64,7 +64,7 @@ REFERRING = [
 
 
 def test_a_parameter_that_is_the_same_elsewhere_is_documented_there():
-    """The text "As `conv_backward`." stands for that function's entry of the same parameter."""
+    """The text "See `conv_backward`." stands for that function's entry of the same parameter."""
     assert len(REFERRING) > 20
     for name, parameter, others in REFERRING:
         functions = [getattr(fastconv, other) for other in others]

@@ -19,7 +19,7 @@ _INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in
 
 
 class _Stride1:
-    """The base of the layers that slide by one: weights, their gradients, and the convolution."""
+    """The base of the layers with stride 1, which have the weights and their gradients."""
 
     _rank = 1
 
@@ -38,7 +38,7 @@ class _Stride1:
         self.W: Any
         self.b: Any
         if weight_init_fn is None:
-            # The course's initialisation: it draws from the generator that np.random.seed seeds.
+            # Like the course, draw from the generator that np.random.seed seeds.
             self.W = np.random.normal(0, 1.0, shape)  # noqa: NPY002
         else:
             self.W = _initial("weight_init_fn", weight_init_fn, shape)
@@ -50,7 +50,7 @@ class _Stride1:
         self.A: Any = None
 
     def _operands(self, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input, weights and bias in the dtype of the result, after a check that their shapes fit each other."""
+        """Check the shapes of input, weights and bias, and return these arrays in the dtype of the result."""
         A, W, b = signals("A", A, self._rank), _arrays.as_array("W", self.W), _arrays.as_array("b", self.b)
         if W.ndim != self._rank + 2 or not all(W.shape):
             raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
@@ -84,7 +84,10 @@ class _Stride1:
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
+
+        `dLdZ` is cast to the dtype of the output.
+        """
         ran_forward(self, self.A)
         return self._backward(dLdZ, (1,) * self._rank)
 
@@ -99,7 +102,7 @@ def _initial(name: str, function: Callable, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _inner(name: str, doc: str) -> Any:
-    """A property that reads and sets an attribute of the inner layer."""
+    """Return a property that reads and sets an attribute of the inner layer."""
     return property(
         lambda self: getattr(self._layer, name), lambda self, value: setattr(self._layer, name, value), doc=doc
     )
@@ -116,8 +119,8 @@ class Composed:
 
     W = _inner("W", "Weights of the inner layer.")
     b = _inner("b", "Bias of the inner layer.")
-    dLdW = _inner("dLdW", "Gradient of the weights, of the inner layer.")
-    dLdb = _inner("dLdb", "Gradient of the bias, of the inner layer.")
+    dLdW = _inner("dLdW", "Gradient of the weights of the inner layer.")
+    dLdb = _inner("dLdb", "Gradient of the bias of the inner layer.")
 
 
 class _Strided(Composed):
@@ -146,7 +149,10 @@ class _Strided(Composed):
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
+
+        `dLdZ` is cast to the dtype of the output.
+        """
         ran_forward(self, self._layer.A)
         strides, pads = self._options()
         return np.ascontiguousarray(cropped(self._layer._backward(dLdZ, strides), pads, 2))

@@ -15,7 +15,7 @@ from fastconv.compat.shared import ran_forward
 
 
 class _Pool:
-    """A pooling layer: it calls a pair of the library's functions, and keeps the cache between the calls."""
+    """A pooling layer, which calls two functions of `fastconv.layers`, and keeps the cache between the calls."""
 
     _forward: Callable
     _backward: Callable
@@ -34,14 +34,14 @@ class _Pool:
         return self._pool(signals("A", A, 2), (1, 1))
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`. `dLdZ` is cast to the dtype of the output."""
         cache = ran_forward(self, self._cache)
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, cache.geometry.out_shape, cache.dtype)
         return type(self)._backward(dLdZ, cache)
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. The course's two layers are attributes; they run only if called."""
+    """A pooling layer with a stride. The two layers that the course combines are attributes, but are not run."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)
@@ -62,7 +62,7 @@ class _StridedPool(_Pool):
 
 
 class MaxPool2d_stride1(_Pool):
-    """The largest cell of every window. If several cells are equal, the first one gets the gradient.
+    """Max pooling with stride 1. If several cells are the maximum, the first one gets the gradient.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class MaxPool2d_stride1(_Pool):
 
 
 class MeanPool2d_stride1(_Pool):
-    """The mean of every window.
+    """Mean pooling with stride 1.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ LAYOUTS = {1: "(batch_size, in_channels, input_size)", 2: "(batch_size, in_chann
 
 
 def signals(name: str, A: Any, rank: int) -> np.ndarray:
-    """`A` as an array with batch, channels and `rank` spatial axes; a spatial axis must not be empty."""
+    """Return `A` as an array, after a check that it has batch, channels and `rank` spatial axes that are not empty."""
     A = images(name, A, LAYOUTS[rank])
     if not all(A.shape[2:]):
         raise ValueError(f"{name} {A.shape} has an empty spatial axis; it must be {LAYOUTS[rank]}")
@@ -23,17 +23,17 @@ def signals(name: str, A: Any, rank: int) -> np.ndarray:
 
 
 def spread(size: int, factor: int) -> int:
-    """The number of samples after ``factor - 1`` zeros are inserted between `size` samples."""
+    """Return the number of samples after ``factor - 1`` zeros are inserted between neighbours of `size` samples."""
     return factor * (size - 1) + 1
 
 
 def every(factors: tuple[int, ...]) -> tuple[slice, ...]:
-    """A view of every factor-th cell along the spatial axes."""
+    """Return the index of every factor-th cell along the spatial axes."""
     return (slice(None), slice(None), *(slice(None, None, factor) for factor in factors))
 
 
 class _Resampling:
-    """The base of both classes, which keeps the shape of the input from `forward` to `backward`."""
+    """The base of upsampling and downsampling, which keeps the shape of the input from `forward` to `backward`."""
 
     _rank = 1
     #: The name of the attribute that holds the factor.
@@ -71,14 +71,14 @@ class _Upsample(_Resampling):
         return (*shape[:2], *(spread(n, k) for n, k in zip(shape[2:], self._factors(), strict=True)))
 
     def forward(self, A: Any) -> np.ndarray:
-        """`A` with ``upsampling_factor - 1`` zeros between neighbours, and none at the ends."""
+        """Return `A` with ``upsampling_factor - 1`` zeros between neighbours, and no zeros at the ends."""
         A = signals("A", A, self._rank)
         out = self._insert(A, self._long(A.shape), _arrays.result_dtype(A))
         self._seen(A.shape)
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`: the entries of `dLdZ` at the cells that came from `A`."""
+        """Return the gradient with respect to `A`, which is `dLdZ` at the cells that came from `A`."""
         shape = self._long(ran_forward(self, self._shape))
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         return self._pick(_arrays.cast_gradient("dLdZ", dLdZ, shape, dLdZ.dtype), _arrays.result_dtype(dLdZ))
@@ -91,14 +91,14 @@ class _Downsample(_Resampling):
         super().__init__(downsampling_factor)
 
     def forward(self, A: Any) -> np.ndarray:
-        """Every ``downsampling_factor``-th cell of `A`, beginning with the first."""
+        """Return every ``downsampling_factor``-th cell of `A`, beginning with the first."""
         A = signals("A", A, self._rank)
         out = self._pick(A, _arrays.result_dtype(A))
         self._seen(A.shape)
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`, in the shape of `A`: zeros at the cells that were left out."""
+        """Return the gradient with respect to `A`. It is zero at the cells that `forward` dropped."""
         shape = ran_forward(self, self._shape)
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         short = (*shape[:2], *((n - 1) // k + 1 for n, k in zip(shape[2:], self._factors(), strict=True)))

@@ -18,7 +18,7 @@ from fastconv.layers.convolution.conv_transpose import prepare_cache as prepare_
 
 
 class _Transposed(Composed):
-    """The base of both layers: upsampling and correlation in one step, without products by the inserted zeros.
+    """The base of both layers, which upsample and correlate in one step, without products by the inserted zeros.
 
     The correlation of the upsampled signal equals a transposed convolution whose kernels are flipped and whose channel
     axes are swapped.
@@ -51,13 +51,16 @@ class _Transposed(Composed):
         A, W, b = self._layer._operands(A)
         self._out_shape(A, W)  # This call raises an error if the kernel does not fit.
         Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
-        # A copy, because the upsampled signal of the course is a copy, too.
+        # Copy the input, because the course's layer keeps the upsampled signal, which is a copy, too.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
+        """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
+
+        `dLdZ` is cast to the dtype of the output.
+        """
         A, W, b = self._layer._operands(ran_forward(self, self._kept))
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)
         cache = prepare_transpose("conv_transpose_backward", A, self._turned(W), b, None, self._options(W))

@@ -1,8 +1,8 @@
-"""CS231n's im2col.py and im2col_cython.pyx, and the output size that the layers of this package share.
+"""The functions of CS231n's im2col.py and im2col_cython.pyx, and the output size of the layers of this package.
 
-Both column orders are an im2col of a volume with a kernel of length 1 along N. If N is the
-last axis of the volume, (H, W, N), the columns run oh, ow, n. If N is the first axis,
-(N, H, W), they run n, oh, ow.
+The course has two orders of columns. Both are the im2col of a volume with a kernel of length 1
+along N. If N is the last axis of the volume, (H, W, N), the columns are in the order oh, ow, n.
+If N is the first axis, (N, H, W), they are in the order n, oh, ow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastconv.lowering.columns import col2im, im2col
 
 
 def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, stride: int) -> tuple[int, int]:
-    """The output size OH and OW, rounded down, after all arguments have been checked."""
+    """Check all arguments, and return the output size OH and OW, rounded down."""
     shape = as_shape("x_shape", x_shape)
     if len(shape) != 4 or shape[1] < 1:
         raise ValueError(f"x_shape must be (N, C, H, W) with at least one channel, got {x_shape!r}")
@@ -32,7 +32,7 @@ def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, str
 def get_im2col_indices(
     x_shape: tuple[int, int, int, int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices ``(k, i, j)`` that pick the columns out of padded images.
+    """Return indices ``(k, i, j)`` that select the columns from padded images.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def get_im2col_indices(
     out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
     k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
     oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
-    # If the stride exceeds the image, there is one output, at 0; the stride itself may be too large for an index.
+    # If the stride exceeds the image, there is one output, at index 0. The stride itself may be too large for an index.
     step = min(stride, max(x_shape[2:]) + 2 * padding)
     return k, kh + step * oh, kw + step * ow
 
 
 def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
-    """Lower images to one matrix whose columns run oh, ow, n.
+    """Lower images to one matrix whose columns are in the order oh, ow, n.
 
     Parameters
     ----------
@@ -153,13 +153,13 @@ def col2im_indices(
 
 
 def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
-    """The same as `im2col_indices`, but `padding` and `stride` have no defaults.
+    """Compute `im2col_indices`. Here `padding` and `stride` have no defaults.
 
     Parameters
     ----------
     x : array_like, (N, C, H, W)
     field_height, field_width, padding, stride : int
-        Of the windows; cells that are left over at the end are not read.
+        If a stride does not fit, cells that are left over at the end are not read.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, str
 def col2im_cython(
     cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
 ) -> np.ndarray:
-    """The same as `col2im_indices`, but the shape is given as four numbers.
+    """Compute `col2im_indices`. Here the shape of the images is given as four numbers.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def col2im_cython(
     N, C, H, W : int
         Shape of the images.
     field_height, field_width, padding, stride : int
-        Of the windows; cells that are left over at the end are not read.
+        If a stride does not fit, cells that are left over at the end are not read.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from fastconv.lowering.columns import im2col
 def _conv_layer(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """The arrays, stride and pad of a layer of the course, after a check that they fit each other."""
+    """Return the arrays, stride and pad of a layer of the course, after a check that they fit each other."""
     legal, defaults = "{'stride': int, 'pad': int}", {"stride": None, "pad": None}
     settings = merge_options(caller, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
     for name, value in settings.items():
@@ -45,7 +45,7 @@ def _conv_layer(
 def conv_forward_naive(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, int]
 ) -> tuple[np.ndarray, tuple[Any, Any, Any, Mapping[str, int]]]:
-    """Convolution.
+    """Convolve images with filters.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_naive`.
 
@@ -128,7 +128,7 @@ def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients (dcols, dw, db) from dout (F, columns)."""
+    """Compute the gradients (dcols, dw, db) from dout (F, columns)."""
     x_cols = _arrays.as_array("x_cols", x_cols)
     if x_cols.shape != (w[0].size, dout.shape[1]):
         raise ValueError(
@@ -141,7 +141,7 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution that lowers the images by `im2col_cython`.
+    """Convolve images that are lowered by `im2col_cython`.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -
     -------
     out : ndarray, (N, F, OH, OW)
     cache : tuple
-        ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run oh, ow, n.
+        ``(x, w, b, conv_param, x_cols)``. The columns of `x_cols` are in the order oh, ow, n.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_im2col`.
 
@@ -218,7 +218,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution with columns in the order n, oh, ow; `conv_forward_fast` does the same.
+    """Convolve images that are lowered to columns in the order n, oh, ow. `conv_forward_fast` is the same function.
 
     Parameters
     ----------
@@ -257,12 +257,12 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
 
 
 def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; `conv_backward_fast` computes the same.
+    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`. `conv_backward_fast` computes the same.
 
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_strides`.
 
@@ -302,7 +302,7 @@ def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -
 
 
 def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """The same as `conv_forward_strides`, under the name that the course's layers call.
+    """Compute `conv_forward_strides`, under the name that the layers of the course call.
 
     Parameters
     ----------
@@ -343,7 +343,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Parameters
     ----------
     dout : array_like, (N, F, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward_fast` or `conv_forward_strides`.
 
@@ -375,7 +375,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """The error with the names of the functions that the user called in its message."""
-    if type(error) not in (TypeError, ValueError):  # a signal handler's
+    """Return an error whose message has the names of the functions that the user called."""
+    if type(error) not in (TypeError, ValueError):  # raised by a signal handler
         return error
     return type(error)(str(error).replace("_strides", "_fast"))

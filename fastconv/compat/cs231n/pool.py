@@ -15,7 +15,7 @@ from fastconv.layers import max_pool_backward, max_pool_forward
 
 
 def _pool_layer(caller: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
-    """The images in a float dtype, and the window and stride of a layer of the course."""
+    """Check all arguments, and return the images in a float dtype, the size of the window, and the stride."""
     known = {"pool_height": None, "pool_width": None, "stride": None}
     legal = "{'pool_height': int, 'pool_width': int, 'stride': int}"
     settings = merge_options(caller, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
@@ -29,7 +29,7 @@ def _pool_layer(caller: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, 
 
 
 def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling.
+    """Compute the maximum of every window.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_naive`.
 
@@ -100,19 +100,19 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
 
 
 def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling with square windows that tile the image.
+    """Compute the maximum of every window. The windows are square and tile the image.
 
     Parameters
     ----------
     x, pool_param
-        See `max_pool_forward_naive`; ``pool_height == pool_width == stride``,
-        dividing H and W.
+        See `max_pool_forward_naive`. `pool_height`, `pool_width` and `stride` must
+        be equal, and divide H and W.
 
     Returns
     -------
     out : ndarray, (N, C, OH, OW)
     cache : tuple
-        ``(x, x_reshaped, out)``, `x_reshaped` being
+        ``(x, x_reshaped, out)``. The shape of `x_reshaped` is
         ``(N, C, OH, pool_height, OW, pool_width)``.
 
     Raises
@@ -147,7 +147,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_reshape`.
 
@@ -201,7 +201,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
 
 
 def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling that writes windows as columns.
+    """Compute the maximum of every window, from a matrix whose columns are the windows.
 
     Parameters
     ----------
@@ -212,8 +212,9 @@ def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.n
     -------
     out : ndarray, (N, C, OH, OW)
     cache : tuple
-        ``(x, x_cols, x_cols_argmax, pool_param)``: windows as columns in the
-        order oh, ow, n, c, and the place of each maximum in its window.
+        ``(x, x_cols, x_cols_argmax, pool_param)``. The columns of `x_cols` are the
+        windows in the order oh, ow, n, c, and `x_cols_argmax` has the index of each
+        maximum in its window.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_im2col`.
 
@@ -301,7 +302,7 @@ def _tiles(shape: tuple[int, ...], height: int, width: int, stride: int) -> bool
 
 
 def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling: `max_pool_forward_reshape` if the windows tile the image, else `max_pool_forward_im2col`.
+    """Compute `max_pool_forward_reshape` if the windows tile the image, else `max_pool_forward_im2col`.
 
     Parameters
     ----------
@@ -338,12 +339,12 @@ def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nda
 
 
 def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
-    """Gradient of `max_pool_forward_fast`, by the method that its cache names.
+    """Gradient of `max_pool_forward_fast`, computed by the method that the cache names.
 
     Parameters
     ----------
     dout : array_like, (N, C, OH, OW)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward_fast`.
 
@@ -374,6 +375,6 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     try:
         return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
     except TypeError as error:
-        if type(error) is not TypeError:  # a signal handler's
+        if type(error) is not TypeError:  # raised by a signal handler
             raise
         raise TypeError(str(error).replace(f"_forward_{method}", "_forward_fast")) from None

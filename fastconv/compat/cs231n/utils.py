@@ -14,7 +14,7 @@ from fastconv.layers import relu_backward, relu_forward, spatial_batchnorm_backw
 
 
 def conv_relu_forward(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, then `relu_forward`; the cache is ``(conv_cache, relu_cache)``.
+    """Compute `conv_forward_fast`, then `relu_forward`. The cache is ``(conv_cache, relu_cache)``.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_forward`.
 
@@ -90,7 +90,9 @@ def conv_bn_relu_forward(
     conv_param: Mapping[str, int],
     bn_param: MutableMapping[str, Any],
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, `spatial_batchnorm_forward`, `relu_forward`; the cache holds their caches in this order.
+    """Compute `conv_forward_fast`, `spatial_batchnorm_forward` and `relu_forward`.
+
+    The cache is a tuple of their caches, in this order.
 
     Parameters
     ----------
@@ -132,7 +134,7 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_bn_relu_forward`.
 
@@ -166,7 +168,9 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, int], pool_param: Mapping[str, int]
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, `relu_forward`, `max_pool_forward_fast`; the cache holds their caches in this order.
+    """Compute `conv_forward_fast`, `relu_forward` and `max_pool_forward_fast`.
+
+    The cache is a tuple of their caches, in this order.
 
     Parameters
     ----------
@@ -208,7 +212,7 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.nda
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
+        The gradient of the loss with respect to the output. It is cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_pool_forward`.
 

@@ -1,4 +1,4 @@
-"""Convolution as a product of spectra, for kernels so big that transforms cost less than their taps."""
+"""Convolution as a product of spectra, for kernels so large that transforms cost less than direct sums over taps."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from fastconv.runtime import isa as _isa, threads as _threads, workspace as _wor
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: A transform of the kernel alone that takes more than this is refused.
+#: The largest number of bytes of one transform of the kernel.
 _MOST_BYTES = 1 << 30
-#: Places beyond this are refused, because their bytes would not be counted in 64 bits.
+#: The largest index of a cell, so that offsets in bytes fit 64 bits.
 _MOST_CELLS = 1 << 58
 _KINDS = ("passes", "moves", "products", "steps", "serial_steps", "cells", "uncached", "spectra")
-#: Of spectra that stay in a core's second-level cache from one step to the next.
+#: The bytes of spectra that a thread finds in its second-level cache in the next step.
 _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the kernel reads of a tiling."""
+    """The arguments of the kernel that follow from a tiling."""
 
     numbers: np.ndarray
-    #: Tables of factors, as `lengths.factors` takes them.
+    #: The descriptions of the tables of factors: see `lengths.factors`.
     factors: tuple[tuple[int, ...], ...]
     scale: float
-    #: Bytes that a plain copy moves in the time of the call, for `_threads.share`.
+    #: The number of bytes that a plain copy moves in the time of the call, for `_threads.share`.
     work: int
-    #: Elements of workspace.
+    #: The number of elements of workspace.
     elements: int
     #: Whether each cell of dx is the result of some phase.
     covers: bool
@@ -53,30 +53,32 @@ class Tables:
 class Fft(Algorithm):
     """Products of spectra, by overlap-save tiles.
 
-    A tile of the image and the margin that its kernels reach into is transformed, multiplied by the conjugate spectra
-    of the weights, and transformed back; what wrapped around is left out. ``^`` for spectra and ``*`` for the complex
-    conjugate, per group and frequency:
+    A tile of the image, with the margin that the kernel reads, is transformed, multiplied by the conjugate spectra of
+    the weights, and transformed back. Results that wrapped around are discarded. With ``^`` for a spectrum and ``*``
+    for the complex conjugate, the following holds in each group at each frequency:
 
     - forward:          out^ = w^* @ x^
     - backward_data:    dx^ = flipped w^* @ dout^
     - backward_weights: dw^ += dout^* @ x^, summed over tiles and images before one transform back
 
-    Two tiles of an image go through one complex transform, as real and imaginary part: weights are real, so products
-    leave them apart, and the real part of a sum of ``dout^* @ x^`` is the gradient of both. Tiles of different images
-    never meet, nor do channels or filters: the error of a transform is relative to the largest number in it. Strides
-    and dilations are taken apart into phases, so that nothing is transformed that is zero by definition.
+    Two tiles of an image go through one complex transform, as its real and imaginary parts. Products keep the two
+    tiles separate, because the weights are real. The real part of a sum of ``dout^* @ x^`` is the gradient of both
+    tiles. A transform never combines tiles of different images, channels or filters, because its error is relative to
+    the largest number in it. Strides and dilations are divided into phases (`phase_axes`), so that no zeros between
+    taps or outputs are transformed.
 
-    The error is relative to the largest of ``|x| * |w|`` over two tiles, not to each output: about
-    ``eps * log2(length)``. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random
-    data, and within four times of the error of `scipy.signal.fftconvolve` on noise, offsets and single hot pixels.
-    Numbers of a tile that are smaller than its largest by more than the precision of the dtype are lost in that
-    error, also in outputs that do not read the largest one (a click before a quiet tail): ``algorithm='exact'``
-    keeps them. A NaN or inf makes every output of its tiles NaN or inf, never another image's. Numbers whose sum
-    over a tile overflows do the same. 'auto' computes such images again by an algorithm that sums products.
+    The error is about ``eps * log2(length)`` relative to the largest ``|x| * |w|`` in two tiles, not relative to each
+    output. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random data. On noise, offsets
+    and single hot pixels it is at most four times the error of `scipy.signal.fftconvolve`. If a number is smaller than
+    the largest number of its tile by more than the precision of the dtype, it is lost in that error, even in outputs
+    that do not read the largest number (a click before a quiet tail). ``algorithm='exact'`` avoids this. A NaN or inf
+    makes every output of its tiles NaN or inf, but does not affect other images. Numbers whose sum over a tile
+    overflows have the same effect. 'auto' computes such images again by an algorithm that sums products.
 
-    Borders are read from the image itself, by the index of each cell. A circular image whose sizes have no prime
-    factor above 5 may be one cyclic transform. The gradient of a circular image is such a correlation, too, if the
-    outputs go round it a whole number of steps; other gradients are those of the extended image, folded back.
+    The kernel reads borders from the image itself, by the index of each cell. If the sizes of a circular image have no
+    prime factor above 5, one cyclic transform may serve the whole image. The gradient of a circular image is a
+    correlation with a circular border, if a whole number of output steps goes round the image. Any other gradient is
+    computed for the padded image, and its border is added to the cells that the border repeats.
 
     References
     ----------
@@ -109,11 +111,14 @@ class Fft(Algorithm):
         return None
 
     def reads_borders(self, case: Case) -> bool:
-        """Tiles read the cells that a border repeats. dx needs a fold unless outputs go round a circular image."""
+        """Return whether the tiles read the border from the image itself.
+
+        For dx they do so only if the outputs go round a circular image. Otherwise the border of dx is folded.
+        """
         return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     def plan(self, case: Case) -> Plan:
-        """Tiles, and the spectra that are held at a time."""
+        """Choose the tiles, and the blocks of spectra that are in memory at a time."""
         return FftPlan(case)
 
 
@@ -127,7 +132,7 @@ class FftPlan(Plan):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        #: None where no result depends on any cell of the source.
+        #: None if no result depends on any cell of the source.
         self.tiling = plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
     def __str__(self) -> str:
@@ -135,15 +140,15 @@ class FftPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Spectra of weights, sources and results, and a tile of each thread."""
+        """The bytes of the spectra of weights, sources and results, and of one tile for each thread."""
         return 0 if self.tiling is None else self.tiling.nbytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Passes of transforms, moves of vectors, products, and steps.
+        """The amounts of work: passes of transforms, moves of vectors, products, and steps.
 
-        Passes and moves count again for tiles that do not fit a second-level cache, and products for spectra that do
-        not stay in it.
+        If a tile does not fit the second-level cache, passes and moves are also counted as `uncached`. If the spectra
+        do not fit it, products are also counted as `spectra`.
         """
         case, tiling = self.case, self.tiling
         work = dict.fromkeys(_KINDS, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
@@ -177,7 +182,7 @@ class FftPlan(Plan):
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """The kernel adds the bias of a forward op; that of a transposed convolution is added afterwards."""
+        """Run the kernel, which adds the bias of a forward op. The bias of a transposed convolution is added last."""
         op, tables = self.case.op, self._tables
         if op == "forward":
             assert tables is not None
@@ -194,7 +199,7 @@ class FftPlan(Plan):
     def _call(
         self, tables: Tables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
     ) -> np.ndarray | None:
-        """Call the kernel. Returns None if the result is finite, else how often each image has an inf or NaN."""
+        """Call the kernel. Return None if the result is finite, else the number of infs and NaNs in each image."""
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)
         factors = _fft_lengths.factors(tables.factors, dtype.itemsize)

@@ -10,22 +10,24 @@ import numpy as np
 
 from fastconv.runtime import memory as _memory
 
-#: What a pass of each radix takes for each row, in cycles or so, and what loading, storing and turning a row takes.
+#: Costs for one row (one vector of real and one of imaginary parts), in about one cycle: `_PASS` of a pass of each
+#: radix, and `MOVE` of loading, transposing and storing the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: Rows of a strip, of 128 bytes for the widest vectors, that the first-level cache holds; and how much slower more are.
+#: The first-level cache holds `_SHORT` rows (128 bytes each with the widest vectors). In longer transforms, each pass
+#: takes `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
-#: Lengths up to so many times the least are looked at.
+#: The longest transform that `fast_length` tries, relative to the shortest one that is sufficient.
 _LONGER = 1.2
-#: Longer ones are powers of two.
+#: The largest length that may have factors 3 and 5. Longer transforms have a power of two.
 _LONGEST = 1 << 20
-#: Tables of more bytes are kept for the last plan alone.
+#: Tables of factors with more bytes are cached only for the last plan that used them.
 _MANY_BYTES = 1 << 18
 
 
 @functools.lru_cache(maxsize=1024)
 def radices(length: int) -> tuple[int, ...]:
-    """Of the passes of a transform, the first one's first, for a length of prime factors 2, 3 and 5."""
+    """Return the radices of the passes of a transform, in order. `length` has no prime factors but 2, 3 and 5."""
     found = []
     for odd in (5, 3):
         while length % odd == 0:
@@ -40,7 +42,7 @@ def radices(length: int) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def row_cost(length: int) -> float:
-    """Of all passes of a transform, for each row."""
+    """Return the cost of all passes of a transform for one row."""
     return sum(_PASS[radix] for radix in radices(length)) * (_LONG if length > _SHORT else 1.0)
 
 
@@ -59,7 +61,7 @@ def _fast_lengths() -> tuple[int, ...]:
 
 
 def is_fast(length: int) -> bool:
-    """Whether there is a transform of exactly this length."""
+    """Return whether there is a transform of exactly this length."""
     for prime in (2, 3, 5):
         while length % prime == 0:
             length //= prime
@@ -68,7 +70,7 @@ def is_fast(length: int) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def fast_length(least: int, lanes: int) -> int:
-    """The cheapest length of at least so many; lengths that fill vectors are cheaper."""
+    """Return the cheapest length that is at least `least`. Multiples of `lanes` are cheaper."""
     lengths = _fast_lengths()
     if least > lengths[-1]:
         return 1 << (least - 1).bit_length()
@@ -89,7 +91,10 @@ def fast_length(least: int, lanes: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def split(length: int, lanes: int) -> tuple[int, int]:
-    """Rows and columns of a signal's tile: columns fill vectors, and both are transformed."""
+    """Return the numbers of rows and columns of the plane that a tile of a signal is treated as.
+
+    Both axes of the plane are transformed, and the number of columns is a multiple of `lanes`.
+    """
     best, cost = (1, length), math.inf
     for columns in _fast_lengths():
         rows = length // columns
@@ -102,7 +107,7 @@ def split(length: int, lanes: int) -> tuple[int, int]:
 
 
 def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
-    """Lengths of a signal's tiles from the least to the first that is enough for all of it."""
+    """Yield the lengths of tiles of a signal, from `least` up to the first length of at least `most`."""
     step = max(lanes, 1)
     while True:
         for times in (8, 10, 12):
@@ -115,7 +120,7 @@ def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
 
 
 def factor_count(length: int) -> int:
-    """Elements of the factors of all passes of a transform."""
+    """Return the number of elements of the factors of all passes of a transform."""
     count, n = 0, length
     for radix in radices(length):
         count += 2 * (radix - 1) * (n // radix)
@@ -124,25 +129,28 @@ def factor_count(length: int) -> int:
 
 
 def _roots(powers: np.ndarray, length: int) -> np.ndarray:
-    """exp(-2 pi i * power / length) in double, from angles of at most an eighth of a turn, so that none is off."""
+    """Return exp(-2 pi i * power / length) in double, from angles of at most an eighth of a turn for accuracy."""
     powers = powers % length
     eighth, rest = np.divmod(8 * powers, length)
     odd = eighth % 2 == 1
     angle = np.where(odd, length - rest, rest) * (np.pi / 4 / length)
     c, s = np.cos(angle), np.sin(angle)
     c, s = np.where(odd, s, c), np.where(odd, c, s)
-    # The first quarter of a turn; each quarter more is a factor of i.
+    # c + 1j * s is in the first quarter of a turn. Each further quarter is a factor of i.
     turns = np.array([1, 1j, -1, -1j])[eighth // 2]
     return np.conj((c + 1j * s) * turns)
 
 
 def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    """All factors of a plan, one table after another: a length for its passes, or what `_between` takes."""
+    """Return all factors of a plan, one table after another.
+
+    A table is ``(length,)`` for the passes of a transform, or the arguments of `_between`.
+    """
     return (_few_factors if factors_count(tables) * itemsize <= _MANY_BYTES else _many_factors)(tables, itemsize)
 
 
 def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
-    """Elements of `factors`."""
+    """Return the number of elements of `factors`."""
     return sum(
         factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
         for table in tables
@@ -178,7 +186,7 @@ def _of_passes(length: int) -> Iterator[np.ndarray]:
 
 
 def _order(length: int) -> np.ndarray:
-    """Which frequency each row of a transformed strip has."""
+    """Return the frequency of each row of a transformed strip."""
     order, step = np.zeros(1, np.intp), 1
     for radix in radices(length):
         order = (order[:, None] + step * np.arange(radix)).reshape(-1)
@@ -187,7 +195,10 @@ def _order(length: int) -> np.ndarray:
 
 
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
-    """Factors between the two transforms of a signal's tile, as its plane lies: strips of columns, lanes, re and im."""
+    """Yield the factors between the two transforms of a tile of a signal, one strip of its plane at a time.
+
+    Each array has for each column the real parts of all lanes, and then their imaginary parts.
+    """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)
     order[:rows] = _order(rows)
     for strip in order.reshape(-1, lanes):

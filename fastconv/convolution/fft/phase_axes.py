@@ -1,10 +1,11 @@
-"""The axes of a convolution as `fft` sees them: phases, each of which is a plain correlation, and borders.
+"""The axes of a convolution for `fft`: their borders, and their phases, each of which is a plain correlation.
 
-Along an axis of stride s and dilation d without a common divisor, output o = d * q + phi meets at tap
-t = s * u + tau the padded cell d * s * (q + u) + d * tau + s * phi. So for each phase phi of the outputs and tau of the
-taps there is a plain correlation, of stride and dilation 1, of cells d * s apart: position q + u of the image, u of the
-weights and q of the result. Sums over tau are sums over more channels; phi makes more images. With a common
-divisor only every so many-th cell of the image takes part at all.
+A plain correlation has stride and dilation 1. Let an axis have stride s and dilation d without a common divisor. At tap
+t = s * u + tau, output o = d * q + phi reads the padded cell d * s * (q + u) + d * tau + s * phi. So each phase phi of
+the outputs and each phase tau of the taps is a plain correlation of cells at distance d * s: the result at position q
+is a sum over u of the weights at position u times the image at position q + u. Phases tau are summed like channels,
+and phases phi are computed like further images. If stride and dilation have a common divisor g, only every g-th padded
+cell is read.
 """
 
 from __future__ import annotations
@@ -20,51 +21,51 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class PhaseAxis:
-    """One axis: its phases, and the plain correlation that each of them is."""
+    """One axis: its phases, and the size of the plain correlation of a phase."""
 
     size: int
     k: int
     out: int
     lo: int
-    common: int  # divisor of stride and dilation
-    s: int
-    d: int
-    first: int  # position of the first result, for dx
-    whole: int  # results
-    margin: int  # taps less one
-    covers: bool  # every cell of dx is the result of some phase
-    border: int = 0  # what is beyond the image, as ``_ext/fft.h`` counts them
-    ring: int = 0  # positions around a circular image, where a transform of so many is cyclic itself
+    common: int  # the greatest common divisor of stride and dilation
+    s: int  # the stride, divided by `common`
+    d: int  # the dilation, divided by `common`
+    first: int  # the position of the first result, for dx
+    whole: int  # the number of results of a phase
+    margin: int  # the number of taps of a phase, minus one
+    covers: bool  # whether each cell of dx is the result of some phase
+    border: int = 0  # the border of the image: an enum in ``_ext/fft.h``
+    ring: int = 0  # the number of positions around a circular image if one cyclic transform may serve it, else 0
 
     @property
     def step(self) -> int:
-        """Cells of the image from a position to the next."""
+        """The distance between the cells of neighbouring positions."""
         return self.common * self.s * self.d
 
     @property
     def taus(self) -> int:
-        """Phases of the taps."""
+        """The number of phases of the taps."""
         return min(self.s, self.k)
 
     @property
     def phis(self) -> int:
-        """Phases of the outputs."""
+        """The number of phases of the outputs."""
         return min(self.d, self.out)
 
 
-#: As the enum in ``_ext/fft.h``.
+#: The values of the enum in ``_ext/fft.h``.
 _BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 
 
 def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Of an axis; where nothing is padded, nothing beyond the image is read."""
+    """Return the border of an axis. An axis without padding has zeros, because no tap reads its border."""
     return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
-    """Whether the gradient of the image is a correlation, too: outputs go round the image a whole number of times.
+    """Return whether the gradient of a circular image is a correlation of dout with a circular border.
 
-    Then dx is that of dout with a circular border, and nothing has to be folded.
+    This holds if along each padded axis the outputs go round the image once, in whole steps. Then dx needs no fold.
     """
     return geometry.pad_mode == "circular" and all(
         _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
@@ -77,7 +78,7 @@ def _goes_round(row: tuple[int, ...]) -> bool:
 
 
 def axis_of(axis: Axis, geometry: ConvGeometry, op: Op) -> PhaseAxis:
-    """The phases of an axis, and the plain correlation that each of them is."""
+    """Return the phases of an axis, and the size of the plain correlation of a phase."""
     size, k, stride, lo, dilation, out = axis.row()
     border = _border(axis, geometry)
     common = math.gcd(stride, dilation)

@@ -1,4 +1,4 @@
-"""Tilings of `fft` as the numbers that ``_ext/fft_read.h`` reads."""
+"""The integers that describe a tiling of `fft` to the kernel, in the order in which ``_ext/fft_read.h`` reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastconv.geometry.conv import ConvGeometry
 
 
 def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
-    """The tiling as ``_ext/fft_read.h`` reads it."""
+    """Return the integers that describe a tiling."""
     p, back = tiling.problem, tiling.problem.op == "backward_data"
     tau, phi = (
         tuple(phase_axis.taus for phase_axis in p.phase_axes),
@@ -39,10 +39,11 @@ def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
     return np.array(found + axes, np.intp)
 
 
-#: More positions than any array has.
+#: A number of positions that no array exceeds.
 _MOST = 1 << 62
 
-#: Per axis: cells from a position to the next, the first one's cell, cells for each phi and tau, and positions.
+#: For each axis: the distance between the cells of neighbouring positions, the cell of position 0, the distances
+#: between the cells of neighbouring phases phi and of neighbouring phases tau, and the number of positions of a tile.
 _Axes = list[tuple[int, int, int, int, int]]
 
 
@@ -56,21 +57,24 @@ def _array(
     borders: tuple[int, ...] = (0, 0, 0),
     whole: tuple[int, ...] = (_MOST,) * 3,
 ) -> list[int]:
-    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; borders; and how
-    many positions all tiles have together."""
+    """Return the integers of one array.
+
+    `outer`, `group` and `inner` are the elements from one image (or filter), group and channel to the next. `whole` is
+    the number of positions of all tiles along each axis.
+    """
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]
     return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *whole]
 
 
 def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """The image, which is read with a margin, or dx."""
+    """Return the integers of x or dx. A tile of x is read with a margin."""
     phase_axes = tiling.problem.phase_axes
     sizes = tuple(phase_axis.size for phase_axis in phase_axes)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
     for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
-        # A ring is shorter than its results and their margin.
+        # A cyclic transform is shorter than its results with their margin.
         count = tile if tiling.problem.op == "backward_data" else min(tile + phase_axis.margin, length)
         origin = phase_axis.step * phase_axis.first - phase_axis.lo
         axes.append(
@@ -82,7 +86,7 @@ def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
 
 
 def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """The output, or dout, which is read with a margin for dx."""
+    """Return the integers of the output or of dout. For dx, a tile of dout is read with a margin."""
     phase_axes, back = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.out for phase_axis in phase_axes)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
@@ -95,7 +99,7 @@ def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
 
 
 def _weights(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """Flipped for dx."""
+    """Return the integers of the weights, which are flipped for dx."""
     phase_axes, flip = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.k for phase_axis in phase_axes)
     cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]

@@ -1,4 +1,10 @@
-"""How `fft` cuts a convolution into tiles and blocks, and what that takes."""
+"""The division of a convolution by `fft` into tiles and blocks, and the cost of a division.
+
+A signal is an image of one axis. Its tile is treated as a plane, both axes of which are transformed. Two tiles of an
+image are transformed together and are a pair. A strip is a part of a plane as wide as a vector; each of its rows is a
+vector of real and a vector of imaginary parts. The weights of a group are a matrix of kernels with rows and columns:
+filters and channels, or channels and filters for dx. The phases of the taps count as channels.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +21,28 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 
-#: Of all spectra held at a time. Tiles and blocks shrink to it, down to a single transform of the kernel.
+#: The limit for the bytes of all spectra in memory. Tiles and blocks are made smaller until the spectra fit. A single
+#: transform of the kernel may exceed the limit.
 SPACE_BYTES = 24 << 20
-#: Of a tile's spectrum, of which two fit a thread's second-level cache beside what is read and written.
+#: The largest number of bytes of a spectrum of which two fit a second-level cache beside input and output.
 _NEAR_BYTES = 3 << 17
-#: Cuts of an axis into so many tiles are looked at.
+#: The numbers of tiles along an axis that are tried.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: Longer tiles are looked at if they take less than so many times as much for each result; and at most so many tilings.
+#: A longer tile is tried if its cost for each result is below `_GAIN` (`_GAIN_OF_VOLUMES` in 3-D) times that of the
+#: shorter ones. The exact cost is computed for the `_LOOKED_AT` sizes of tiles with the least estimates.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
-#: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
-#: bytes of the image or the result, in the units of `row_cost`.
+#: `_FAR` is the factor on the time of transforms beyond the second-level cache. The others are costs in the units of
+#: `row_cost`: of a step of all threads, of a product of two rows, and of 64 bytes of the image or the result.
 _FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is computed: groups of matrices of kernels, rows by columns, with images, on three axes."""
+    """The sizes of a convolution: its three axes, groups and images, and the matrix of kernels of a group."""
 
     op: Op
     phase_axes: tuple[PhaseAxis, ...]
-    line: bool  # a signal, whose tile is a plane of rows
+    line: bool  # whether the image is a signal
     lanes: int
     groups: int
     images: int
@@ -42,7 +50,7 @@ class Problem:
     columns: int
     threads: int
     itemsize: int
-    nbytes_moved: int  # bytes of image and result
+    nbytes_moved: int  # the bytes of image and result
 
     @property
     def single(self) -> bool:
@@ -52,10 +60,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Lengths of the transforms, results of a tile, and how many rows, columns, pairs and groups are held at a time.
+    """The sizes of tiles and blocks.
 
-    With `fused`, products are made strip by strip while a tile is in the cache; with `shared`, all threads work on
-    one pair of tiles, else each on its own.
+    `lengths` are those of the transforms along the axes, `tile` is the number of results of a tile along each axis,
+    and `tiles` the number of tiles. The blocks are the numbers of rows, columns, pairs and groups whose spectra are in
+    memory at a time. With `fused`, products are computed strip by strip while a tile is in the cache. With `shared`,
+    all threads work on one pair of tiles, otherwise each thread has its own pair.
     """
 
     problem: Problem
@@ -71,50 +81,53 @@ class Tiling:
 
     @functools.cached_property
     def pairs(self) -> int:
-        """Of tiles, of all images."""
+        """The number of pairs of tiles of all images."""
         units = math.prod(self.tiles) * math.prod(phase_axis.phis for phase_axis in self.problem.phase_axes)
         return self.problem.images * -(-units // 2)
 
     @property
     def gradient(self) -> bool:
-        """Whether weights are what is computed."""
+        """Whether the op computes the gradient of the weights."""
         return self.problem.op == "backward_weights"
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
-        """Of the transforms along the axes of the image; a signal's is that of its plane."""
+        """The lengths of the transforms along the axes of the image. For a signal this is the size of its plane."""
         return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
     def strips(self) -> int:
-        """Of a plane."""
+        """The number of strips of a plane."""
         return -(-self.lengths[1] // self.problem.lanes)
 
     @property
     def row(self) -> int:
-        """Elements of a row of a strip."""
+        """The number of elements of a row of a strip."""
         return 2 * self.problem.lanes
 
     @functools.cached_property
     def pitch(self) -> int:
-        """Elements from a spectrum to the next: a row more, so that spectra do not share sets of a cache."""
+        """The number of elements from one spectrum to the next.
+
+        It has one row more than a spectrum, so that spectra do not share sets of a cache.
+        """
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
     def strip(self) -> int:
-        """Elements of a strip down the outermost axis."""
+        """The number of elements of a strip along the outermost axis."""
         return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
 
     @property
     def flat(self) -> int:
-        """Elements of a thread's planes, for the fused product."""
+        """The number of elements of the planes of a thread, for the fused product."""
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
         return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
 
     @property
     def volume(self) -> int:
-        """Elements of a volume between its planes."""
+        """The number of elements of the volumes of a pair, between the transforms along depth and in planes."""
         if self.lengths[0] == 1:
             return 0
         columns = -(-self.lengths[2] // self.problem.lanes)
@@ -123,46 +136,49 @@ class Tiling:
 
     @property
     def per_thread(self) -> int:
-        """Elements of a thread."""
+        """The number of elements of the workspace of one thread."""
         return self.strip + self.flat + (0 if self.shared else self.volume)
 
     @property
     def common(self) -> int:
-        """Elements of the one pair of tiles that all threads share."""
+        """The number of elements of the pair of tiles that all threads share."""
         return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
 
     @property
     def parts(self) -> int:
-        """Of the sum over pairs, for the fused gradient: each is summed by one thread, in one order."""
+        """The number of partial sums over pairs for the fused gradient. One thread computes each, in a fixed order."""
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )
 
     @property
     def spectra(self) -> int:
-        """Held at a time."""
+        """The number of spectra in memory at a time."""
         if self.fused:
             return self.problem.threads if self.gradient else self.group_block
         return self.row_block * self.column_block + self.pair_block * (self.row_block + self.column_block)
 
     @property
     def elements(self) -> int:
-        """Of all workspace."""
+        """The number of elements of all workspace."""
         return self.problem.threads * self.per_thread + self.common + self.spectra * self.pitch
 
     @property
     def tables(self) -> tuple[tuple[int, ...], ...]:
-        """Which factors follow each other: see `_fft_lengths.factors`."""
+        """The descriptions of the tables of factors, in order: see `lengths.factors`."""
         between = ((self.lengths[1], self.lengths[2], self.problem.lanes),) if self.problem.line else ()
         return (*((length,) for length in self.lengths), *between)
 
     @functools.cached_property
     def nbytes(self) -> int:
-        """Of workspace and factors."""
+        """The number of bytes of workspace and factors."""
         return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
-        """Passes and moves of a transform, of which only so many columns of vectors are not zeros."""
+        """Return the passes and moves of a transform.
+
+        `columns` is the number of columns of vectors that are not all zero, if not all of them.
+        """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
         columns = every if columns is None else min(columns, every)
@@ -172,7 +188,7 @@ class Tiling:
 
     @functools.cached_property
     def work(self) -> dict[str, float]:
-        """Of the thread that does most: passes and moves of rows, products of rows, bytes, and steps of all threads."""
+        """The work of the busiest thread: passes, moves and products of rows, bytes, and steps of all threads."""
         p = self.problem
         forward_transform, of_kernel = (
             self.forward_transform(),
@@ -190,7 +206,7 @@ class Tiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Transforms of kernels and of tiles, and steps."""
+        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps."""
         p, pairs = self.problem, self.pairs
         if self.gradient:
             if self.shared:
@@ -230,11 +246,11 @@ class Tiling:
 
     @property
     def distant(self) -> bool:
-        """Whether a tile does not fit a second-level cache beside what is read and written."""
+        """Whether a tile does not fit a second-level cache beside its input and output."""
         return self.pitch * self.problem.itemsize > _NEAR_BYTES
 
     def cost(self) -> float:
-        """Cycles or so; only to compare tilings."""
+        """Return the approximate number of cycles, which only serves to compare tilings."""
         p, work = self.problem, self.work
         return (
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
@@ -245,7 +261,7 @@ class Tiling:
 
 
 def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Tiling | None:
-    """The cheapest that was found; None where no result depends on any cell of the source."""
+    """Return the cheapest tiling that was tried, or None if no result depends on any cell of the source."""
     phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
     if min(phase_axis.whole for phase_axis in phase_axes) < 1:
         return None
@@ -260,7 +276,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # Beyond the space, the smaller the better.
+        # If tilings do not fit `SPACE_BYTES`, the smallest one is best.
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
@@ -275,7 +291,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
 
 
 def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """About what tiles of a size take, in the units of `Tiling.cost`; and elements of a spectrum."""
+    """Return an estimate of `Tiling.cost` for tiles of a size, and the number of elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -316,11 +332,11 @@ def _tilings(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) 
 
 
 def _blocks(tiling: Tiling) -> Tiling:
-    """The same with as many rows, columns and pairs as fit."""
+    """Return the tiling with the largest blocks of rows, columns and pairs that fit `SPACE_BYTES`."""
     problem = tiling.problem
     free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
-    # All pairs and a few rows, if that fits; else fewer pairs, then fewer rows and columns.
+    # Halve the pairs while they take more spectra than the weights, then the rows, then the columns.
     while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
@@ -334,7 +350,7 @@ def _blocks(tiling: Tiling) -> Tiling:
 
 
 def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Lengths of transforms and results of tiles."""
+    """Yield the sizes of tiles to try: the lengths of the transforms and the numbers of results along three axes."""
     phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:
         phase_axis = phase_axes[2]
@@ -357,7 +373,10 @@ def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, 
 
 
 def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
-    """Lengths and results of tiles, from short ones to long ones that take less for each result."""
+    """Return the lengths and the numbers of results of the tiles to try along an axis.
+
+    A longer tile is tried only if it costs less for each result. The whole of a circular image is always tried.
+    """
     if not phase_axis.margin and phase_axis.whole == 1:
         return [(1, 1)]
     found: dict[int, int] = {}

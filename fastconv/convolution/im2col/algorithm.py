@@ -1,4 +1,4 @@
-"""The algorithm `im2col`: columns of the image and a matrix product; col2im for the gradient of the image."""
+"""The algorithm `im2col`: a matrix product with the columns of the image, and col2im for the gradient of the image."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from fastconv.convolution.plan import Case, Plan
 
 
 class Im2col(Algorithm):
-    """Three matrix products, on the columns of one image at a time.
+    """The three ops as matrix products, with the columns of one image at a time.
 
-    NumPy's BLAS multiplies, in its own threads, if it is known to use no more threads than the call may.
-    ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets its number. Otherwise fastconv's kernels multiply, in the threads
-    of the call. 'auto' takes this algorithm only if BLAS multiplies.
+    NumPy's BLAS computes the products in its own threads, if it is known to use no more threads than the call may.
+    ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets the number of threads of BLAS. Otherwise fastconv's kernels
+    compute the products in the threads of the call. 'auto' takes this algorithm only with BLAS.
 
-    With G groups, ``f = F / G`` filters and ``K = C / G * taps`` rows in a
-    group, and L output positions:
+    Let there be G groups, each with ``f = F / G`` filters and ``K = C / G * taps`` rows of columns, and L output
+    positions.
 
     - forward:          out = w @ cols         [f x K] @ [K x L]
     - backward_data:    dcols = w.T @ dout     [K x f] @ [f x L]
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
-    Small images are lowered B at a time, side by side, so that L is B times as long; B is limited to a few MiB
-    whatever N is. An image of more than 32 MiB of columns is lowered in blocks of some positions, and if necessary of
-    some of the K rows, whose products are added up. A pointwise layer is not lowered, because the image is its
-    columns.
+    The columns of several small images are put side by side, so that L is larger. Together they take at most a few MiB,
+    whatever N is. If the columns of one image take more than 32 MiB, they are computed in blocks of some positions, and
+    if necessary of some of the K rows. The products of these blocks are added up. The image of a pointwise layer is
+    its own matrix of columns, so nothing is copied.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.
@@ -36,6 +36,6 @@ class Im2col(Algorithm):
     needs_blas = True
 
     def plan(self, case: Case) -> Plan:
-        """Some images at a time, or if the columns of one take much memory, blocks of them."""
+        """Return a plan for some images at a time, or for blocks of one image if its columns need much memory."""
         cut = _blocks.cut(case.op, case.geometry, case.dtype)
         return plan_images(case) if cut is None else _blocks.BlocksPlan(case, cut)

@@ -1,8 +1,12 @@
 """Lowering in blocks of some output positions, channels and taps, for images whose columns would take much memory.
 
-Columns take as many times the memory of the image as the kernel has taps. If those of one image would take more than
-`MOST_BYTES`, a block has the columns of some positions, and if the kernel is large, of some channels and taps. It is
-a convolution of a part of the image. Partial products of blocks are added up.
+With stride 1, the columns take the memory of the image times the number of taps. If the columns of one image would take
+more than `MOST_BYTES`, they are computed in blocks. A block has the columns of some output positions and, if the kernel
+is large, of some channels and taps only. It is a convolution of a part of the image. The products of blocks of the same
+positions are added up.
+
+In the shapes below, G is the number of groups and g that of a block. In a group, f is the number of filters and K the
+number of rows of the columns (channels times taps). L is the number of positions.
 """
 
 from __future__ import annotations
@@ -28,20 +32,22 @@ from fastconv.runtime import workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The columns of one image are divided into blocks if they take more bytes than this.
+#: The largest number of bytes of the columns of one image that are not divided into blocks.
 MOST_BYTES = 1 << 25
-#: The approximate bytes of a block and its operands, so that they stay in cache.
+#: The approximate bytes of a block and its operands, which should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: The least positions and rows of a block, because products of fewer are slow.
+#: Blocks are not divided below this number of positions, or of rows, because products of small matrices are slow.
 _FEW = 256
-#: A block that takes more bytes than this has fewer positions and rows.
+#: A block that takes more bytes than this is divided even below `_FEW` positions and rows.
 _HARD_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The size of the largest block: groups, channels of a group, taps and positions along each axis; and its
-    geometry.
+    """The size of the largest block of a convolution.
+
+    `channels` is the number of channels in a group, `kernel` the number of taps along each axis, and `outs` the number
+    of positions along each axis. `geometry` is that of the whole convolution.
     """
 
     groups: int
@@ -52,34 +58,37 @@ class Cut:
 
     @property
     def filters(self) -> int:
-        """The filters of a group."""
+        """The number of filters of a group."""
         return self.geometry.w_shape[0] // self.geometry.groups
 
     @property
     def rows(self) -> int:
-        """Rows of the columns of a group."""
+        """The number of rows of the columns of a group."""
         return self.channels * math.prod(self.kernel)
 
     @property
     def positions(self) -> int:
-        """The positions of a block, which are its columns."""
+        """The number of positions of a block, which is the number of its columns."""
         return math.prod(self.outs)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether blocks have all channels and taps of their groups, so that there are no partial sums."""
+        """Whether a block has all channels and taps of its groups, so that there are no partial sums."""
         return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
 
     @property
     def cells(self) -> int:
-        """Cells of one channel of the image that the block reads, at most."""
+        """The largest number of cells of a channel of the image that a block reads."""
         spans = zip(self.geometry.axes, self.outs, self.kernel, strict=True)
         return math.prod(
             min((out - 1) * axis.stride + (k - 1) * axis.dilation + 1, axis.size) for axis, out, k in spans
         )
 
     def sizes(self, op: Op) -> tuple[int, int, int, int]:
-        """Elements of the columns, of the block's outputs, of a copy of its weights and of a part of the image."""
+        """Return the numbers of elements of the four parts of the workspace of a block.
+
+        The parts are the columns, the outputs, a copy of the weights, and a part of the image.
+        """
         sums = 2 if op == "forward" and not self.whole_rows else 1
         copied = op == "backward_weights" or not self.whole_rows
         return (
@@ -91,7 +100,7 @@ class Cut:
 
     @property
     def blocks_of_positions(self) -> int:
-        """The number of blocks along positions; the weights are read once for each."""
+        """The number of blocks along positions. The weights are read once for each of them."""
         return math.prod(-(-axis.out // n) for axis, n in zip(self.geometry.axes, self.outs, strict=True))
 
     @property
@@ -102,14 +111,14 @@ class Cut:
 
 
 def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
-    """The largest block of the columns of an image; None if the columns are not divided."""
+    """Return the size of the largest block, or None if the columns of an image are not divided."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
     return plans.find(_cut, op, geometry, dtype.itemsize)
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
-    # Divide groups, channels and taps, the slowest axis first, and then positions in the same way.
+    # Halve the positions, the first axis first. Then halve groups, channels and taps, in this order.
     rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
     outs = list(geometry.out_spatial)
     while True:
@@ -138,7 +147,7 @@ def _halve(sizes: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A block of channels, taps and positions: its place in weights and image, and its convolution."""
+    """One block: its channels, taps and positions, the cells that it reads, and the geometry of its convolution."""
 
     groups: slice
     channels: slice
@@ -146,13 +155,13 @@ class Part:
     outs: tuple[slice, ...]
     cells: tuple[slice, ...]
     geometry: ConvGeometry
-    #: Whether it is the first block of these groups and positions, which sets the sums.
+    #: Whether this is the first block of its groups and positions, which sets their sums, or the last one.
     first: bool
     last: bool
 
 
 class BlocksPlan(Plan):
-    """The blocks of one image after another, on one workspace."""
+    """All blocks of all images, one after another, in one workspace."""
 
     def __init__(self, case: Case, cut: Cut) -> None:
         super().__init__(case)
@@ -164,20 +173,20 @@ class BlocksPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Workspace of a block and of its product."""
+        """The bytes of workspace of a block and of its product."""
         cut, case = self.cut, self.case
         product = product_bytes(case, cut.groups, cut.filters, cut.rows, cut.positions)
         return sum(cut.sizes(case.op)) * case.dtype.itemsize + product
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of all blocks of all images."""
+        """The amounts of work of all blocks of all images."""
         cut = self.cut
         blocks = self.case.geometry.x_shape[0] * cut.blocks_of_positions * cut.blocks_of_rows
         return work_of(self.case, cut.rows, cut.positions, blocks, 1)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """By the op."""
+        """Compute the result of the op."""
         if self.case.op == "forward":
             self._forward(first, second, third, result)
         elif self.case.op == "backward_data":
@@ -187,7 +196,7 @@ class BlocksPlan(Plan):
             self._backward_weights(first, second, result)
 
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        """[f x K] @ [K x L] for each block and group; blocks of K are added up."""
+        """Compute [f x K] @ [K x L] for each block and group. The products of blocks along K are added up."""
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)
         with self._space() as (space, total, _, _):
@@ -206,7 +215,7 @@ class BlocksPlan(Plan):
                     place[where] = result.reshape(place[where].shape)
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """[K x f] @ [f x L], added to the cells that the block reads."""
+        """Compute [K x f] @ [f x L] for each block and group, and add it to the cells that the block reads."""
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
         with self._space() as (space, staged, _, image):
@@ -222,7 +231,10 @@ class BlocksPlan(Plan):
                 dx[index] += cells[0]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """[f x L] @ [L x K], summed over images and positions in an order that does not depend on threads."""
+        """Compute [f x L] @ [L x K] for each block and group.
+
+        The products are summed over images and positions in an order that does not depend on threads.
+        """
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
         with self._space() as (space, staged, some, _):
@@ -236,13 +248,13 @@ class BlocksPlan(Plan):
 
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
-        """The parts of the workspace: columns, outputs, weights and a part of the image."""
+        """Yield the parts of the workspace, in the order of `Cut.sizes`."""
         sizes = self.cut.sizes(self.case.op)
         with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])
 
     def _parts(self) -> Iterator[Part]:
-        """All blocks of an image. Positions are the outer loop, so that blocks of the same sums follow each other."""
+        """Yield all blocks of an image. The blocks of the same groups and positions follow each other."""
         cut, whole = self.cut, self.cut.geometry
         of_outs = [_slices(axis.out, n) for axis, n in zip(whole.axes, cut.outs, strict=True)]
         of_taps = [_slices(k, n) for k, n in zip(whole.kernel, cut.kernel, strict=True)]
@@ -256,7 +268,7 @@ class BlocksPlan(Plan):
                     yield Part(groups, channels, tuple(taps), outs, cells, geometry, i == 0, i + 1 == len(sums))
 
     def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
-        """The geometry of a block. Blocks within the image share one, so that its tables are made once."""
+        """Return the geometry of a block. Equal blocks share a geometry, so that its tables are made once."""
         key = channels, axes
         found = self._geometries.get(key)
         if found is None:
@@ -271,35 +283,35 @@ class BlocksPlan(Plan):
         return found
 
     def _channels(self, part: Part) -> slice:
-        """The channels of the image. A block with some channels of a group has one group only."""
+        """Return the channels of the image that a block reads. A block with a part of a group has only this group."""
         each, first = self.cut.geometry.w_shape[1], part.groups.start
         if part.channels == slice(0, each):
             return slice(first * each, part.groups.stop * each)
         return slice(first * each + part.channels.start, first * each + part.channels.stop)
 
     def _grouped(self, out: np.ndarray) -> np.ndarray:
-        """Outputs as (N, G, f, *out_spatial)."""
+        """Return outputs as an array (N, G, f, *out_spatial)."""
         return out.reshape(len(out), self.cut.geometry.groups, -1, *out.shape[2:])
 
     def _weights(self, w: np.ndarray) -> np.ndarray:
-        """As (G, f, C / G, *kernel)."""
+        """Return weights as an array (G, f, C / G, *kernel)."""
         return w.reshape(self.cut.geometry.groups, -1, *w.shape[1:])
 
     def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
-        """The weights of a block, (g, f, K): a copy, unless it has all weights of its groups."""
+        """Return the weights of a block (g, f, K). They are a copy, unless the block has all weights of its groups."""
         index: Any = (part.groups, slice(None), part.channels, *part.taps)
         some = weights[index]
         return some.reshape(*some.shape[:2], -1)
 
     def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
-        """An array (g, f, L), or (g, K, L) with `rows`, at the begin of `space`."""
+        """Return an array (g, f, L), or (g, K, L) with `rows`, at the beginning of `space`."""
         groups = part.groups.stop - part.groups.start
         high = math.prod(part.geometry.w_shape[1:]) // groups if rows else self.cut.filters
         shape = groups, high, part.geometry.positions
         return space[: math.prod(shape)].reshape(shape)
 
     def _columns(self, x: np.ndarray, n: int, part: Part, space: np.ndarray) -> np.ndarray:
-        """The lowered block, (g, K, L)."""
+        """Compute the columns of a block (g, K, L)."""
         columns = self._matrix(space, part, rows=True)
         index: Any = (slice(n, n + 1), self._channels(part), *part.cells)
         cells = x[index]
@@ -307,7 +319,7 @@ class BlocksPlan(Plan):
         return columns
 
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
-        """dout of a block, (g, f, L): a copy, which later blocks of the same positions use again."""
+        """Return a copy of dout for a block (g, f, L). Later blocks of the same positions use it again."""
         matrix = self._matrix(staged, part)
         if part.first:
             index: Any = (n, part.groups, slice(None), *part.outs)
@@ -321,7 +333,7 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
-    """One axis of a block, and the cells of the image that it reads: none if it reads padding only."""
+    """Return one axis of a block, and the cells of the image that it reads. They are empty if it reads padding only."""
     count, k = outs.stop - outs.start, taps.stop - taps.start
     start = outs.start * axis.stride + taps.start * axis.dilation - axis.lo
     span = (count - 1) * axis.stride + (k - 1) * axis.dilation + 1

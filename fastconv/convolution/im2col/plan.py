@@ -1,4 +1,8 @@
-"""The plans of `im2col` for images whose columns are lowered as a whole."""
+"""The plans of `im2col` for images whose columns are not divided into blocks.
+
+In the shapes below, G is the number of groups. In a group, f is the number of filters and K the number of rows of the
+columns (channels times taps). L is the number of output positions of an image.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,16 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter
 from fastconv.runtime import workspace as _workspace
 
-#: The most bytes of the columns of several small images side by side. Those of one image may take more, up to
-#: `blocks.MOST_BYTES`.
+#: The largest number of bytes of the columns of several images side by side. The columns of a single image may take
+#: more, up to `blocks.MOST_BYTES`.
 _BLOCK_BYTES = 1 << 21
-#: A product of fewer positions reads the weights too often, so images are put side by side until there are as many, or
-#: until the columns take `_FEW_BLOCK_BYTES`.
+#: A product with few positions reads the weights too often. So images are put side by side until there are
+#: `_FEW_POSITIONS`, or until their columns take `_FEW_BLOCK_BYTES`.
 _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
 def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """The number of images whose columns are side by side in one matrix."""
+    """Return the number of images whose columns are side by side in one matrix."""
     if geometry.pointwise:
         return 1
     each = math.prod(geometry.cols_shape[1:]) * dtype.itemsize
@@ -37,7 +41,7 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def plan_images(case: Case) -> Plan:
-    """The plan of a batch: some images at a time."""
+    """Return the plan of a batch, which computes some images at a time."""
     images = images_a_block(case.geometry, case.dtype)
     return ImagesPlan(case) if images >= case.geometry.x_shape[0] else BatchedImages(case, images, ImagesPlan)
 
@@ -47,7 +51,10 @@ class BatchedImages(Batched):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the batch, whose last block may be smaller: its rates were measured for whole batches."""
+        """The amounts of work of the whole batch, because the rates were measured for whole batches.
+
+        The last block may have fewer images.
+        """
         geometry, images = self.case.geometry, self.images
         blocks = -(-self.count // images)
         return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)
@@ -57,7 +64,7 @@ class ImagesPlan(Plan):
     """A product for each group, on the columns of all images side by side.
 
     The columns are an array (C * taps, N, L). The outputs of several images are copied to or from an array (F, N, L).
-    An image of a pointwise layer is its columns, and the output of a single image is a matrix itself.
+    The image of a pointwise layer and the output of a single image are used as matrices without a copy.
     """
 
     def __init__(self, case: Case) -> None:
@@ -68,9 +75,9 @@ class ImagesPlan(Plan):
         self._rows, self._matrix = rows, (geometry.groups, filters // geometry.groups, -1)
         self._outputs = self._count, filters, positions
         self._side_by_side = self._count > 1
-        #: The workspace: rows of columns, and of outputs.
+        #: The shape of the workspace: the rows of the columns, then the rows of the outputs.
         self._shape = rows + filters * self._side_by_side, self._count, positions
-        # Images side by side are a volume with a depth for each image, so that a tap is lowered for all at once.
+        # Several images are treated as one volume whose depth is N, so that a tap is lowered for all images at once.
         self._is_volume = self._side_by_side and geometry.rank < 3
         self._lowered = geometry.batch_as_axis if self._is_volume else geometry
 
@@ -79,7 +86,7 @@ class ImagesPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The columns, the outputs if they are copied, and the workspace of the product."""
+        """The bytes of the columns, of copied outputs, and of the workspace of the product."""
         geometry = self.case.geometry
         copied = 0 if geometry.pointwise else math.prod(self._shape)
         rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
@@ -88,13 +95,13 @@ class ImagesPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of one block."""
+        """The amounts of work of one block."""
         geometry = self.case.geometry
         rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
         return work_of(self.case, rows, positions, 1, self._count)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """By the op, on one workspace."""
+        """Compute the result of the op."""
         if self.case.geometry.pointwise:
             self._multiply(first, second, third, result, None, None)
             return
@@ -135,11 +142,11 @@ class ImagesPlan(Plan):
             _gemm.product(gradient, columns.transpose(0, 2, 1), result.reshape(self._matrix), threads)
 
     def _by_group(self, array: np.ndarray) -> np.ndarray:
-        """Columns (G, K, N * L)."""
+        """Return columns as an array (G, K, N * L)."""
         return array.reshape(self._groups, self._rows // self._groups, -1)
 
     def _columns(self, x: np.ndarray, cols: np.ndarray | None) -> np.ndarray:
-        """The lowered images, (G, K, N * L)."""
+        """Compute the columns of the images (G, K, N * L)."""
         if cols is None:
             return self._by_group(x)
         image, matrix = self._lowered_arrays(x, cols)
@@ -147,14 +154,14 @@ class ImagesPlan(Plan):
         return self._by_group(cols)
 
     def _gradient(self, dout: np.ndarray, outputs: np.ndarray | None) -> np.ndarray:
-        """dout as (G, f, N * L)."""
+        """Return dout as an array (G, f, N * L)."""
         if outputs is None:
             return dout.reshape(self._matrix)
         outputs[...] = dout.reshape(self._outputs).transpose(1, 0, 2)
         return outputs.reshape(self._matrix)
 
     def _lowered_arrays(self, x: np.ndarray, cols: np.ndarray) -> tuple[Any, Any]:
-        """The images and their columns as the lowering kernels take them."""
+        """Return the images and their columns in the layout of the lowering kernels."""
         if not self._is_volume:
             return x, cols.transpose(1, 0, 2)
         return _arrays.lift(x, 2)[:, :, 0].swapaxes(0, 1)[np.newaxis], cols.reshape(1, self._rows, -1)

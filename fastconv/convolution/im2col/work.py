@@ -1,4 +1,4 @@
-"""The work of `im2col`, which its rates are measured for."""
+"""The amounts of work of `im2col`, for which the cost model has rates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from fastconv.convolution.plan import Case
 
 
 def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
-    """Products, one for each block and group; rows and bytes of columns; and images that are put side by side.
+    """Return the amounts of work of all `blocks`: products, columns, and copies of outputs.
 
-    Each block has `rows` of the columns of a group, and `positions` of `images` images.
+    A block has `rows` rows of the columns of a group, and `positions` positions of `images` images. Each block and
+    group takes one product.
     """
     geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
     f = geometry.w_shape[0] // geometry.groups
@@ -24,7 +25,7 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "product": 0.0 if thin else product,
         "vector": product if thin and not outer else 0.0,
         "outer": product if outer else 0.0,
-        # Reading, packing and writing each matrix of a product takes a part of its time: 1 / m of it, and so on.
+        # The time to read, pack and write a matrix grows with the products divided by f, by rows or by positions.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,
@@ -41,7 +42,7 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
 
 
 def product_bytes(case: Case, groups: int, filters: int, rows: int, positions: int) -> int:
-    """Workspace of the products of a block."""
+    """Return the bytes of workspace of the products of a block."""
     dtype, threads = case.dtype, case.threads
     if case.op == "forward":
         return _gemm.workspace_bytes(groups, filters, rows, positions, dtype, threads)

@@ -10,26 +10,26 @@ from fastconv._ext import separable as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.conv import ConvGeometry
 
-#: The order of no factors, for a look whether there are any.
+#: An empty order, for a check that computes no factors.
 _NONE = np.empty(0, np.intp)
 
 
 def lifted_kernel(geometry: ConvGeometry) -> tuple[int, int, int]:
-    """The size of the kernel along three axes."""
+    """Return the size of the kernel along three axes."""
     d, h, w = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     return d, h, w
 
 
 def is_rank_one(w: np.ndarray, geometry: ConvGeometry) -> bool:
-    """Whether each kernel is an outer product, to the last bits of its dtype."""
+    """Return whether each kernel is an outer product, apart from rounding errors."""
     none = np.empty((len(w), 0), w.dtype)
     return _ext.factors(_arrays.DTYPES[w.dtype], w, lifted_kernel(geometry), _NONE, none, False) is None
 
 
 def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -> np.ndarray:
-    """The factors of each kernel: row i has the taps of kernel i in `order`.
+    """Return the factors of each kernel: row i has the factors of kernel i for the taps in `order`.
 
-    Raises ValueError for a kernel that is no outer product.
+    A kernel that is not an outer product raises a ValueError.
     """
     factors, which = np.empty((len(w), len(order)), w.dtype), _arrays.DTYPES[w.dtype]
     if _ext.factors(which, w, kernel, order, factors, False) is not None:
@@ -38,7 +38,7 @@ def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -
 
 
 def _reason(which: int, w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray, factors: np.ndarray) -> str:
-    """A message with the first kernel that is no outer product, and by how much."""
+    """Return a message that names the first kernel that is not an outer product, and its error."""
     found: Any = _ext.factors(which, w, kernel, order, factors, True)
     assert found is not None
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""The plan of `separable`: sums of one axis after the other, forward or for a gradient of the image."""
+"""The plan of `separable`: sums along one axis after the other, for the forward op or the gradient of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastconv.convolution.separable.factors import factors_of, lifted_kernel
 from fastconv.convolution.separable.tables import tables_for
 from fastconv.runtime import threads as _threads, workspace as _workspace
 
-#: Finding an entry of a factor takes as long as comparing so many weights with the products of their factors.
+#: The time to compute one number of a factor, relative to the time to compare a weight with the product of its factors.
 _ENTRY = 10
 
 
@@ -40,14 +40,16 @@ class SeparablePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """For each thread the rows and planes of sums of a block; and the factors."""
+        """The bytes of the rows and planes of sums of one block for each thread, and of the factors."""
         filters = self.case.geometry.w_shape[0]
         return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Vectors of multiply-adds along the first axes and along rows; rows; cells that are copied one by one because
-        of a stride; and weights, whose factors are found.
+        """The amounts of work.
+
+        `down` and `across` are vectors of multiply-adds along the first axes and along rows. `woven` cells are copied
+        one by one because of a stride. `weights` is the work to find the factors.
         """
         tables, case = self.tables, self.case
         if tables is None:
@@ -66,7 +68,10 @@ class SeparablePlan(Plan):
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """The last sums start with the bias. If a kernel is no outer product, nothing is written."""
+        """Compute the result. The last sums start with the bias.
+
+        If a kernel is not an outer product, a ValueError is raised and nothing is written.
+        """
         tables = self.tables
         factors = factors_of(second, self.kernel, self.order)
         if tables is None or not tables.covers:  # no tap reads some cells of dx

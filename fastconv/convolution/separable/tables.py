@@ -26,14 +26,15 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Bytes of the rows of sums before their last axis, which share the first-level cache with rows of the image. For high
-#: kernels neighbouring blocks read many rows again, so blocks may take more bytes, in the second-level cache.
+#: The bytes of the rows of sums of a block, before they are summed along the last axis. `_ROWS_BYTES` fit the
+#: first-level cache beside rows of the image. For high kernels a block may take `_MOST_ROWS_BYTES`, in the second-level
+#: cache, because neighbouring blocks read many of the same rows.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
-#: Bytes of the planes of sums along the first of three axes, in the second-level cache.
+#: The bytes of the planes of sums along the first of three axes, which are in the second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The results of a row, and the planes, of a block.
+#: The largest number of results in a row of a block, except for wide kernels, and of planes of a block.
 _WIDE, _DEEP = 4096, 4
-#: Rows of images with a border are in one block if they have at most so many cells, padding included.
+#: The largest width of a padded image whose border the kernel reads itself, because it needs whole rows for this.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: The number of rows that are computed together, because they read the same rows of the image.
@@ -42,10 +43,11 @@ _HIGH = 4
 
 @dataclass(frozen=True)
 class Tables:
-    """One call of the kernel: its tables, the workspace of a thread in elements, and amounts of work.
+    """The arguments of the kernel, and the amounts of work.
 
-    `order` has the tap of each entry of a row of factors. `down` and `across` are multiply-adds along the first axes
-    and along rows. `single_cells` are copied one by one because of a stride.
+    `order` has the tap of each number in a row of factors. `space` is the number of elements of the workspace of a
+    thread. `down` and `across` are the numbers of multiply-adds along the first axes and along rows. `single_cells` is
+    the number of cells that are copied one by one because of a stride.
     """
 
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -62,48 +64,48 @@ class Tables:
 
     @cached_property
     def copied(self) -> int:
-        """Bytes that a plain copy moves in the time of the sums, for `_threads.share`."""
+        """The number of bytes that a plain copy moves in the time of the sums, for `_threads.share`."""
         return _isa.BYTES_PER_OPERATION * ((self.down + self.across) // self.lanes)
 
 
 def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Tables | None:
-    """The tables of an op of an image; None if no output reads a cell of it."""
+    """Return the tables of an op, or None if no output reads a cell of the image."""
     return plans.find(_make_tables, op, geometry, dtype, threads, isa)
 
 
 @dataclass(frozen=True)
 class PhasedAxis:
-    """One axis, with a line for each stride phase."""
+    """One axis, with a `ConvAxis` for each stride phase."""
 
     conv_axes: tuple[ConvAxis, ...]
 
     @property
     def out(self) -> int:
-        """The outputs of the longest line."""
+        """The number of outputs of the longest stride phase."""
         return max(conv_axis.out for conv_axis in self.conv_axes)
 
     @property
     def pad(self) -> int:
-        """The cells of padding before cell 0 that the first outputs read."""
+        """The largest number of cells of padding before cell 0 that the first output of a stride phase reads."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """The distance between the first and the last cell that the first outputs of all lines read."""
+        """The distance between the first and the last cell that the first outputs of all stride phases read."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def products(self) -> int:
-        """The multiply-adds of all outputs."""
+        """The number of multiply-adds of all outputs."""
         return sum(conv_axis.out * conv_axis.taps for conv_axis in self.conv_axes)
 
     def span(self, block: int) -> int:
-        """The cells, padding included, that `block` outputs of each line read."""
+        """Return the number of cells, with padding, that `block` outputs of each stride phase read."""
         return (block - 1) * self.conv_axes[0].stride + self.halo + 1
 
 
 def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis, PhasedAxis] | None:
-    """Three axes; None if no output reads a cell of the image."""
+    """Return three axes, or None if no output reads a cell of the image."""
     if op == "forward":
         d, h, w = (PhasedAxis((conv_axis,)) for conv_axis in forward_axes(geometry))
         return d, h, w
@@ -115,7 +117,10 @@ def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis
 
 
 def border_of(op: Op, geometry: ConvGeometry) -> int:
-    """The border that the kernel reads itself, as separable.h numbers them; 0 for zeros and for padded copies."""
+    """Return the number in separable.h of the border that the kernel reads from the image itself.
+
+    It is 0 for zeros, and if the image is copied with its padding.
+    """
     widest = geometry.axes[-1].padded
     if op != "forward" or geometry.rank != 2 or widest > _WIDEST:
         return 0
@@ -125,8 +130,9 @@ def border_of(op: Op, geometry: ConvGeometry) -> int:
 def _blocks(
     d: PhasedAxis, h: PhasedAxis, w: PhasedAxis, flat: bool, whole: bool, itemsize: int, threads: int
 ) -> tuple[int, int, int]:
-    """Outputs of a block along each axis, such that its sums stay in a cache; with `output_size`, rows are not
-    divided.
+    """Return the number of outputs of a block along each axis. The sums of a block stay in a cache.
+
+    With `whole`, rows are not divided.
     """
     wide = balanced_block(w.out, max(_WIDE, 2 * w.halo) if flat else max(_WIDE // 8, 2 * w.halo))
     if whole:
@@ -139,7 +145,7 @@ def _blocks(
         cells = min(w.span(wide), w.conv_axes[0].size) * itemsize * deep
         fit = (_PLANES_BYTES // cells - h.halo) // h.conv_axes[0].stride
         high = max(_HIGH, min(max(fit, h.halo), _MOST_ROWS_BYTES // row))
-    # Each thread gets at least two blocks, of whole tiles.
+    # There are at least two blocks for each thread. The height of a block is a multiple of `_HIGH`, if possible.
     high = min(high, max(_HIGH, ceil_div(h.out, 2 * threads)))
     return deep, balanced_block(h.out, high, _HIGH), wide
 
@@ -212,7 +218,7 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
     columns = min(w.span(w.out), w.conv_axes[0].size)
     of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
     of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
-    # Neighbouring blocks of rows sum the planes of the cells that both read, each for itself.
+    # If neighbouring blocks read the same rows of the image, each of them sums these rows along depth.
     rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [

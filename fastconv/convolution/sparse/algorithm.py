@@ -1,4 +1,4 @@
-"""The algorithm `sparse`: products of the weights that are not zero."""
+"""The algorithm `sparse`: sums of products with the nonzero weights only."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
 
-#: The most bytes of a block of one output in the widest vectors.
+#: The largest number of bytes of a block that has one output in each lane of the widest vectors.
 _MOST_BYTES = 1 << 24
 
 
 class Sparse(Algorithm):
     """Sums of scaled rows in registers, for weights that are mostly zero.
 
-    The padded image is divided into as many parts as a vector has lanes, one
-    part in each lane, so that every tap of every output is an aligned offset.
-    Once a call, the nonzero weights are listed with their offsets, for each
-    row of weights and some channels at a time. A tile of outputs stays in
-    registers while the list of one filter runs. Each weight and vector takes
-    one multiply-add with a cell from the first-level cache. Zero weights take
-    no part, even where they meet an infinity or NaN. For all other weights,
-    infinities and NaN propagate as in the sum of products.
+    A block of the padded image is divided into parts, one for each lane of a vector, so that each tap of each output
+    is an aligned offset. Each call lists the nonzero weights with their offsets. A list has the weights of one filter
+    and some channels. A tile of outputs stays in registers while the kernel goes through the list of a filter. Each
+    weight takes one multiply-add for each vector of outputs, with cells from the first-level cache. Zero weights are
+    skipped, even if they meet an infinity or NaN. For all other weights, infinities and NaN propagate as in the sum of
+    products.
 
-    - forward:          out[f] = sum of w * x, over the nonzero taps of f
-    - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
-    - backward_weights: dw = sum of dout[f] * x over the positions, one dot product for each nonzero weight, if the
-      caller wants only these gradients; otherwise the cheapest algorithm that sums products computes dw
+    - forward:          out[f] = sum of w * x over the nonzero taps of f
+    - backward_data:    dx[c] = sum of w * dout over the nonzero taps of c in the flipped kernel, for each stride phase
+    - backward_weights: dw = sum of dout[f] * x over the positions, which is a dot product for each nonzero weight
+
+    If the caller needs the gradients of zero weights, too, the cheapest algorithm that sums products computes dw.
 
     References
     ----------
@@ -41,24 +40,24 @@ class Sparse(Algorithm):
     exploits_sparsity = True
 
     def delegates(self, case: Case, masked: bool) -> bool:
-        """Whether another algorithm computes the op: it does if the gradients of zero weights are wanted, too."""
+        """Return whether another algorithm computes the op, because gradients of zero weights are needed, too."""
         return case.op == "backward_weights" and not masked
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel with an extent so large that the cells of one output take too much memory."""
+        """Refuse a kernel if the cells that one output reads need too much memory."""
         geometry = case.geometry
         for problem, _ in problem_kinds(case.op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.halo) for line in problem.conv_axes)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"the kernel {geometry.kernel} with dilation {dilation} reaches over "
-                    f"{cells} cells, and its blocks hold {_MOST_BYTES // 64} at most"
+                    f"the kernel {geometry.kernel} with dilation {dilation} covers "
+                    f"{cells} cells, and a block has at most {_MOST_BYTES // 64}"
                 )
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Tiles and lists of one product, or for dx of one product for each stride phase."""
+        """Return the plan of the op. dx takes one product for each stride phase."""
         if case.op == "forward":
             return SparseForward(case)
         return SparseGradient(case) if case.op == "backward_data" else SparseWeightGradient(case)

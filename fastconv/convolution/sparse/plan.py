@@ -22,18 +22,24 @@ from fastconv.convolution.wrappers import Phase, Phases, Wrapper
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: The steps of a call: list the nonzero weights, multiply, compute dot products, and copy these from the lists to dw.
+#: The steps of a call: list the nonzero weights, multiply, compute dot products, and copy the dot products to dw.
 _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
-    """The work of an op: `amounts`, of which products take time only for nonzero weights, and access to memory."""
+    """Return the work of an op: `amounts`, and access to memory.
+
+    The amount of products is multiplied by the density, because only nonzero weights take time.
+    """
     total_bytes = memory(case.geometry, case.dtype, case.threads)
     return {**total_bytes, **amounts, "product": case.density * amounts.get("product", 0.0)}
 
 
 class SparseProduct(Plan):
-    """The product of a problem: a stride phase of dx, or the base of the plans of the other ops."""
+    """The product of a problem: a stride phase of dx, or the base of the plans of the other ops.
+
+    A set is a number of rows of weights that are listed and multiplied together.
+    """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
 
@@ -50,9 +56,9 @@ class SparseProduct(Plan):
         return "sparse"
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Each call of the kernel: its step, its first set, and the number of sets, items, and bytes of work.
+        """Yield for each call of the kernel the step, the first set, and the numbers of sets, items and bytes of work.
 
-        As many sets are in one call as there is memory for their lists.
+        The lists of the sets of one call fit `LISTS_BYTES`, if the call has more than one set.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
@@ -66,16 +72,20 @@ class SparseProduct(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The lists, and for each thread a padded block, its copy in lanes, and sums."""
+        """The bytes of the lists, and for each thread of a padded block, its copy in lanes, and its sums."""
         return self._lists + self.case.threads * self.tables.space + LINE
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the product alone."""
+        """The work of the product, without access to memory."""
         return self._amounts()
 
     def _amounts(self) -> dict[str, float]:
-        """Vector operations of the products, if no weight is zero, and of everything else; and weights to look at."""
+        """Return the work of the product.
+
+        `product` is the number of vector operations of the products if no weight is zero. `overhead` is the number of
+        all other vector operations. `weights` is the number of weights that are compared with zero.
+        """
         tables, threads = self.tables, self.case.threads
         items = tables.sets * (tables.parts or tables.blocks)
         part = ceil_div(items, threads) / items
@@ -87,11 +97,11 @@ class SparseProduct(Plan):
         }
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The sums start with the bias."""
+        """Compute the result. The sums start with the bias."""
         self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
 
     def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Call the kernel for each step, which writes or reads its array of `results`."""
+        """Call the kernel for each step. A step reads or writes the array ``results[step]``."""
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
@@ -108,7 +118,10 @@ class SparseProduct(Plan):
                 )
 
     def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Made for the first run, because most plans are only compared. Large ones are made for each run."""
+        """Return the tables of the stride phase. They are made in the first run, because most plans are only compared.
+
+        Large tables are not kept, so each run makes them again.
+        """
         made = self.tables.of_phase(self.problem)
         if self._keep and not is_large(_phase_bytes(self.problem, self.tables)):
             self._phase = made
@@ -116,7 +129,7 @@ class SparseProduct(Plan):
 
 
 def _phase_bytes(problem: Problem, tables: Tables) -> int:
-    """Bytes of the tables of a stride phase."""
+    """Return the bytes of the tables of a stride phase."""
     return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
 
 
@@ -129,14 +142,15 @@ class SparseForward(SparseProduct):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the product, and access to memory."""
+        """The work of the product, and access to memory."""
         return _whole_work(self.case, self._amounts())
 
 
 class SparseWeightGradient(SparseProduct):
     """The gradient of the nonzero weights: dot products of a tile of dout in registers with the cells of each tap.
 
-    Each part of the blocks has sums of its own, so that the result does not depend on which thread computes it.
+    The blocks are divided into parts, each with its own sums, so the result does not depend on which thread computes
+    a part.
     """
 
     masks = True
@@ -148,13 +162,13 @@ class SparseWeightGradient(SparseProduct):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the dot products, and access to memory."""
+        """The work of the dot products, and access to memory."""
         return _whole_work(self.case, self._amounts())
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The gradients of zero weights are set to zero."""
+        """Compute the gradients of nonzero weights, and set the gradients of zero weights to zero."""
         if third is None:
-            raise NotImplementedError("sparse leaves the gradient of all weights to another algorithm")
+            raise NotImplementedError("sparse computes the gradient of nonzero weights only")
         result.fill(0)
         self._run(first, third, None, {_LIST: second, _DOT: second, _SPREAD: result})
 
@@ -170,7 +184,7 @@ class SparseGradient(Wrapper):
         super().__init__(case, _stride_phases(case))
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # A weight that is not finite shows in the first result of its channel in each stride phase.
+        # A weight that is not finite makes the first result of its channel and stride phase not finite.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
     def __str__(self) -> str:
@@ -178,11 +192,11 @@ class SparseGradient(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of the products, and access to memory."""
+        """The work of the products, and access to memory."""
         return _whole_work(self.case, {"call": 0.0, **self.plan.work})
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Bias is added to the finished sums."""
+        """Compute dx. The bias is added last."""
         self.plan.run(first, second, None, result)
         if self._checks and not np.isfinite(result[self._first]).all() and not np.isfinite(second).all():
             data_by_taps(self.case, first, second, None, result, SparseGradient)
@@ -190,7 +204,10 @@ class SparseGradient(Wrapper):
 
 
 def _stride_phases(case: Case) -> Plan:
-    """A product for each stride phase. The phases may be as many as the taps, but there are few sizes of them."""
+    """Return a plan with a product for each stride phase.
+
+    There may be one stride phase for each tap. Phases of the same sizes share their tables, and there are few sizes.
+    """
     found: dict[Problem, tuple[SparseProduct, int]] = {}
     for problem, count in problem_kinds(case.op, case.geometry):
         sizes = sizes_of(problem)
@@ -209,9 +226,9 @@ def _stride_phases(case: Case) -> Plan:
 
 
 class _EachPhase:
-    """All stride phases, made for the first run, because most plans are only compared.
+    """All stride phases. They are made in the first run, because most plans are only compared.
 
-    If their tables are large, the phases are made for each run, one after the other.
+    If their tables are large, each run makes the phases again, one after the other.
     """
 
     def __init__(self, case: Case, tables: Mapping[Problem, Tables], keep: bool) -> None:

@@ -23,24 +23,25 @@ from fastconv.convolution.sparse import tiling as _tiling
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Bytes of a cache line, to which the parts of a workspace are aligned.
+#: The bytes of a cache line. The parts of a workspace are aligned to cache lines.
 LINE = 64
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a kernel for a problem, and for all stride phases of the same sizes.
+    """The tables of a kernel for a problem, which all stride phases of the same sizes share.
 
-    A set is the rows of weights that are listed and multiplied together. Memory is counted in bytes. Operations are
-    those on vectors: of the products if no weight is zero, and `overhead` of all else.
+    A set is a number of rows of weights that are listed and multiplied together. `list_bytes` is for the lists of a
+    set, and `space` is the bytes of workspace of a thread. `units` is the number of lists of all sets. `product` is the
+    number of vector operations of the products if no weight is zero, and `overhead` that of all other operations.
     """
 
     axes: np.ndarray
     phases: np.ndarray
     sizes: np.ndarray
-    #: Lines to copy, lines of results, and tiles.
+    #: The offsets of the lines to copy, the offsets of the lines of results, and the tiles.
     places: tuple[np.ndarray, np.ndarray, np.ndarray]
-    #: The offset of each tap in the lanes, and the elements of a channel there.
+    #: The offset of each tap in a lane, and the distance between neighbouring channels there, in elements.
     tap_offsets: np.ndarray
     channel_pitch: int
     channels: int
@@ -53,17 +54,17 @@ class Tables:
     weights: int
     product: float
     overhead: float
-    #: Whether the kernel computes dot products, and in how many parts, each with sums of its own.
+    #: Whether the kernel computes dot products, and the number of parts that have their own sums.
     dots: bool
     parts: int
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tables."""
+        """The bytes of the tables."""
         return sum(table.nbytes for table in (self.sizes, *self.places, self.tap_offsets))
 
     def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """The tables of a stride phase, and for dot products the weight at each offset."""
+        """Return the tables of a stride phase, and for dot products the index of the weight at each offset."""
         axes, taps = self.axes.copy(), math.prod(problem.kernel)
         axes[:, [LO, OUTPUT_OFFSET]] = [(line.lo, line.output_offset) for line in problem.conv_axes]
         at = np.full(taps, -1, np.int64)
@@ -79,7 +80,10 @@ class Tables:
 
 
 def sizes_of(problem: Problem) -> Problem:
-    """The problem without what differs among stride phases of the same sizes: where results and weights are."""
+    """Return the problem without the places of its results and weights.
+
+    The returned problem is the same for all stride phases of the same sizes.
+    """
 
     def same(line: ConvAxis) -> ConvAxis:
         return replace(line.kind, lo=0)
@@ -89,7 +93,7 @@ def sizes_of(problem: Problem) -> Problem:
 
 
 def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> Tables:
-    """The tables of a product, or with `dots` of dot products, for a problem from `sizes_of`."""
+    """Return the tables of a product, or with `dots` of dot products. `sizes` is a problem from `sizes_of`."""
     return plans.find_sized(_nbytes, make_tables, sizes, dtype, threads, isa, dots)
 
 
@@ -98,10 +102,10 @@ def _nbytes(tables: Tables) -> int:
 
 
 def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool) -> Tables:
-    """The tables that `tables_for` finds."""
+    """Make the tables that `tables_for` returns."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
-    # For dot products, each part of the blocks has sums of its own.
+    # For dot products, each part of the blocks has its own sums.
     entry = 4 + itemsize * (threads if dots else 1)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = tiling.part

@@ -1,4 +1,7 @@
-"""How `sparse` divides a product among lanes, tiles, lists and threads: the cheapest of all ways to do so."""
+"""The cheapest division of a product by `sparse` into lanes, tiles, lists and items for threads.
+
+A block of results is divided into parts, one for each lane of a vector. A line is a row of results of a part.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,41 @@ import math
 from fastconv.convolution.blocking import Problem, balanced_block, ceil_div
 from fastconv.runtime.records import dataclass
 
-#: Bytes of the cells that a tile reads in some channels. They share the first-level cache with the sums.
+#: The largest number of bytes of the cells that a tile reads for one list. They share the first-level cache with sums.
 _CELLS_BYTES = 28 << 10
-#: Bytes of the sums of a block, which stay in the second-level cache.
+#: The largest number of bytes of the sums of a block, which stay in the second-level cache.
 _SUMS_BYTES = 1 << 19
-#: Bytes of a block in lanes, a limit that matters for kernels of a large extent.
+#: The largest number of bytes of the cells of a block in lanes. Only kernels of a large extent reach it.
 _BLOCK_BYTES = 1 << 20
-#: Bytes of the lists of nonzero weights, if no weight is zero.
+#: The largest number of bytes of the lists of weights if no weight is zero.
 LISTS_BYTES = 3 << 23
-#: The most lines of a tile, and the most results of a line, that a kernel is compiled for.
+#: The largest numbers of lines and of results in a line of a tile. Kernels are compiled up to this size.
 _HIGH, _WIDE = 4, 7
-#: The most lines of a lane's part of a block, and the most results of a line.
+#: The largest numbers of rows and of results in a row of a part.
 _MOST_HIGH, _MOST_WIDE = 16, 21
-#: The share of nonzero weights that costs are compared for, because a plan serves weights of any density.
+#: The share of nonzero weights for which the costs of tilings are compared. A plan serves weights of any density.
 USUAL_DENSITY = 0.1
-#: Overhead in vector operations: to put a vector into lanes, to begin a line of vectors, to take a vector of sums out
-#: of lanes, and to read or write a cache line.
+#: The costs, in vector operations, to copy a vector into lanes, to begin a line of such vectors, to copy a vector of
+#: sums from lanes to the result, and to read or write a cache line.
 _TO_LANES, _TO_LANES_LINE, _FROM_LANES, _CACHE_LINE = 3.0, 16.0, 5.0, 6.0
-#: To begin the padded block of a channel, and a row of it.
+#: The costs, in vector operations, to begin the padded block of a channel, and to begin a row of this block.
 _FILL, _FILL_ROW = 150.0, 12.0
-#: To load and store a vector of sums of a tile, to begin a list, and to read an element of a list.
+#: The costs, in vector operations, to load and store a vector of sums, to begin a list, and to read a weight of a list.
 _LOAD_STORE, _BEGIN_LIST, _READ = 3.0, 8.0, 1.5
-#: The part of an item for which the other threads usually wait at the end.
+#: The average time that threads wait at the end, as a share of the time of one item.
 _WAIT = 0.2
-#: Bytes of a cache line.
+#: The bytes of a cache line.
 _LINE = 64
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The sizes of the parts of a product.
+    """The sizes of blocks, tiles and lists.
 
-    `lanes` has the parts of a block in the lanes of a vector, along images and axes; `part` the results of one lane
-    along the axes; `tile` the lines and the results of a line that are in registers. A list has the weights of `rows`
-    rows and `channels` channels. There are `items` for threads, each with `overhead` in vector operations.
+    `lanes` is the number of parts of a block along images and along the three axes. `part` is the number of results of
+    a part along the axes. `tile` is the number of lines, and of results in a line, that are in registers together.
+    `rows` and `channels` are the numbers of rows of weights and of channels that are listed together. `items` is the
+    number of items for threads, and `overhead` the cost of an item besides its products, in vector operations.
     """
 
     lanes: tuple[int, int, int, int]
@@ -54,7 +58,7 @@ class Tiling:
 
 
 def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]:
-    """Every way to divide the lanes of a vector among images and axes that leaves as few empty as possible."""
+    """Return the divisions of the lanes of a vector among images and axes that leave few lanes empty."""
     powers = [1 << i for i in range(lanes.bit_length())]
     limits = (problem.images, *(line.out for line in problem.conv_axes))
     boxes = [(n, d, h, lanes // (n * d * h)) for n, d, h in itertools.product(powers, repeat=3) if n * d * h <= lanes]
@@ -63,7 +67,7 @@ def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]
 
 
 def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
-    """Lines and width of tiles of about equal size, with at most `most` sums."""
+    """Return the lines and the width of tiles of about equal size with at most `most` sums."""
     across = balanced_block(wide, min(_WIDE, most))
     # About sixteen sums hide the latency of a multiply-add. With more, fewer channels fit the first-level cache.
     high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
@@ -71,10 +75,7 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
 
 
 def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Tiling:
-    """The tiling with the least overhead and idle time.
-
-    A tile has at most `most` sums, and a weight takes `entry` bytes of a list.
-    """
+    """Return the tiling of least cost. A tile has at most `most` sums, and a weight takes `entry` bytes of a list."""
     d, h, w = problem.conv_axes
     taps = math.prod(line.taps for line in problem.conv_axes)
     n_phases = math.prod(len(line.phases) for line in problem.conv_axes)
@@ -90,7 +91,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                 tiles = ceil_div(lines, tile[0]) * ceil_div(wide, tile[1])
                 sums = lines * wide
                 block = n_phases * (deep + halo_d) * (high + halo_h) * (wide + halo_w)
-                # Cells of a channel that a tile reads.
+                # The number of cells of a channel that a tile reads.
                 cells = n_phases * (1 + halo_d) * (tile[0] + halo_h) * (tile[1] + halo_w)
                 cells = min(cells, taps * tile[0] * tile[1])
                 channels = max(1, min(_CELLS_BYTES // (cells * vector), _BLOCK_BYTES // (block * vector)))
@@ -115,7 +116,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                     overhead = problem.channels * copied + loaded + here * (sums * _FROM_LANES + written)
                     used = USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _READ)
                     items = blocks * split
-                    # All threads wait for the one that starts late, or has the last item.
+                    # All threads wait for the thread that starts late or has the last item.
                     cost = (ceil_div(items, threads) + _WAIT * (threads > 1)) * (used + overhead)
                     if cost < least:
                         least = cost
@@ -125,13 +126,16 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
 
 
 def _sizes(out: int, lanes: int) -> set[int]:
-    """Sizes of parts that divide an axis evenly."""
+    """Return the sizes of parts to try along an axis.
+
+    If one of `lanes` lanes has at most 64 outputs, these sizes divide the outputs evenly.
+    """
     most = ceil_div(out, lanes)
     return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
 
 
 def tiles_of(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Lines, width, first line and first result of each tile."""
+    """Return for each tile its number of lines, its width, its first line and its first result in the line."""
     return [
         (min(tile[0], lines - line), min(tile[1], wide - first), line, first)
         for first in range(0, wide, tile[1])

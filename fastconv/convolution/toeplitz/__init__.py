@@ -1,1 +1,1 @@
-"""Convolution by its sparse matrix, and the arrays of that matrix."""
+"""Convolution as a product with its sparse Toeplitz matrix, and the arrays of this matrix."""

@@ -1,4 +1,4 @@
-"""Bounds of what the tables of a matrix take, known before any of them is made."""
+"""Upper bounds of the memory that the tables of a matrix need, computed before any table is made."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes at most that a structure without zeros among its weights takes, none of which is made to know it."""
+    """Upper bounds for the pattern of a matrix whose weights have no zeros."""
 
-    #: While it is made, and of the tables that are left.
+    #: The bytes in use while the tables are made, and the bytes of the tables.
     making: int
     held: int
-    #: Products of segments, in one channel: of each row of weights their entries are counted.
+    #: The number of products of segments in one channel. For each row of weights, the entries of each are counted.
     segments: int
 
 
-#: Numbers that are held at a time for each tap of an axis, each segment and each stride phase while spans are made, as
-#: measured at their worst; and of those that are left.
+#: The numbers of 8 bytes in memory for each tap, each segment and each stride phase of an axis: while its tables are
+#: made, as measured in the worst case, and afterwards.
 _MAKING, _HELD = (13, 30, 40), (3, 12, 0)
 
 
 def needs(geometry: ConvGeometry, of: str) -> Needs:
-    """Of `of_outputs`, or of 'cells' of `of_cells`, under zero padding."""
+    """Return the bounds for the pattern that `csr.of_outputs` or `csr.of_cells` makes, with zero padding.
+
+    `of` is "outputs" or "cells".
+    """
     making = held = 0
     segments = 1
     for axis in geometry.axes:
@@ -39,7 +42,10 @@ def needs(geometry: ConvGeometry, of: str) -> Needs:
 
 
 def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
-    """Segments at most, and phases: outputs are alike between those where a tap enters the image, or leaves it."""
+    """Return the largest number of segments of the outputs along an axis, and the number of phases, which is 1.
+
+    A segment ends where a tap enters the image or leaves it.
+    """
     _, k, stride, lo, dilation, out = axis.row()
     behind = (out - 1) * stride + (k - 1) * dilation - lo - (axis.size - 1)
     changes = sum(min(k, -(-cells // dilation)) for cells in (lo, behind) if cells > 0)
@@ -47,7 +53,10 @@ def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
 
 
 def _segments_of_cells(axis: Axis) -> tuple[int, int]:
-    """The same of cells of one stride phase; and cells that no tap meets, as phases or as stretches between them."""
+    """Return the largest number of segments of the input cells along an axis, and the number of stride phases.
+
+    The cells that no tap reads are segments, too: one for each phase, or one for each gap between phases.
+    """
     size, k, stride, _, dilation, _ = axis.row()
     period = stride // math.gcd(stride, dilation)
     phases = min(period, k, size)

@@ -1,12 +1,11 @@
-"""A convolution as CSR arrays: entries are counted in closed form and written in one pass; and products.
+"""The CSR arrays of a convolution, and products with them.
 
-A row of the matrix of one image is an output, of filter f at position o; its
-columns are the cells that o reads in the channels of f's group. These are a
-product over the axes (`_pattern`), and are the same for all filters, except for
-zeros among the weights. So rows are copies of a few lists, with shifted
-columns. Taps at which all weights of a slice of the kernels are zero are left
-out of the product (`support`), and if few weights are nonzero, a list is made
-from these alone. So the time for a matrix is the time to write its entries.
+A row of the matrix of one image belongs to one output: to filter f at position o. Its columns are the cells that this
+output reads in the channels of the group of f. They are a product over the axes (see `pattern`), and the same for all
+filters, except for zero weights. So rows are copies of a few lists of entries, with shifted columns. Entries are
+counted in closed form and written in one pass. If all weights at a tap of an axis are zero, the product does without
+this tap (`support`). If few weights are nonzero, the lists are made from the nonzero weights only. So building a matrix
+takes about the time to write its entries.
 """
 
 from __future__ import annotations
@@ -30,21 +29,22 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import PlanCache, plans
 from fastconv.runtime.records import dataclass
 
-#: Rows of weights are divided into parts, if there are fewer than so many for each thread.
+#: The least number of items for each thread. If there are fewer rows of weights, the rows are divided.
 _ITEMS = 8
-#: Structures of some taps, of which there may be many.
+#: The cache of patterns of only some taps. It is separate and small, because there may be many such patterns.
 _supports = PlanCache(16, 16)
-#: If less than this share of the weights of a row is nonzero, its lists are made from these alone.
+#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists are made from the nonzero weights only.
 _FEW = 3
-#: How many weights a thread computes the gradients of at a time; each takes a vector.
+#: The number of weights whose gradients a thread computes at a time. Each gradient takes a vector.
 _SLOTS = 2048
-#: Fewer bytes than this are always free; asking the system takes longer than writing them.
+#: Allocations up to this number of bytes are not checked, because asking the system takes longer than writing them.
 _ALWAYS_FREE = 1 << 24
-#: Bytes for each entry and for each row that SciPy needs to convert 'csr' to these formats, as measured at their worst:
-#: Python objects, and for 'dia' the sorted diagonals of all entries. All other formats take another matrix.
+#: The bytes for each entry and for each row that SciPy needs to convert 'csr' to these formats, as measured in the
+#: worst case. They are Python objects, and for 'dia' the sorted diagonals of all entries. Any other format takes a
+#: second matrix.
 _CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-#: How many entries are searched for diagonals at a time.
+#: The number of entries that are searched for diagonals at a time.
 _PART = 1 << 20
 
 
@@ -53,7 +53,7 @@ class MatrixTooLargeError(_memory.TooLargeError):
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
-    """The number of entries of an axis; large ones are summed as Python ints, which takes longer."""
+    """Return the number of entries of an axis. Numbers that may overflow are summed as Python ints, which is slower."""
     large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
     return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
 
@@ -62,9 +62,8 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 class SparsityPattern:
     """The pattern of a sparse matrix (groups * rows * positions, groups * cols * cells), without its weights.
 
-    `table` and `sizes` are for the kernels. `along` has for each segment of an
-    axis its number of positions, and the entries of one position. `counts` and
-    `lengths` are the same for each product of segments, in one channel.
+    The kernels read `table` and `sizes`. `along` has one array for each axis, with a row for each segment (see
+    `pattern`): the number of its positions, and the number of entries of one position.
     """
 
     table: np.ndarray
@@ -77,12 +76,12 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """Not cached, because there may be as many as outputs."""
+        """The number of positions of each product of segments. Not cached, because there may be one for each output."""
         return self._product(0)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Nor are these."""
+        """The number of entries of a position of each product of segments, in one channel. Not cached, either."""
         return self._product(1)
 
     def _product(self, column: int) -> np.ndarray:
@@ -95,7 +94,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """The pattern for `rows` rows of weights of one group; `w` then begins with their first weight."""
+        """Return the pattern for `rows` rows of weights of one group. The array `w` then begins with their weights."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -116,12 +115,12 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: For each thread, how many weights it read for the lists; a weight counts each time.
+    #: For each thread, the number of times that it read a weight to make the lists.
     looks: np.ndarray | None = None
 
     @property
     def visits(self) -> int:
-        """Of all threads."""
+        """The sum of `looks` over all threads."""
         return 0 if self.looks is None else int(self.looks.sum())
 
     @property
@@ -130,12 +129,12 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-#: For each axis the ascending taps at which some weight is not zero.
+#: For each axis, the taps at which some weight is not zero, in ascending order.
 Support = tuple[np.ndarray, ...]
 
 
 def support(w: np.ndarray) -> Support | None:
-    """The taps along each axis at which weights (F, C, *kernel) are not all zero; None for all taps.
+    """Return the taps along each axis at which the weights (F, C, *kernel) are not all zero, or None for all taps.
 
     If all weights are zero, each axis has its first tap, so that no axis is empty.
     """
@@ -152,19 +151,22 @@ def support(w: np.ndarray) -> Support | None:
 
 
 def _at(w: np.ndarray, taps: Support) -> np.ndarray:
-    """Weights at these taps."""
+    """Return the weights at `taps`."""
     for axis, some in enumerate(taps, 2):
         w = np.take(w, some, axis)
     return w
 
 
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
-    """The matrix of one image: a row for each output, a column for each input cell; for `taps` only, if given."""
+    """Return the pattern of the matrix of one image, with a row for each output and a column for each input cell.
+
+    If `taps` is given, only these taps have entries.
+    """
     return _find_pattern(_of_outputs, geometry, flip, taps)
 
 
 def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
-    """Its transpose, for zero padding: a row for each input cell, a column for each output."""
+    """Return the pattern of the transpose of the matrix of `of_outputs`, for zero padding."""
     return _find_pattern(_of_cells, geometry, flip, taps)
 
 
@@ -234,12 +236,12 @@ def _sparsity_pattern(
 
 
 def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
-    """int32 if all indices of such a matrix fit it, else int64."""
+    """Return int32 if it can hold all indices of a matrix with `nnz` entries, else int64."""
     return _INT32 if max(*shape, nnz) < 1 << 31 else _INT64
 
 
 def nbytes(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> int:
-    """The bytes of the three arrays of such a matrix."""
+    """Return the bytes of the three CSR arrays of a matrix with `nnz` entries."""
     width = index_dtype(shape, nnz).itemsize
     return nnz * (dtype.itemsize + width) + (shape[0] + 1) * width
 
@@ -252,8 +254,9 @@ def _named(shape: tuple[int, int], nnz: int, transposed: bool, least: bool = Fal
 def why_not(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, transposed: bool = False, least: bool = False
 ) -> str | None:
-    """Why no arrays can index such a matrix, or None if they can. With `transposed` the message is about the
-    transpose.
+    """Return the reason why no arrays can index a matrix with `nnz` entries, or None if they can.
+
+    With `transposed` the message is about the transpose. With `least`, `nnz` is a lower bound.
     """
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
@@ -273,9 +276,9 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
-    """Refuse a matrix that cannot be indexed, or that needs more memory than is free, before anything is allocated.
+    """Refuse a matrix that cannot be indexed, or that needs more memory than is free. Nothing is allocated.
 
-    This includes the memory that SciPy needs to convert 'csr' to `form`, except for the diagonals of 'dia': see
+    The memory that SciPy needs to convert 'csr' to `form` is included, except for the diagonals of 'dia': see
     `check_diagonals`. With `least`, `nnz` is a lower bound of the number of entries.
     """
     reason = why_not(shape, nnz, dtype, transposed, least)
@@ -289,15 +292,16 @@ def check_size(
 
 
 def check_diagonals(matrix: Csr) -> None:
-    """Refuse 'dia' if its diagonals need more memory than is free; it stores the whole of each diagonal
-    with an entry.
+    """Refuse the format 'dia' if its diagonals need more memory than is free.
+
+    The format stores all elements of each diagonal that has an entry.
     """
     (rows, columns), nnz = matrix.shape, matrix.data.size
     present = np.zeros(rows + columns, bool)
-    # Take rows with at most `_PART` entries at a time, or one row.
+    # Search some rows at a time: rows with at most `_PART` entries, or a single row.
     begin = 0
     while begin < rows:
-        # Keep the dtype, because otherwise every part would convert the whole array.
+        # `stop` has the dtype of `indptr`, because otherwise `searchsorted` would convert the whole array.
         stop = matrix.indptr.dtype.type(min(int(matrix.indptr[begin]) + _PART, nnz))
         end = int(np.searchsorted(matrix.indptr, stop, "right")) - 1
         end = min(max(end, begin + 1), rows, begin + _PART)
@@ -312,17 +316,17 @@ def check_diagonals(matrix: Csr) -> None:
 
 
 def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: bool, some: Support | None) -> None:
-    """`check_size` before anything is allocated for the matrix, for the least number of entries that it can
-    have at `some` taps.
+    """Call `check_size` with the least number of entries that the matrix can have, before it is built.
 
-    With zero padding the entries are the cells that taps read inside the image. In any other mode there are at
-    least as many, and except for replicated padding a tap reads each cell at most three times along an axis.
+    `some` are the taps at which weights are not all zero. With zero padding there is an entry for each cell inside the
+    image that a tap reads. In any other mode there are at least that many entries. Unless the padding is replicated, a
+    tap reads each cell at most three times along an axis.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
     count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
-        return  # were no output at a border
+        return  # small, even if no tap reads padding
     first, behind = geometry.tables[1]
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
@@ -334,11 +338,11 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
     try:
         check_size(shape, least(whole, w.size), w.dtype, form, transposed, not exact)
         return
-    except ValueError as error:  # that is if no weight is zero
-        if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler's
+    except ValueError as error:  # the matrix may still be small enough, because some weights may be zero
+        if type(error) not in (ValueError, MatrixTooLargeError):  # raised by a signal handler
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
-    # Python ints, because these may be large.
+    # Count with Python ints, because the numbers may exceed 64 bits.
     entries = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(entries.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
@@ -354,16 +358,15 @@ def build(
     transposed: bool = False,
     indices: np.dtype | None = None,
 ) -> Csr:
-    """The matrix of weights `w`, which are C-contiguous and of a float dtype; the first weight belongs to the
-    first row.
+    """Build the matrix of the weights `w`, which are C-contiguous and of a float dtype.
 
-    `form` is the format to which it will be converted, which takes memory, too.
-    `transposed` is whether its transpose is wanted. `indices` is a dtype of indices
-    instead of the smallest one that fits.
+    The first weight belongs to the first row. `form` is the format to which the matrix will be converted, because the
+    conversion takes memory, too. With `transposed`, messages are about the transpose. `indices` is the dtype of the
+    indices; the default is the smallest dtype that fits.
     """
     shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
-    if reason is not None:  # and could not be counted
+    if reason is not None:  # the entries could not be counted in 64 bits
         raise ValueError(reason)
     table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
@@ -371,9 +374,9 @@ def build(
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
-        # If few weights are nonzero, they are listed.
+        # Rows with few nonzero weights list these.
         few = int(numbers[_FEW * numbers < every].max())
-        # Before entries of the same cell are added up, a list may have more entries than the longest row.
+        # A list may have more entries than the longest row, because entries of the same cell are added up later.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -415,8 +418,9 @@ def build(
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """For `count` right-hand sides the instruction set, with vectors no wider than needed, and `count` rounded up to
-    whole vectors.
+    """Return the instruction set for `count` right-hand sides, and `count` rounded up to whole vectors.
+
+    The vectors of the instruction set are no wider than needed.
     """
     isa, nbytes = _isa.current, 16 << _isa.current
     while isa and count * itemsize <= nbytes // 2:
@@ -425,7 +429,7 @@ def lanes(count: int, itemsize: int) -> tuple[int, int]:
 
 
 def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """y (rows, width) = A @ x (cols, width), both C-contiguous; `isa` and `width` are from `lanes`."""
+    """Compute y (rows, width) = A @ x (cols, width). Both are C-contiguous; `lanes` returns `isa` and the width."""
     width = x.shape[1]
     _threads.share(
         _ext.product,
@@ -449,7 +453,7 @@ def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) 
 
 
 def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
-    """The most bytes that `contract` needs."""
+    """Return an upper bound of the bytes of workspace of `contract`."""
     slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
     return threads * _ext.gradient_space(slots) + 8 * slots
 
@@ -457,9 +461,10 @@ def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
 def build_bytes(
     rows: int, shape: tuple[int, int], nnz: int, weights: int, segments: int, dtype: np.dtype, threads: int
 ) -> int:
-    """What `build` takes at most, with the matrix: of so many rows of weights, each of them `weights`.
+    """Return an upper bound of the bytes that `build` needs, including the matrix.
 
-    Where few of these are not zero, they are listed, but the matrix is as much smaller.
+    There are `rows` rows of weights with `weights` weights each. If few weights are nonzero, they are listed, but the
+    matrix is smaller.
     """
     which = _arrays.DTYPES[dtype]
     few = weights // _FEW
@@ -471,10 +476,10 @@ def build_bytes(
 
 
 def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) over the entries of `sparsity`."""
+    """Compute dw (F, C // groups, taps), the sums of dy (rows, width) * x (columns, width) over the entries."""
     rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]
-    # The sums stay in cache, and there are items for all threads.
+    # The block is small enough that its sums stay in cache and all threads have items.
     block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
     items = rows * -(-cols // block)
     space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)

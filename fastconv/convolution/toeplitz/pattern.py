@@ -1,14 +1,12 @@
-"""The cells that each output reads along one axis, and the outputs that read each cell: a factor of the Toeplitz
-matrix.
+"""The pattern of the Toeplitz matrix along one axis: the cells that each output reads, or the outputs that read a cell.
 
-Positions along an axis are grouped into segments that have the same, shifted
-entries: a few positions at each border, and one segment for all others, or one
-for each stride phase. A row of the matrix is the product of three such lists.
-There may be many positions, so segments are found without a Python loop over
-positions.
+A position is the index of a row of the matrix along one axis: an output, or an input cell for the transpose. An entry
+is an element of the row that has a weight. A segment is a set of positions with the same entries up to a shift. A few
+positions at each border have segments of their own. All others are in one segment, or in one segment for each stride
+phase. A row of the whole matrix is the product of the rows along three axes. There may be many positions, so segments
+are found without a Python loop over positions.
 
-If only some taps of a kernel are wanted, because all others are zeros, the
-others make no segments, so that a mostly empty kernel has few segments.
+If all weights at a tap are zero, the tap makes no segments, so that a mostly empty kernel has few segments.
 """
 
 from __future__ import annotations
@@ -20,29 +18,27 @@ import numpy as np
 from fastconv._ext import toeplitz as _ext
 from fastconv.geometry.axis import Axis, source_cells
 
-#: Numbers of a segment.
+#: The number of integers of a segment.
 _SEGMENT = 8
-#: How many cells of windows on the border are sorted at a time.
+#: The number of cells, in windows that overlap a border, that are sorted at a time.
 _CELLS = 1 << 20
 
 
 @dataclass
 class AxisPattern:
-    """One axis of a sparse matrix: `positions` along its rows, `limit` along its columns.
+    """One axis of a sparse matrix, with `positions` rows and `limit` columns.
 
-    A segment ``(start, step, count, begin, end, base, base_step, key)`` says that
-    position ``start + m * step`` has the `entries` [begin, end), and the first of
-    these is at ``base + m * base_step``. An entry is ``(offset, tap)``. Offsets are
-    relative to that of the first entry, and ascend within a segment. A tap below
-    0 means several taps that read the same cell: ``~tap`` is the place in `lists`
-    of their number and the taps.
+    A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, position
+    ``start + m * step`` has the entries ``entries[begin:end]``, and the first of these is in column
+    ``base + m * base_step``. An entry is ``(offset, tap)``. The column of an entry grows with its offset by the same
+    amount, and offsets ascend within a segment. A negative tap stands for several taps that read the same cell: their
+    number and then the taps are in `lists` at index ``~tap``.
 
-    `keys` has every tap once; lists of nonzero weights are in its order. The
-    entries of a segment are the taps from `key` on, wrapping around; or, if
-    `key` is below 0, all taps, and `places` has from ``~key`` on the distance
-    of the cell of each from `base`.
+    `keys` has each tap once, and lists of nonzero weights have the order of `keys`. If `key` is not negative, the
+    entries of a segment are the taps in `keys` from index `key`, continued at the start of `keys`. If `key` is
+    negative, a segment has all taps. The distances of their cells from `base` are then in `places` from index ``~key``.
 
-    All but `keys` are lists of arrays, which `arrays` joins.
+    All fields but `keys` are lists of arrays, which `arrays` joins.
     """
 
     positions: int
@@ -57,7 +53,7 @@ class AxisPattern:
     n_places: int = 0
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Segments (count, 8), entries (count, 2), lists and places one after another, and the keys."""
+        """Return the segments (count, 8), the entries (count, 2), the lists, the places and the keys as arrays."""
         empty = np.empty(0, np.intp)
         segments, entries, lists, places = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])
@@ -67,14 +63,14 @@ class AxisPattern:
         return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
 
     def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
-        """Where they begin."""
+        """Add entries, and return the index of the first one."""
         begin = self.n_entries
         self.entries.append(np.stack([offsets, taps], 1).astype(np.intp, copy=False))
         self.n_entries += len(taps)
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Segments as columns of their eight numbers."""
+        """Add segments, of which `columns` are the eight fields. Segments without positions are dropped."""
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
         self.segments.append(table[table[:, 2] > 0])
 
@@ -89,14 +85,13 @@ class AxisPattern:
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Add positions that read `taps` at ``origin + m * base_step + offsets``, as far as these are
-        within the limit; offsets ascend.
+        """Add `count` positions. Position m reads the columns ``origin + m * base_step + offsets`` within `limit`.
 
-        `key` belongs to the first tap of `taps`.
+        `offsets` ascend. `key` is the index of the first tap of `taps` in `keys`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # The taps of a position change only where a tap enters the cells, or leaves them.
+        # The entries change only at the positions at which a tap enters the cells or leaves them.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -104,7 +99,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # At some of these places nothing changes, because no tap reads a cell.
+        # At some of these positions nothing changes, because no tap reads a cell.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -114,8 +109,9 @@ class AxisPattern:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Add positions from `first` on, whose `taps` read `cells` (positions, taps); several taps may read
-        the same cell.
+        """Add neighbouring positions, the first of which is `first`. Their taps read `cells` (positions, taps).
+
+        Several taps may read the same cell.
         """
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
@@ -133,20 +129,23 @@ class AxisPattern:
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The ascending places of the taps `some` in a window of k, and these taps; None means all taps."""
+    """Return the places, in ascending order, of the taps `some` in a window of k cells, and the tap at each place.
+
+    If `some` is None, these are all taps.
+    """
     at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
     return at, k - 1 - at if flip else at
 
 
 def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
-    """The input cells that each output reads, by all taps or by `some`, which ascend."""
+    """Return the input cells that each output reads with all taps, or with the ascending taps `some`."""
     size, k, stride, lo, dilation, out = axis.row()
     at, taps = _window(k, flip, some)
     axis_pattern, offsets = AxisPattern(out, size, keys=taps), at * dilation
     if pad_mode == "zeros":
         axis_pattern.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return axis_pattern
-    # Windows that overlap the padding may read a cell twice.
+    # Only windows that overlap the padding may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
     reach = int(offsets[-1])
@@ -157,7 +156,7 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
         return axis_pattern
     head, tail = 0, out
     if pad_mode == "replicate":
-        # Windows in the padding alone read one cell.
+        # A window that is completely in the padding reads one cell.
         head = min(max((lo - reach) // stride + 1, 0), first)
         tail = min(max(-(-(size - 1 + lo) // stride), end), out)
         for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
@@ -177,9 +176,10 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
 def _add_wrapped(
     axis_pattern: AxisPattern, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
 ) -> None:
-    """Circular padding, with windows no longer than the image: each is a run of cells, or wraps around the end.
+    """Add all positions for circular padding, if no window is longer than the image.
 
-    All segments use one list, which has the taps twice, from the first tap past the end on.
+    A window either is a run of cells or wraps around the end of the image. All segments use one list of entries, which
+    has all taps twice. The entries of a segment begin at its first tap that wraps around.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -189,7 +189,7 @@ def _add_wrapped(
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
-            # Taps before the end of the image; the others wrap around, and so are in front of them.
+            # The number of taps before the end of the image. The other taps wrap around, so they come first.
             whole = np.searchsorted(offsets, size - at)
             rotation = np.where(whole < k, whole, 0)
             base = at + offsets[rotation] - size * (whole < k)
@@ -204,10 +204,10 @@ def _add_wrapped(
 
 
 def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
-    """The outputs that read each input cell, with zero padding: the adjoint of `of_outputs`."""
+    """Return the outputs that read each input cell, for zero padding. This is the transpose of `of_outputs`."""
     size, k, stride, lo, dilation, out = axis.row()
     axis_pattern = AxisPattern(size, out)
-    # Cells that are a stride apart are read by the same taps (those of a phase), the last tap first.
+    # Cells at a distance of one stride are read by the same taps, which make a phase. The last tap comes first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")
@@ -219,7 +219,7 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the other cells. They are segments by phase, or by the gaps between phases, whichever are fewer.
+    # No tap reads the other cells. They have a segment for each phase, or for each gap between phases if that is less.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

@@ -1,4 +1,4 @@
-"""The plans of `toeplitz`: products with the matrix or its transpose, and sums over its entries."""
+"""The plans of `toeplitz`: products with the matrix or its transpose, and gradients as sums over its entries."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.plan_cache import is_large
 
-#: Bytes of the rows of the matrix that are built together. They stay in cache while they are multiplied.
+#: The bytes of the rows of the matrix that are built together. They stay in cache while they are multiplied.
 _BLOCK_BYTES = 1 << 22
-#: The most images that are right-hand sides of a product, and the most bytes of these and of their results.
+#: The largest number of images that are right-hand sides of one product, and the largest number of bytes of these
+#: images and their results.
 _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 
 def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
-    """The geometry that reaches a plan: padding with anything but zeros is part of the image."""
+    """Return the geometry of the matrix, in which any padding but zeros is a part of the image."""
     return geometry if geometry.pad_mode == "zeros" else geometry.padded
 
 
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
-    """Rows, columns and entries of one filter's part of the matrix, or of one channel's part of its transpose."""
+    """Return the rows, columns and entries of the matrix for one filter, or of its transpose for one channel."""
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])
     if op == "forward":
@@ -43,7 +44,7 @@ def _images_at_once(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
-    """Vectors of products, entries that are built for each block of images, and elements that are transposed."""
+    """Return the vectors of products, the entries built for all blocks of images, and the elements transposed."""
     geometry = zero_padded(case.geometry)
     blocks = -(-geometry.x_shape[0] // images)
     width = _csr.lanes(images, case.dtype.itemsize)[1] * case.dtype.itemsize / 64
@@ -57,14 +58,14 @@ def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
 
 
 def _check_free(plan: Plan) -> None:
-    """Refuse a plan that takes more memory than is free before it takes any, because tables may be large, too."""
+    """Refuse a plan that needs more memory than is free, before its tables are made, because they may be large, too."""
     _memory.check_free(plan.workspace_bytes, "algorithm 'toeplitz'", _memory.BOUNDED)
 
 
 class _Pattern:
-    """The structure of a matrix, made for the first run, because most plans are only compared.
+    """The pattern of a matrix. It is made in the first run, because most plans are only compared.
 
-    A large structure is made for each run.
+    A large pattern is not kept, so each run makes it again.
     """
 
     def __init__(self, make: Callable[[ConvGeometry, bool], _csr.SparsityPattern], geometry: ConvGeometry) -> None:
@@ -81,7 +82,7 @@ class _Pattern:
 
 
 def _columns(images: np.ndarray, width: int) -> np.ndarray:
-    """Images as columns (cells, width): whole vectors, in which the lanes beyond the images are zero."""
+    """Return images as the columns of an array (cells, width). Columns after the last image are zero."""
     count = len(images)
     columns = np.empty((images[0].size, width), images.dtype)
     columns[:, :count] = images.reshape(count, -1).T
@@ -90,15 +91,15 @@ def _columns(images: np.ndarray, width: int) -> np.ndarray:
 
 
 class MatrixPlan(Plan):
-    """The matrix times images, or its transpose times their gradients, some rows and some images at a time."""
+    """The matrix times images, or its transpose times gradients, for some rows and some images at a time."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.geometry = geometry = zero_padded(case.geometry)
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
-        #: Filters, or for the transpose channels, and the number of them whose rows are built together: all, or some of
-        #: one group.
+        #: The number of filters (of channels for the transpose). The rows of `block` filters are built together: of
+        #: all filters, or of filters of one group.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))
@@ -111,7 +112,7 @@ class MatrixPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Images and results as columns, the rows of the matrix that are built together, and the tables for these."""
+        """The bytes of images and results as columns, of the rows of the matrix in memory, and of the tables."""
         geometry, case, block = self.geometry, self.case, self.block
         forward = case.op == "forward"
         width = _csr.lanes(self.images, case.dtype.itemsize)[1]
@@ -126,11 +127,11 @@ class MatrixPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Zero weights have no entries."""
+        """The amounts of work. Zero weights have no entries, so they cost nothing."""
         return _work_of(self.case, self.images, self.case.density)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Padding has columns only if NaN or infinity among the weights would show in it."""
+        """Compute the result. Padding is a part of the image if weights are not finite, because NaN times 0 is NaN."""
         _check_free(self)
         if self._has_padding and not np.isfinite(second).all():
             padded = self._padded
@@ -143,7 +144,7 @@ class MatrixPlan(Plan):
 
     def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
         sparsity = self._pattern()
-        # A copy, because weights are counted before they are written: nobody may change them in between.
+        # Copy the weights, because another thread may change them between counting and writing the entries.
         weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
         whole = _csr.build(weights, sparsity, self.case.threads) if self.block == self.total else None
         for begin in range(0, len(source), self.images):
@@ -155,7 +156,7 @@ class MatrixPlan(Plan):
                 continue
             for rows, cells, first_weight, part in self._blocks(sparsity):
                 bias = None if b is None else b[rows]
-                # A matrix that no variable holds is freed before the next one is built.
+                # No variable refers to the matrix, so it is freed before the next one is built.
                 self._multiply_rows(
                     *(_csr.build(weights[first_weight:], part, self.case.threads), images[cells], isa),
                     *(bias, targets[chunk, rows]),
@@ -164,7 +165,7 @@ class MatrixPlan(Plan):
     def _multiply_rows(
         self, matrix: _csr.Csr, images: np.ndarray, isa: int, bias: np.ndarray | None, targets: np.ndarray
     ) -> None:
-        """Rows of the matrix times images, to `targets` (images, filters or channels, positions)."""
+        """Multiply rows of the matrix by images, and write `targets` (images, filters or channels, positions)."""
         products = np.empty((matrix.shape[0], images.shape[1]), images.dtype)
         _csr.multiply(matrix, images, products, isa, self.case.threads)
         of_rows = products.reshape(-1, self.rows, images.shape[1])
@@ -173,7 +174,7 @@ class MatrixPlan(Plan):
         targets[...] = of_rows[:, :, : len(targets)].transpose(2, 0, 1)
 
     def _blocks(self, sparsity: _csr.SparsityPattern) -> Iterator[tuple[slice, slice, int, _csr.SparsityPattern]]:
-        """Blocks of rows of a group: their filters or channels, right-hand sides, first weight and pattern."""
+        """Yield for each block of rows its filters (or channels), right-hand sides, first weight and pattern."""
         of_group, group_step, row_step = (int(sparsity.sizes[i]) for i in (1, 3, 4))
         begin = 0
         while begin < self.total:
@@ -186,7 +187,7 @@ class MatrixPlan(Plan):
 
 
 class _Contraction(Plan):
-    """The gradient of the weights, from images that are all right-hand sides together."""
+    """The gradient of the weights from one block of images."""
 
     def __init__(self, case: Case, pattern: _Pattern) -> None:
         super().__init__(case)
@@ -197,13 +198,13 @@ class _Contraction(Plan):
         return "toeplitz"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The gradients of all weights, because the pattern is that of weights without zeros."""
+        """Compute the gradients of all weights, zero or not."""
         images, gradients = _columns(first, self._width), _columns(second, self._width)
         _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)
 
 
 class WeightGradient(Wrapper):
-    """The gradient of the weights, from some images at a time."""
+    """The gradient of the weights, computed for some images at a time."""
 
     def __init__(self, case: Case) -> None:
         self.geometry = zero_padded(case.geometry)
@@ -216,7 +217,7 @@ class WeightGradient(Wrapper):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Images and gradients as columns, one more dw if there are several blocks of images, and the tables."""
+        """The bytes of images and gradients as columns, of tables, and of a second dw for several blocks of images."""
         geometry, itemsize = self.geometry, self.case.dtype.itemsize
         needs = _bounds.needs(geometry, "outputs")
         width = _csr.lanes(self.images, itemsize)[1]
@@ -227,10 +228,10 @@ class WeightGradient(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """That of all weights, zero or not."""
+        """The amounts of work, which are those of all weights, zero or not."""
         return _work_of(self.case, self.images, 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """The sum of the gradients of all blocks of images."""
+        """Compute the sum of the gradients of all blocks of images."""
         _check_free(self)
         self.plan.run(first, second, third, result)

@@ -38,7 +38,7 @@ _DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "t
 
 
 class ConvCache(NamedTuple):
-    """The arguments that `conv_backward` needs of the forward pass."""
+    """The arguments of the forward pass that `conv_backward` needs."""
 
     x: np.ndarray
     w: np.ndarray
@@ -59,7 +59,7 @@ def resolve_call(
     conv_param: Any,
     options: Mapping[str, Any],
 ) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
-    """The geometry, the algorithm's name and the threads, from shapes and options."""
+    """Return the geometry, the name of the algorithm and the number of threads, from shapes and options."""
     settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param", ("out",) if caller == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -73,9 +73,9 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: How to pass options to `conv_forward` and to `conv`, for callers who pass them in place of the bias.
+#: The hints on where options belong in `conv_forward` and in `conv`, for callers who pass options as the bias.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-#: A name that needs no check, because it is the same object.
+#: The usual name of an algorithm. The name in a cache needs no check if it is this object.
 _AUTO = "auto"
 
 
@@ -83,7 +83,7 @@ calls = call_table()
 
 
 def _plan_forward(geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
-    """What computes the output from x, w and b."""
+    """Return the plan of the forward op."""
     return plan_of("forward", geometry, dtype, algorithm, threads)
 
 
@@ -95,7 +95,7 @@ def plan_of(
     threads: int,
     masked: bool = False,
 ) -> Plan:
-    """What computes an op of a layer."""
+    """Return the plan of an op of a layer."""
     make: Callable[..., Plan] = make_plan if type(geometry) is ConvGeometry else _fractional.make_plan
     return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
@@ -103,7 +103,7 @@ def plan_of(
 def find_call(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[Any], list[Any], list[Any]]:
-    """The resolved call, its arrays as kernels read them, and as they were given."""
+    """Return the resolved call, its arrays as kernels read them, and its arrays as they were given."""
     table, plain = calls[_threads.get_threads(), _isa.current], plain_options(conv_param, options)
     call: Any = None if plain is None else table.get((x, w, b), plain)
     if call is not None:
@@ -120,7 +120,7 @@ def find_call(
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
-    """The layer, with checked and converted arrays."""
+    """Return the cache of a layer without running it. The arrays are checked and converted."""
     call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
     return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
@@ -138,67 +138,69 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     b : array_like, (F,), optional
         Bias.
     stride, dilation : int, or sequence or array of int, default 1
-        One for all spatial axes or one each. A stride may also be a
+        One number for all spatial axes, or one for each. A stride may also be a
         ``fractions.Fraction``: a/b means ``upsample=b`` with ``stride=a``.
-        Python reduces fractions, so ``Fraction(2, 2)`` is 1 and upsamples
-        nothing; give `upsample` in such cases.
+        Python reduces ``Fraction(2, 2)`` to 1, which does not upsample. Give
+        `upsample` in such cases.
     upsample : int or sequence of int, default 1
-        Inserts ``upsample - 1`` zeros after every cell of `x` first, as the
-        function `upsample` does. The zeros are not multiplied. Strides have to
-        be ints then. `pad`, `pad_mode` and `strict` apply to the upsampled grid,
-        which is built only for a `pad_mode` other than 'zeros'.
+        First insert ``upsample - 1`` zeros after every cell of `x`, like the
+        function `upsample`. Products with these zeros are skipped. Strides must be
+        ints in this case. `pad`, `pad_mode` and `strict` apply to the upsampled
+        image, which is built only for a `pad_mode` other than 'zeros'.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
-        Cells added around the input: an int, one per axis, or one ``(lo, hi)``
-        pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
-        cell at the end ('same_lower': at the start); 'full' adds
-        ``dilation * (k - 1)`` on both sides. The 'same' of `scipy.signal` is
-        'same_lower'; the two differ for even kernels.
+        The number of cells added around the input: an int, one int for each axis,
+        or one ``(lo, hi)`` pair for each axis. 'same' and 'same_lower' make the
+        output size ``ceil(in / stride)``. If the number of added cells is odd,
+        'same' adds the odd cell at the end and 'same_lower' at the start. 'full'
+        adds ``dilation * (k - 1)`` cells on both sides. The 'same' of
+        `scipy.signal` is 'same_lower'.
     groups : int, default 1
-        Divides C and F; each group of channels meets its own filters.
+        The number of groups. It divides C and F. Each group of channels has its own
+        filters.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold. 'reflect' does not repeat the edge, as in
-        `np.pad`; `scipy.ndimage` calls that 'mirror'.
+        The values of the added cells. 'reflect' does not repeat the edge, as in
+        `np.pad`; `scipy.ndimage` calls it 'mirror'.
     flip : bool, default False
-        False is cross-correlation, as in every framework; True is convolution
-        in the mathematical sense, the kernel turned by 180 degrees.
+        False computes the cross-correlation, as all frameworks do. True computes
+        the mathematical convolution, in which the kernel is flipped along each axis.
     strict : bool, default False
-        Refuse a stride that leaves a remainder instead of flooring.
+        Raise an error if a stride leaves a remainder, instead of rounding down.
     algorithm : str, default 'auto'
-        'auto' takes the cheapest algorithm. 'exact' takes the cheapest that sums
-        every product; use it for data with fill values (-9999, 1e20), and for
-        results that you compare digit by digit. Any other value is a name from
-        `algorithms`. ``FASTCONV_ALGORITHM`` sets the default. With 'auto' and
-        'exact', a result is inf or NaN exactly where the sum of its products is,
-        except that 'auto' may skip zero weights if `w` has many of them.
+        'auto' chooses the cheapest algorithm. 'exact' chooses the cheapest algorithm
+        that sums all products. Use 'exact' for data with fill values (-9999, 1e20),
+        and for results that you compare digit by digit. Any other value is a name
+        from `algorithms`. ``FASTCONV_ALGORITHM`` sets the default. With 'auto' and
+        'exact', a result is inf or NaN exactly where the sum of its products is.
+        The exception is that 'auto' may skip zero weights if `w` has many of them.
     threads : int, optional
     out : ndarray, optional
-        Both as docs/conventions.md says.
+        See docs/conventions.md for both.
 
     Returns
     -------
     ndarray, (N, F, *out_spatial)
-        The dtype is that of docs/conventions.md. Per axis the size is
+        See docs/conventions.md for the dtype. The size of each axis is
         ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
 
     Raises
     ------
     ValueError
         If shapes or options do not fit each other, or a stride is a Fraction
-        and `upsample` is not 1; `out` is then untouched.
+        and `upsample` is not 1. `out` is then unchanged.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------
     conv_forward, conv_backward : with a cache, for training.
-    conv_transpose : its transpose.
+    conv_transpose : the transpose of a convolution.
 
     Notes
     -----
-    For large kernels 'auto' takes transforms, whose errors are relative to the
-    largest number of a tile. Where numbers differ by more than the precision of
-    their dtype, as a click and a quiet tail do, the small ones are lost;
-    ``algorithm='exact'`` keeps them: see the last example.
+    For large kernels 'auto' chooses transforms, whose errors are relative to the
+    largest number of a tile. If the numbers of a tile differ by more than the
+    precision of the dtype, for example in a click with a quiet tail, the small
+    numbers are lost. ``algorithm='exact'`` avoids this: see the last example.
 
     References
     ----------
@@ -221,8 +223,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> conv(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.ones((1, 1, 2)), upsample=2, stride=2)
     array([[[1., 2., 3., 4.]]])
 
-    A click, and a tail a billion times quieter. Only the first output reads
-    the click; the others are all 0.5005:
+    The tail of this click is a billion times quieter than the click. Only the
+    first output reads the click. All other outputs are 0.5005:
 
     >>> click = np.full((1, 1, 20_000), 1e-3, np.float32)
     >>> click[0, 0, 0] = 1e6
@@ -251,17 +253,17 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
 def conv_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvOptions]
 ) -> tuple[np.ndarray, ConvCache]:
-    """Convolve, and keep what the backward pass needs.
+    """Convolve, and return a cache for the backward pass.
 
     Parameters
     ----------
     x, w, b : array_like
-        As in `conv`; `b` may be None.
+        See `conv`. `b` may be None.
     conv_param : dict, optional
-        Options by name, as in CS231n: ``{'stride': 1, 'pad': 1}``. Takes every
-        option of `conv`.
+        Options by name, as in CS231n: ``{'stride': 1, 'pad': 1}``. All options of
+        `conv` but `out` are accepted.
     **options
-        The same options as keywords; one given both ways is refused.
+        The same options as keywords. It is an error to give an option both ways.
 
     Returns
     -------
@@ -272,7 +274,7 @@ def conv_forward(
     Raises
     ------
     ValueError, TypeError
-        As `conv`: see docs/conventions.md.
+        See `conv` and docs/conventions.md.
 
     Examples
     --------
@@ -310,11 +312,10 @@ def conv_backward(
     cache : tuple
         From `conv_forward`.
     need_dx, need_dw, need_db : bool, default True
-        What to compute.
+        Whether to compute each gradient.
     pruned : bool, default False
-        True keeps zero weights zero: `dw` is computed where `w` is not zero,
-        and is zero elsewhere, so that no step of training brings back what
-        was pruned. It takes about as long as all of `dw`, or less if nearly
+        If True, `dw` is zero where `w` is zero, so that training steps keep pruned
+        weights zero. This takes about as long as the full `dw`, or less if nearly
         all weights are zero.
 
     Returns
@@ -322,12 +323,12 @@ def conv_backward(
     dx : ndarray, (N, C, *spatial), or None
     dw : ndarray, (F, C // groups, *kernel), or None
     db : ndarray, (F,), or None
-        None where not needed, and `db` where `b` was None.
+        None if not needed. `db` is also None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Transposed convolution: the three ops of a convolution with their roles swapped."""
+"""Transposed convolution, which uses the ops of a convolution: its forward op is `backward_data`, and so on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITH
 
 
 class ConvTransposeCache(NamedTuple):
-    """The arguments that `conv_transpose_backward` needs of the forward pass."""
+    """The arguments of the forward pass that `conv_transpose_backward` needs."""
 
     x: np.ndarray
     w: np.ndarray
@@ -88,14 +88,14 @@ def find_call(
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
-    """The layer, with checked and converted arrays."""
+    """Return the cache of a layer without running it. The arrays are checked and converted."""
     call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
     return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 class WithUncovered(wrappers.Wrapper):
-    """A plan of the cells that the convolution reads, within an output that has more of them: these are the bias."""
+    """A plan for an output with cells that the convolution does not read. These cells are set to the bias."""
 
     name = "with_uncovered"
 
@@ -104,7 +104,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By way of an array of the cells that are read."""
+        """Compute the cells that the convolution reads in a separate array, and copy them to the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)
@@ -113,7 +113,7 @@ class WithUncovered(wrappers.Wrapper):
 
 
 def _plan_forward(geometry: TransposeGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
-    """What computes the output from x, w and b."""
+    """Return the plan of the forward pass."""
     plan = plan_for("backward_data", geometry.conv, dtype, algorithm, threads)
     if geometry.core is None:
         return plan
@@ -132,52 +132,52 @@ def _run(
 
 
 def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
-    """The transpose of a convolution, with which decoders upsample: every input cell adds a scaled kernel to the
-    output.
+    """Compute a transposed convolution: every input cell adds a scaled kernel to the output.
 
-    Its matrix is the transpose of the matrix of `conv`, so the gradient of a
-    convolution is the transposed convolution of the output's gradient with the
-    same weights. The options are those of that convolution, and `output_pad`.
+    Decoders use it to upsample. Its matrix is the transpose of the matrix of `conv`. So
+    the gradient of a convolution is the transposed convolution of the gradient of its
+    output with the same weights. The options are those of `conv`, and `output_pad`.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     w : array_like, (C, F // groups, *kernel)
-        Filters: those of the convolution from F to C channels.
+        The filters of a convolution from F to C channels.
     b : array_like, (F,), optional
-        As `conv`.
+        See `conv`.
     stride : int or sequence of int, default 1
-        Cells of the output from one input cell's kernel to the next.
+        The distance in the output between the kernels of neighbouring input cells.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
-        Cells cropped from the full result: an int, one per axis, or one
-        ``(lo, hi)`` pair per axis. 'valid' crops none, 'full' crops
-        ``dilation * (k - 1)`` on both sides, and 'same' makes the output
-        ``in * stride``, as the transpose of the 'same' convolution of so large
-        an image.
+        The number of cells cropped from the full result: an int, one int for each
+        axis, or one ``(lo, hi)`` pair for each axis. 'valid' crops no cells. 'full'
+        crops ``dilation * (k - 1)`` cells on both sides. 'same' makes the output
+        size ``in * stride``, and is the transpose of the 'same' convolution of an
+        image of this size.
     output_pad : int or sequence of int, default 0
-        Cells more at the end of each axis, below the larger of stride and
-        dilation: they choose among the sizes that a strided convolution takes
-        to one. None with 'same', which says the size.
+        The number of additional cells at the end of each axis, less than the larger
+        of stride and dilation. A convolution with a stride has the same output size
+        for several image sizes, and `output_pad` chooses one of them. It cannot be
+        given with 'same', which determines the size.
     dilation : int or sequence of int, default 1
     groups : int, default 1
-        Divides C; each group of channels has its own filters.
+        The number of groups. It divides C. Each group of channels has its own filters.
     algorithm : str, default 'auto'
-        'auto', 'exact', or a name from `algorithms` that serves
-        'backward_data'; see `conv`.
+        'auto', 'exact', or a name from `algorithms` that supports
+        'backward_data': see `conv`.
     threads : int, optional
-        As `conv`: see docs/conventions.md.
+        See `conv` and docs/conventions.md.
 
     Returns
     -------
     ndarray, (N, F, *out_spatial)
-        dtype as of `conv`. Per axis the size is
+        The dtype is the same as for `conv`. The size of each axis is
         ``(in - 1) * stride - lo - hi + dilation * (k - 1) + output_pad + 1``.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     See Also
     --------
@@ -205,17 +205,17 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
 def conv_transpose_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvTransposeOptions]
 ) -> tuple[np.ndarray, ConvTransposeCache]:
-    """As `conv_transpose`, and keep what the backward pass needs.
+    """Compute `conv_transpose`, and return a cache for the backward pass.
 
     Parameters
     ----------
     x, w, b : array_like
-        As in `conv_transpose`; `b` may be None.
+        See `conv_transpose`. `b` may be None.
     conv_param : dict, optional
-        Options by name: ``{'stride': 2, 'pad': 1}``. Takes every option of
-        `conv_transpose`.
+        Options by name: ``{'stride': 2, 'pad': 1}``. All options of
+        `conv_transpose` are accepted.
     **options
-        The same options as keywords; one given both ways is refused.
+        The same options as keywords. It is an error to give an option both ways.
 
     Returns
     -------
@@ -226,7 +226,7 @@ def conv_transpose_forward(
     Raises
     ------
     ValueError, TypeError
-        As `conv_transpose`: see docs/conventions.md.
+        See `conv_transpose` and docs/conventions.md.
 
     References
     ----------
@@ -261,19 +261,19 @@ def conv_transpose_backward(
     cache : tuple
         From `conv_transpose_forward`.
     need_dx, need_dw, need_db : bool, default True
-        As `conv_backward`.
+        See `conv_backward`.
 
     Returns
     -------
     dx : ndarray, (N, C, *spatial), or None
     dw : ndarray, (C, F // groups, *kernel), or None
     db : ndarray, (F,), or None
-        None where not needed, and `db` where `b` was None.
+        None if not needed. `db` is also None if `b` was None.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -1,5 +1,6 @@
-"""Convolution of an upsampled image: the algorithms for ordinary strides compute each part of a
-`FractionalGeometry`.
+"""Convolution of an upsampled image, by plans for the parts of a `FractionalGeometry` or for images that are upsampled.
+
+A part is a convolution of the image itself. Images are upsampled only if the padding mode needs this.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from fastconv.layers.convolution.resampling import every, upsample
 from fastconv.runtime import isa as _isa, memory as _memory
 from fastconv.runtime.plan_cache import plans
 
-#: Bytes of upsampled images at a time, if padding needs them.
+#: The approximate number of bytes of the upsampled images that are built at a time, if the padding mode needs them.
 _UPSAMPLED_BYTES = 1 << 23
 
 
 def plan_for(
     op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False
 ) -> Plan:
-    """What computes an op of such a layer; an algorithm that cannot serve all of its parts is refused."""
+    """Return the plan of an op. An algorithm that does not support all parts raises an error."""
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
 def make_plan(
     op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool, isa: int
 ) -> Plan:
-    """What `plan_for` finds; the instruction set is the one in use."""
+    """Make the plan that `plan_for` returns. `isa` is the instruction set in use."""
     whole = geometry.upsampled
     case = Case(op, whole, dtype, threads, isa)
     if whole.flip:
@@ -44,7 +45,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # every tap belongs to one part, or reads zeros only
+            else:  # each tap belongs to one part, or reads zeros only
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         gaps = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")
@@ -57,7 +58,7 @@ def make_plan(
 
 
 class Upsampled(wrappers.Wrapper):
-    """A plan of images between whose cells there are zeros."""
+    """A plan that builds the upsampled images."""
 
     name = "upsampled"
 
@@ -66,7 +67,7 @@ class Upsampled(wrappers.Wrapper):
         self.factors = factors
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Of upsampled images, or of every so-many-th cell of their gradients."""
+        """Upsample the images and run the inner plan, or compute the gradient of upsampled images and downsample it."""
         if self.case.op != "backward_data":
             return self.plan.run(upsample(first, self.factors), second, third, result)
         spread = np.empty(self.case.geometry.x_shape, result.dtype)

@@ -1,4 +1,4 @@
-"""Upsampling by inserted zeros, and downsampling by dropping cells."""
+"""Upsampling by inserting zeros, and downsampling by dropping cells."""
 
 from __future__ import annotations
 
@@ -32,37 +32,36 @@ def resolve_call(
 
 
 def every(factors: tuple[int, ...]) -> Any:
-    """The index of every `factor`-th cell along each spatial axis."""
+    """Return the index of every `factor`-th cell along each spatial axis."""
     return (..., *(slice(None, None, factor) for factor in factors))
 
 
 def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
-    """Put ``factor - 1`` zeros after every row, column and slice.
+    """Insert ``factor - 1`` zeros after every cell along each spatial axis.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     factor : int or sequence of int
-        At least 1, for all spatial axes or one each.
+        At least 1. One factor for all spatial axes, or one for each.
 
     Returns
     -------
     ndarray, (N, C, *spatial)
-        Each spatial size times its factor, those of the last zeros included.
+        Each spatial size is multiplied by its factor, because the last cell is also followed by zeros.
 
     Raises
     ------
     ValueError
-        For a factor below 1, another rank than 3 to 5, or more cells than can
-        be addressed.
+        If a factor is below 1, `x` does not have 3 to 5 axes, or the result has
+        more cells than can be addressed.
     TypeError
-        As docs/conventions.md says, and for a factor that is no int.
+        If a factor is not an int. See also docs/conventions.md.
 
     See Also
     --------
-    conv : its option `upsample` convolves the upsampled image without building
-        it.
+    conv : the option `upsample` convolves the upsampled image without building it.
 
     Examples
     --------
@@ -87,28 +86,28 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
 
 
 def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
-    """Keep every `factor`-th row, column and slice, the first included.
+    """Keep every `factor`-th cell along each spatial axis, beginning with the first.
 
-    A convolution with a stride is the convolution with stride 1, downsampled.
+    A convolution with a stride equals the convolution with stride 1 followed by downsampling.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     factor : int or sequence of int
-        At least 1, for all spatial axes or one each.
+        At least 1. One factor for all spatial axes, or one for each.
 
     Returns
     -------
     ndarray, (N, C, *spatial)
-        Each spatial size over its factor, rounded up. Never a view of `x`.
+        Each spatial size is divided by its factor and rounded up. The result is never a view of `x`.
 
     Raises
     ------
     ValueError
-        For a factor below 1, or another rank than 3 to 5.
+        If a factor is below 1, or `x` does not have 3 to 5 axes.
     TypeError
-        As docs/conventions.md says, and for a factor that is no int.
+        If a factor is not an int. See also docs/conventions.md.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Batch normalisation, of feature vectors and of images."""
+"""Batch normalisation of feature vectors and of images."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ from fastconv.layers.norm.kernels import (
 )
 from fastconv.runtime import memory as _memory
 
-#: The defaults of the options. The mode has none, and running averages start at zeros.
+#: The defaults of the options. The mode has no default, and running averages start at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
-#: Resolved calls of each function of normalisation.
+#: The tables of resolved calls, one for each function of normalisation.
 calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class BatchNormCache(NamedTuple):
-    """What the backward passes need; mean and 1 / sqrt(variance + eps) are float64, one for each channel."""
+    """The arrays of the forward pass that the backward pass needs.
+
+    `mean` and `scale`, which is 1 / sqrt(variance + eps), have one float64 number for each channel.
+    """
 
     x: np.ndarray
     gamma: np.ndarray
@@ -47,23 +50,26 @@ class BatchNormCache(NamedTuple):
 
 
 def check_rows(x: np.ndarray) -> None:
-    """Refuse what is no (N, D)."""
+    """Refuse an array that is not (N, D)."""
     if x.ndim != 2:
         raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
 
 
-#: Where options belong, for callers who pass them in place of a forgotten beta.
+#: The hint on where options belong, for callers who forget beta and pass options in its place.
 AFTER_BETA = "options are given after beta"
 
 
 def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Whether all numbers along `axes` are equal and finite."""
+    """Return whether all numbers along `axes` are equal and finite."""
     most = x.max(axis=axes)
     return (most == x.min(axis=axes)) & np.isfinite(most)
 
 
 def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
-    """Refuse an eps of 0 with a variance of 0, which would give NaN; `what` names the variance by its index."""
+    """Refuse a variance of 0 if eps is 0, because results would be NaN.
+
+    `zero` marks the variances of 0, and `what` is the name of a variance, with a place for its index.
+    """
     if zero.any():
         first = tuple(int(i) for i in np.argwhere(zero)[0])
         more = int(np.count_nonzero(zero)) - 1
@@ -83,7 +89,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
-    """The running average so far, if any."""
+    """Return the running average `name`, or None if there is none."""
     value = bn_param.get(name)
     if value is None:
         return None
@@ -141,13 +147,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         out = _memory.empty(x.shape, dtype)
         plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
-            # The rounded mean of equal numbers may differ from them, which makes a variance above 0.
+            # The rounded mean of equal numbers may differ from the numbers, and then the variance is not 0.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
             refuse_zero_variance((moments[1] == 0) | equal, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
-        # An empty batch has no moments, and does not change the averages.
+        # An empty batch has no mean and variance, so it does not change the averages.
         sums = np.array(averages, _FLOAT64)
         sums *= momentum
         sums += (1 - momentum) * moments[:2]
@@ -188,8 +194,8 @@ def batchnorm_forward(
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
 
-    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, with the variance of the
-    batch itself (divided by N).
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``. The variance is that of
+    the batch itself (the sum of squares divided by N).
 
     Parameters
     ----------
@@ -197,11 +203,11 @@ def batchnorm_forward(
     gamma, beta : array_like, (D,)
         Scale and shift.
     bn_param : dict
-        ``'mode'``: ``'train'`` takes the moments of the batch, ``'test'`` the running
-        averages. ``'eps'``: 1e-5. ``'momentum'``: 0.9. ``'running_mean'`` and
-        ``'running_var'``, (D,): written to by every call; zeros at first. In training they
-        become ``momentum * running + (1 - momentum) * moment``; an empty batch leaves
-        them as they are.
+        ``'mode'``: ``'train'`` uses mean and variance of the batch, ``'test'`` the running
+        averages. ``'eps'``: default 1e-5. ``'momentum'``: default 0.9. ``'running_mean'`` and
+        ``'running_var'``, (D,): the running averages, zeros at first. Every call writes them.
+        With ``'train'`` they become ``momentum * running + (1 - momentum) * value``, unless the
+        batch is empty.
 
     Returns
     -------
@@ -212,16 +218,17 @@ def batchnorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, the mode is none of the two, a number is out of its
-        range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
-        the variance of a constant feature in training, a `running_var` in testing.
+        If shapes do not fit each other, the mode is unknown, a number is out of its range, a
+        `running_var` is negative in mode ``'test'``, or `eps` and a variance are both 0. The
+        variance is 0 for a constant feature in mode ``'train'``, or for a `running_var` of 0 in
+        mode ``'test'``.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
-    In training squares are summed in the dtype of the result. Where numbers differ from their mean by
-    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+    In mode ``'train'`` squares are summed in the dtype of the result. If numbers differ from their mean by
+    more than 1e18 in float32 or 1e150 in float64, sums may be inf, and then `out` is equal to `beta` or NaN.
 
     References
     ----------
@@ -245,7 +252,7 @@ def batchnorm_forward(
 
 
 def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`; running averages are constants.
+    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`. Running averages are treated as constants.
 
     Parameters
     ----------
@@ -261,9 +268,9 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+        If `cache` does not come from batch normalisation (of vectors or of images), or `dout` is complex or object.
 
     Examples
     --------
@@ -289,7 +296,7 @@ def spatial_batchnorm_forward(
     gamma, beta : array_like, (C,)
         Scale and shift.
     bn_param : dict
-        As `batchnorm_forward`: see docs/conventions.md.
+        See `batchnorm_forward` and docs/conventions.md.
 
     Returns
     -------
@@ -300,7 +307,7 @@ def spatial_batchnorm_forward(
     Raises
     ------
     ValueError, TypeError
-        As `batchnorm_forward`: see docs/conventions.md.
+        See `batchnorm_forward` and docs/conventions.md.
 
     References
     ----------
@@ -322,7 +329,7 @@ def spatial_batchnorm_forward(
 
 
 def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`; running averages are constants.
+    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`. Running averages are treated as constants.
 
     Parameters
     ----------
@@ -338,9 +345,9 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+        If `cache` does not come from batch normalisation (of vectors or of images), or `dout` is complex or object.
 
     Examples
     --------

@@ -27,7 +27,10 @@ from fastconv.runtime import memory as _memory
 
 
 class GroupNormCache(NamedTuple):
-    """What the backward passes need; mean and 1 / sqrt(variance + eps) are float64, (N, G)."""
+    """The arrays of the forward pass that the backward pass needs.
+
+    `mean` and `scale`, which is 1 / sqrt(variance + eps), are float64 arrays (N, G).
+    """
 
     x: np.ndarray
     gamma: np.ndarray
@@ -99,7 +102,7 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
         plan = plan_backward(calls["groupnorm_backward"], GroupNormBackward, x, {"G": mean.shape[1]})
         dx = _memory.empty(x.shape, x.dtype)
         dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
-    except ValueError:  # as in batch normalisation
+    except ValueError:  # the kernel found a wrong number of elements; see batch normalisation
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
@@ -124,7 +127,7 @@ def layernorm_forward(
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Layer normalisation: the features of each row have mean 0 and variance 1.
 
-    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and testing.
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, in training and in testing.
 
     Parameters
     ----------
@@ -132,7 +135,7 @@ def layernorm_forward(
     gamma, beta : array_like, (D,)
         Scale and shift.
     ln_param : dict, optional
-        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are accepted and ignored.
 
     Returns
     -------
@@ -145,7 +148,7 @@ def layernorm_forward(
     ValueError
         If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -185,9 +188,9 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
+        If `cache` does not come from layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------
@@ -205,19 +208,20 @@ def spatial_groupnorm_forward(
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
-    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and
-    testing. One group is layer normalisation; as many groups as channels are instance normalisation.
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, in training and in testing.
+    With one group this is layer normalisation. With one channel in each group it is instance
+    normalisation.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
-    gamma, beta : array_like, (1, C, 1, 1), a 1 for each spatial axis, or (C,)
+    gamma, beta : array_like, (C,) or (1, C, 1, 1), with a 1 for each spatial axis
         Scale and shift.
     G : int
-        Divides C.
+        The number of groups. It divides C.
     gn_param : dict, optional
-        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are accepted and ignored.
 
     Returns
     -------
@@ -231,7 +235,7 @@ def spatial_groupnorm_forward(
         If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
         it is 0 and a group is constant.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
@@ -270,14 +274,14 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     -------
     dx : ndarray, (N, C, *spatial)
     dgamma, dbeta : ndarray
-        Of the shapes of gamma and beta.
+        The shapes are those of `gamma` and `beta`.
 
     Raises
     ------
     ValueError
-        As docs/conventions.md says.
+        See docs/conventions.md.
     TypeError
-        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
+        If `cache` does not come from layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------

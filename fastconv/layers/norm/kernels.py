@@ -1,4 +1,4 @@
-"""Plans of normalisations: the kernels, for arrays that are checked."""
+"""The plans of normalisations. They call the kernels with arrays that have been checked."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fastconv.runtime.records import dataclass
 _Plan = TypeVar("_Plan", bound="NormPlan")
 _FLOAT64 = np.dtype(np.float64)
 
-#: The time relative to a copy of as many bytes; normalisation reads its input twice.
+#: The time of a normalisation, relative to a copy of x.
 _SLOWNESS = 1
-#: The same for local response normalisation, which computes roots.
+#: The time of local response normalisation, relative to a copy of x. It is long because of the powers.
 _LRN_SLOWNESS = 4
-#: Bytes of the rows of a thread in local response normalisation, so that they stay in its second-level cache.
+#: The bytes of a thread's rows in local response normalisation, which stay in its second-level cache.
 _SPACE_BYTES = 1 << 18
-#: The most numbers of a row.
+#: The largest number of elements of a row in local response normalisation, and the number that it is a multiple of.
 _WIDEST, _NARROWEST = 1024, 64
 
 
 class NormSizes(NamedTuple):
-    """The shape for the kernels: images, channels, cells of a channel, groups of channels."""
+    """The sizes of x for the kernels: the numbers of images, channels, cells of a channel, and groups of channels."""
 
     N: int
     C: int
@@ -38,12 +38,12 @@ class NormSizes(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], groups: int = 1) -> NormSizes:
-        """Of x (N, C, *spatial)."""
+        """Return the sizes of x (N, C, *spatial)."""
         return cls(shape[0], shape[1], math.prod(shape[2:]), groups)
 
 
 def has_negative(moments: np.ndarray) -> bool:
-    """Whether any number of a contiguous float64 array is below 0."""
+    """Return whether any number of a contiguous float64 array is below 0."""
     return _ext.has_negative(moments)
 
 
@@ -51,7 +51,7 @@ def has_negative(moments: np.ndarray) -> bool:
 class NormPlan:
     """A normalisation or its gradient for one shape, dtype, number of threads and instruction set, ready to run.
 
-    Arrays are C-contiguous, of `dtype` unless it is said that they are float64, and not empty.
+    Arrays are C-contiguous and not empty. They have the dtype `dtype`, unless the method says float64.
     """
 
     sizes: NormSizes
@@ -67,34 +67,34 @@ class NormPlan:
 
     @cached_property
     def x_bytes(self) -> int:
-        """Bytes of x."""
+        """The number of bytes of x."""
         return math.prod(self.sizes[:3]) * self.dtype.itemsize
 
     @cached_property
     def items(self) -> int:
-        """The pieces of work that threads share."""
+        """The number of items of work for threads."""
         raise NotImplementedError
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """How threads share the kernel, which takes the time of `passes` copies of x."""
+        """The arguments of `_threads.share`. The kernel takes the time of `passes` copies of x."""
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
 class BatchNormPlan(NormPlan):
-    """Batch normalisation."""
+    """The base of the plans of batch normalisation."""
 
     def __str__(self) -> str:
         return "columns" if self.sizes.S == 1 else "channels"
 
     @cached_property
     def items(self) -> int:
-        """Channels, or blocks of channels that have a single cell."""
+        """The number of channels, or the number of blocks of channels if a channel has a single cell."""
         return -(-self.sizes.C // _ext.COLUMNS) if self.sizes.S == 1 else self.sizes.C
 
 
 class BatchNormForward(BatchNormPlan):
-    """The forward pass."""
+    """The plan of the forward pass of batch normalisation."""
 
     def run(
         self,
@@ -106,9 +106,10 @@ class BatchNormForward(BatchNormPlan):
         eps: float,
         train: bool,
     ) -> None:
-        """Write y, x normalised by `moments`: mean, variance and 1 / sqrt(variance + eps), (3, C).
+        """Write y, which is the normalised x.
 
-        The last of these is written, and with `train` all three. Moments, gamma and beta are float64.
+        `moments` (3, C) has the mean, the variance and 1 / sqrt(variance + eps) of each channel. With `train` all three
+        are computed and written. Otherwise only the last is written. `moments`, `gamma` and `beta` are float64.
         """
         mean, variance, scale = moments
         given = self.dtype_index, x, y, gamma, beta, mean, variance, scale, self.sizes, eps, train, self.isa
@@ -116,7 +117,7 @@ class BatchNormForward(BatchNormPlan):
 
 
 class BatchNormBackward(BatchNormPlan):
-    """The backward pass."""
+    """The plan of the backward pass of batch normalisation."""
 
     passes = 2 * _SLOWNESS
 
@@ -130,7 +131,7 @@ class BatchNormBackward(BatchNormPlan):
         scale: np.ndarray,
         train: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Write dx; returns (dgamma, dbeta), float64 as gamma, mean and 1 / sqrt(variance + eps) are."""
+        """Write dx, and return (dgamma, dbeta). These, `gamma`, `mean` and `scale` are float64."""
         sums = np.empty((self.sizes.C, 2))
         given = self.dtype_index, dout, x, dx, gamma, mean, scale, sums, self.sizes, train, self.isa
         _threads.share(_ext.batch_backward, given, **self.sharing)
@@ -138,28 +139,28 @@ class BatchNormBackward(BatchNormPlan):
 
 
 class GroupNormPlan(NormPlan):
-    """Layer and group normalisation."""
+    """The base of the plans of layer and group normalisation."""
 
     def __str__(self) -> str:
         return "rows" if self.sizes.S == 1 else "groups"
 
     @cached_property
     def items(self) -> int:
-        """Groups of all images."""
+        """The number of groups of all images."""
         return self.sizes.N * self.sizes.G
 
     def of_channels(self, array: np.ndarray) -> np.ndarray:
-        """gamma or beta for the kernels: of the dtype of x if channels have a single cell, else float64."""
+        """Return gamma or beta for the kernels, in the dtype of x if channels have a single cell, else in float64."""
         return _arrays.prepare(array, self.dtype if self.sizes.S == 1 else _FLOAT64)
 
 
 class GroupNormForward(GroupNormPlan):
-    """The forward pass."""
+    """The plan of the forward pass of layer or group normalisation."""
 
     def run(
         self, x: np.ndarray, y: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Write y; returns mean and 1 / sqrt(variance + eps), (N, G) and float64."""
+        """Write y, and return the mean and 1 / sqrt(variance + eps) as float64 arrays (N, G)."""
         shape = self.sizes.N, self.sizes.G
         mean, scale = np.empty(shape), np.empty(shape)
         gamma, beta = self.of_channels(gamma), self.of_channels(beta)
@@ -169,14 +170,14 @@ class GroupNormForward(GroupNormPlan):
 
 
 class GroupNormBackward(GroupNormPlan):
-    """The backward pass."""
+    """The plan of the backward pass of layer or group normalisation."""
 
     passes = 2 * _SLOWNESS
 
     def run(
         self, dout: np.ndarray, x: np.ndarray, dx: np.ndarray, gamma: np.ndarray, mean: np.ndarray, scale: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Write dx; returns (dgamma, dbeta), float64."""
+        """Write dx, and return (dgamma, dbeta) in float64."""
         N, C, S, G = sizes = self.sizes
         rows = S == 1
         sums = np.empty((C, 2) if rows else (N, C, 2))
@@ -206,7 +207,7 @@ class LrnPlan:
     threads: int
     isa: int
     is_gradient: bool
-    #: Numbers of a row, and elements of workspace a thread.
+    #: The number of elements of a row, and the number of elements of workspace of a thread.
     width: int
     space: int
 
@@ -216,7 +217,7 @@ class LrnPlan:
     def run(
         self, x: np.ndarray, dout: np.ndarray | None, to: np.ndarray, constants: tuple[float, float, float]
     ) -> None:
-        """Write the result, or the gradient if there is dout; `constants` are (alpha / size, beta, k)."""
+        """Write the result to `to`, or the gradient if `dout` is given. `constants` are (alpha / size, beta, k)."""
         N, C, S, _ = self.sizes
         arrays = (x, to) if dout is None else (dout, x, to)
         items = N * -(-S // self.width)
@@ -233,12 +234,12 @@ class LrnPlan:
 
 
 def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
-    """What computes a pass of a normalisation, in the default number of threads."""
+    """Return the plan of a normalisation for the default number of threads."""
     return plans.find(kind, sizes, dtype, _threads.get_threads(), _isa.current)
 
 
 def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[str, int]) -> _Plan:
-    """The plan of a gradient, stored by x and the number of groups, if that is among the options."""
+    """Return the plan of a gradient from the table of `calls`. `options` has the number of groups `G`, if any."""
     table = calls[_threads.get_threads(), _isa.current]
     plan = table.get((x,), options)
     if plan is None:
@@ -248,12 +249,12 @@ def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[
 
 
 def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) -> LrnPlan:
-    """What computes local response normalisation over `size` channels, in the default number of threads."""
+    """Return the plan of local response normalisation over `size` channels, for the default number of threads."""
     return plans.find(_make_lrn, sizes, size, dtype, _threads.get_threads(), _isa.current, is_gradient)
 
 
 def _make_lrn(sizes: NormSizes, size: int, dtype: np.dtype, threads: int, isa: int, is_gradient: bool) -> LrnPlan:
-    # The odd channel of an even size comes after the one that is divided. There are no more channels than C.
+    # A window of even size has one channel more after the normalised channel than before it.
     lo, hi = min((size - 1) // 2, sizes.C - 1), min(size // 2, sizes.C - 1)
     rows = lo + hi + 3 + (sizes.C if is_gradient else 0)
     most = _SPACE_BYTES // (rows * dtype.itemsize) // _NARROWEST * _NARROWEST

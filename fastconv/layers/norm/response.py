@@ -23,7 +23,7 @@ calls = call_table()
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """Check the parameters of the layer, from a call or from a cache."""
+    """Check the parameters of the layer, which come from a call or from a cache."""
     floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
     if floats and type(size) is int and 1 <= size <= sys.maxsize:
         return size, alpha, beta, k
@@ -31,7 +31,7 @@ def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, fl
 
 
 class LrnCache(NamedTuple):
-    """What `lrn_backward` needs."""
+    """The input and the parameters, which `lrn_backward` needs."""
 
     x: np.ndarray
     size: int
@@ -46,7 +46,7 @@ class LrnCache(NamedTuple):
 def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # Every power is 1 if beta is 0; even 0 to the power of 0 is 1.
+        # If beta is 0, all powers are 1, even that of 0.
         return np.array(x if dout is None else dout)
     to = _memory.empty(x.shape, x.dtype)
     plan.run(x, dout, to, (alpha / size, beta, k))
@@ -58,17 +58,20 @@ def _plan_forward(sizes: NormSizes, dtype: np.dtype, size: int, threads: int) ->
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Whether some window of finite numbers may have a power that is not finite; with the usual constants none has."""
+    """Return whether a window of finite numbers may have a power that is not finite.
+
+    It cannot with the usual parameters.
+    """
     _, _, alpha, beta, k = layer
     return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
 
 
 def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
-    """Refuse windows of finite numbers that give NaN or inf."""
+    """Refuse windows of finite numbers whose result would be NaN or inf."""
     x, size, alpha, beta, k = layer
     for c in range(x.shape[1]):
         window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
-        # In the dtype of the kernels, because squares may underflow there.
+        # Sum in the dtype of the kernels, because squares may underflow in this dtype.
         sums = k + alpha / size * np.square(window).sum(axis=1)
         below = (sums < 0) & (beta != round(beta))
         bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
@@ -90,15 +93,17 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
 def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
     """Local response normalisation: each value is divided by a norm over neighbouring channels at the same position.
 
-    ``x / (k + alpha / size * sum(x**2)) ** beta``, the sum over the `size` channels from
-    ``c - (size - 1) // 2`` to ``c + size // 2``, as far as these exist. This is ONNX's formula.
+    The result in channel c is ``x / (k + alpha / size * sum(x**2)) ** beta``. The sum is over the
+    window of channels from ``c - (size - 1) // 2`` to ``c + size // 2`` that exist. ONNX has the
+    same formula.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     lrn_param : dict
-        ``'size'``: int, at least 1. ``'alpha'``: 1e-4. ``'beta'``: 0.75. ``'k'``: 1.0, in ONNX the bias.
+        ``'size'``: an int, at least 1. ``'alpha'``: default 1e-4. ``'beta'``: default 0.75.
+        ``'k'``: default 1.0; ONNX calls it ``bias``.
 
     Returns
     -------
@@ -109,20 +114,20 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     Raises
     ------
     ValueError
-        If `x` has another shape, a parameter is out of its range, or a window of finite numbers
-        has no finite power. With ``k=0`` that is a window of zeros. With a negative `k` or
-        `alpha` it is a window for which ``k + alpha / size * sum(x**2)`` is zero, or is negative
-        while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
-        such window.
+        If `x` does not have 3 to 5 axes, a parameter is out of its range, or the power of a window
+        of finite numbers is not finite. With ``k=0`` a window of zeros has no finite power. With a
+        negative `k` or `alpha`, ``k + alpha / size * sum(x**2)`` may be zero, or negative while
+        `beta` is not an integer. If `k` is positive and `alpha` is not negative, all powers are
+        finite.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
-    PyTorch's windows of an even size begin a channel earlier.
+    In PyTorch a window of even size begins one channel earlier.
 
-    Squares are summed in the dtype of the result. Sums beyond 3.4e38 in float32, 1.8e308 in
-    float64, are inf, and `out` is 0 there.
+    Squares are summed in the dtype of the result. Sums above 3.4e38 in float32 or 1.8e308 in
+    float64 are inf, and then `out` is 0.
 
     References
     ----------
@@ -178,7 +183,7 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

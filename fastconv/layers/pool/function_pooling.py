@@ -24,7 +24,7 @@ _HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
 
 @dataclass(frozen=True)
 class FunctionPlan:
-    """Calls a function with copies of windows, in one thread."""
+    """A plan that calls a function with copies of windows, in one thread."""
 
     geometry: PoolGeometry
     nbytes = 0
@@ -33,7 +33,7 @@ class FunctionPlan:
         return "function of windows"
 
     def run(self, x: np.ndarray, out: np.ndarray, fn: Function) -> None:
-        """Write `out`, some outputs at a time."""
+        """Compute `out`, some outputs at a time."""
         outs = out.reshape(-1, *out.shape[2:])
         for planes, padded in _windows.pad_planes(x, self.geometry):
             for outputs, windows in _windows.copy_windows(padded, self.geometry):
@@ -46,7 +46,7 @@ def _make_plan(geometry: PoolGeometry, dtype: np.dtype, option: None, threads: i
 
 
 class PoolCache(NamedTuple):
-    """What `pool_backward` needs of the forward pass."""
+    """The arrays and options of the forward pass that `pool_backward` needs."""
 
     x: np.ndarray
     out: np.ndarray
@@ -60,38 +60,39 @@ class PoolCache(NamedTuple):
 def pool_forward(
     x: Any, pool_param: PoolParam, fn: Function, fn_grad: Derivative | None = None, **options: Any
 ) -> tuple[np.ndarray, PoolCache]:
-    """Any function of every window: medians, quantiles, soft maxima.
+    """Apply a function to every window, such as a median, a quantile or a soft maximum.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
     pool_param : dict, int, sequence of int, or None
-        As `max_pool_forward`; cells of the padding, and those beyond it that
-        ``ceil_mode`` reaches, are zeros.
+        See `max_pool_forward`. Cells of the padding are zeros, and so are the
+        cells beyond the padding that windows read with ``ceil_mode``.
     fn : callable
-        ``fn(windows)`` reduces the last axis of `windows`, which has the cells
-        of a window in order, the last spatial axis fastest. It is called with
-        some windows at a time, ``(windows, taps)``, which it may overwrite.
+        ``fn(windows)`` reduces the last axis of `windows`, an array
+        ``(windows, taps)`` with some of the windows. The last axis has the cells
+        of a window in order, the last spatial axis fastest. `fn` may overwrite it.
     fn_grad : callable, optional
-        ``fn_grad(windows, out)`` returns the derivative of each output by the
-        cells of its window, of the shape of `windows`. `pool_backward` needs it.
+        ``fn_grad(windows, out)`` returns the derivative of each output with
+        respect to the cells of its window, in the shape of `windows`.
+        `pool_backward` needs it.
     **options
-        Those of `pool_param` as keywords. ``threads`` is taken, and has no
-        effect: `fn` is called in this thread.
+        The options of `pool_param` as keywords. ``threads`` is accepted but has
+        no effect, because `fn` is called in the calling thread.
 
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
     cache : tuple
-        For `pool_backward`. It holds `out`, and `x` where no copy was needed.
+        For `pool_backward`. It holds `out`, and `x` itself if no copy was needed.
 
     Raises
     ------
     ValueError
         If sizes do not fit, or `fn` returns another shape.
     TypeError
-        As docs/conventions.md says, and for a `fn` or `fn_grad` that cannot be called.
+        If `fn` or `fn_grad` cannot be called. See also docs/conventions.md.
 
     Examples
     --------
@@ -114,12 +115,14 @@ def pool_forward(
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     call.resolve_plan(x.dtype).run(x, out, fn)
-    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    # The cache has views, because the caller may assign another shape to an array later.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 
 
 def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
-    """Gradient of `pool_forward`: each output's gradient times the derivative by its window, summed over windows.
+    """Gradient of `pool_forward`.
+
+    It is the sum over all windows of the gradient of the output times the derivative with respect to the cells.
 
     Parameters
     ----------
@@ -134,10 +137,10 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is no `fn_grad`, it returns another shape, or `dout` is not of
-        the output's shape.
+        If there is no `fn_grad`, or it returns another shape, or `dout` does not
+        have the shape of the output.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -25,7 +25,7 @@ from fastconv.layers.pool.pooling import (
 
 
 def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[np.ndarray, PoolCall]:
-    """As `find_call` of the other poolings, for one window over the whole of each plane."""
+    """Return x as the kernels read it, and the resolved call for one window over the whole of each plane."""
     table = current(calls[caller])
     call = table.get((x,), {})
     if call is not None:
@@ -44,7 +44,7 @@ def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[n
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """The largest cell of each channel.
+    """Compute the largest cell of each channel.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
 
 
 def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of `global_max_pool_forward`; as `max_pool_backward`.
+    """Gradient of `global_max_pool_forward`, computed by `max_pool_backward`.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 
 def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
-    """The mean of each channel.
+    """Compute the mean of each channel.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     References
     ----------
@@ -140,7 +140,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
-    """Gradient of `global_avg_pool_forward`; as `avg_pool_backward`.
+    """Gradient of `global_avg_pool_forward`, computed by `avg_pool_backward`.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -1,9 +1,8 @@
-"""The kernels of pooling, and the choice of one for a case: `KERNELS` is the ordered list.
+"""The kernels of pooling, in the ordered list `KERNELS`, and the choice of one for a case.
 
-Windows of 2 x 2 at a stride of 2 and those over whole planes have kernels of
-their own. Small windows are worked tap by tap, in vectors over a row; all others
-axis by axis (`running`), whatever their size. Gradients of maxima go to their
-cells one by one.
+Windows of 2 x 2 cells at a stride of 2, and windows over whole planes, have their own kernels. Other small windows are
+computed tap by tap, with a row of outputs in vectors. All other windows are computed axis by axis (`running`). The
+gradient of a maximum adds each gradient to a single cell.
 """
 
 from __future__ import annotations
@@ -22,26 +21,27 @@ from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Time of the kernels that work row by row in vectors against a copy of as many bytes, roughly.
+#: The approximate time of the kernel `rows`, relative to a copy of the same number of bytes.
 _ROWS_SLOWNESS = 1
-#: And what a block of rows takes besides.
+#: The additional time of a block of rows, as the number of bytes that a copy moves in this time.
 _ITEM_BYTES = 500
-#: Time of putting gradients in their places one by one against a copy of the indices' bytes.
+#: The time to add gradients to their cells one by one, relative to a copy of the indices.
 _SCATTERED = 5
-#: In narrower images gradients of maxima are sooner put in their places one by one than by the 2x2 stride-2 kernel.
+#: The least width of an image for the gradient of the maximum in the 2x2 stride-2 kernel. In narrower images the kernel
+#: `scatter` is faster.
 _LEAST_WIDTH_2X2 = 24
-#: Planes with more cells are indexed by 64 bits.
+#: The largest number of cells of a plane whose indices have 32 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """(N, C, *spatial) as (N * C, cells)."""
+    """Return an array (N, C, *spatial) as (N * C, cells)."""
     return array.reshape(math.prod(array.shape[:2]), -1)
 
 
 @dataclass(frozen=True)
 class _NothingPlan(PoolPlan):
-    """Of no planes."""
+    """A pooling with an empty result."""
 
     case: PoolCase
     name = "nothing"
@@ -53,7 +53,7 @@ class _NothingPlan(PoolPlan):
 
 
 class _Nothing(PoolKernel):
-    """Empty results."""
+    """The kernel for empty results."""
 
     name = _NothingPlan.name
 
@@ -66,7 +66,7 @@ class _Nothing(PoolKernel):
 
 @dataclass(frozen=True)
 class _WholePlanesPlan(PoolPlan):
-    """A maximum, a mean, or a gradient of a mean."""
+    """The maximum, the mean, or the gradient of the mean, of whole planes."""
 
     case: PoolCase
     name = "whole planes"
@@ -86,7 +86,7 @@ class _WholePlanesPlan(PoolPlan):
 
 
 class _WholePlanes(PoolKernel):
-    """One window over the whole of each plane."""
+    """The kernel for one window over the whole of each plane."""
 
     name = _WholePlanesPlan.name
 
@@ -103,7 +103,7 @@ class _WholePlanes(PoolKernel):
 
 @dataclass(frozen=True)
 class _Plan2x2(PoolPlan):
-    """All ops; the gradient of the maximum tells whether every index is in its window."""
+    """All ops. For the gradient of the maximum, `run` returns whether every index is in its window."""
 
     case: PoolCase
     sizes: _pool_tables.Sizes2x2
@@ -129,17 +129,17 @@ class _Plan2x2(PoolPlan):
 
 
 class _Kernel2x2(PoolKernel):
-    """Windows of 2 x 2 cells at a stride of 2, all within the image."""
+    """The kernel for windows of 2 x 2 cells at a stride of 2, all of them within the image."""
 
     name = _Plan2x2.name
 
     def unsupported(self, case: PoolCase) -> str | None:
         if not case.geometry.is_2x2_stride_2:
-            return "windows are not 2 x 2 cells at a stride of 2, or reach beyond the image"
+            return "windows are not 2 x 2 cells at a stride of 2, or extend beyond the image"
         if case.index_dtype is INT64:
             return "it counts cells in 32 bits"
         if case.op == "maximum_gradient" and case.geometry.x_shape[-1] < _LEAST_WIDTH_2X2:
-            return "rows are so short that gradients are sooner put in their places one by one"
+            return "rows are short, so the kernel 'scatter' is faster"
         return None
 
     def plan(self, case: PoolCase) -> PoolPlan:
@@ -180,7 +180,7 @@ class _RowsPlan(PoolPlan):
 
 
 class _Rows(PoolKernel):
-    """Small windows tap by tap, with the outputs of a row in vectors."""
+    """The kernel that computes small windows tap by tap, with the outputs of a row in vectors."""
 
     name = _RowsPlan.name
 
@@ -194,7 +194,7 @@ class _Rows(PoolKernel):
             return "windows have too many taps, need too large a workspace, or a gradient has a stride above 2"
         by_rows = _pool_tables.time(geometry, _direction(case), not case.finds_maxima, itemsize)
         if by_rows > _pool_running.time(geometry, case.finds_maxima, case.is_gradient, itemsize):
-            return "windows are so large that they are sooner worked axis by axis"
+            return "windows are large, so the kernel 'axis by axis' is faster"
         return None
 
     def plan(self, case: PoolCase) -> PoolPlan:
@@ -213,7 +213,7 @@ def _direction(case: PoolCase) -> str:
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """A gradient of maxima whose kernel may find an index out of its window; then the other plan computes all of it.
+    """The gradient of the maximum by `plan`, or by `otherwise` if `plan` finds an index outside its window.
 
     Only a cache that was changed has such an index.
     """
@@ -242,7 +242,7 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """Tells whether every index is in its window."""
+    """The gradient of the maximum, band by band. `run` returns whether every index is in its window."""
 
     case: PoolCase
     table: np.ndarray
@@ -274,7 +274,7 @@ class _BandsPlan(PoolPlan):
 
 
 class _Bands(PoolKernel):
-    """Gradients of maxima where many of them may meet in a cell; their sums do not drift."""
+    """The kernel for gradients of maxima if many windows may add to a cell. It compensates rounding errors of sums."""
 
     name = _BandsPlan.name
 
@@ -292,7 +292,7 @@ class _Bands(PoolKernel):
 
 @dataclass(frozen=True)
 class _ScatterPlan(PoolPlan):
-    """Tells whether every index is in its plane."""
+    """The gradient of the maximum, one output at a time. `run` returns whether every index is in its plane."""
 
     case: PoolCase
     name = "scatter"
@@ -312,7 +312,7 @@ class _ScatterPlan(PoolPlan):
 
 
 class _Scatter(PoolKernel):
-    """Gradients of maxima, put in their places one by one."""
+    """The kernel that adds gradients of maxima to their cells one by one."""
 
     name = _ScatterPlan.name
 
@@ -323,7 +323,7 @@ class _Scatter(PoolKernel):
         return _ScatterPlan(case)
 
 
-#: In order: a case takes the first that supports it.
+#: The kernels in order. The first kernel that supports a case computes it.
 KERNELS: tuple[PoolKernel, ...] = (
     _Nothing(),
     _WholePlanes(),
@@ -336,7 +336,7 @@ KERNELS: tuple[PoolKernel, ...] = (
 
 
 def index_dtype(geometry: PoolGeometry) -> np.dtype:
-    """The dtype of the places of maxima."""
+    """Return the dtype of the indices of maxima."""
     return INT32 if geometry.cells <= _INT32_CELLS else INT64
 
 
@@ -348,7 +348,7 @@ def plan_for(
     include_pad: bool = True,
     index_dtype: np.dtype = INT32,
 ) -> PoolPlan:
-    """What computes an op of a pooling, made once; made on each call if its tables are large."""
+    """Return the plan of an op of a pooling. It is cached, unless its tables are large."""
     return plans.find_sized(_nbytes, make_plan, op, geometry, dtype, threads, include_pad, index_dtype, _isa.current)
 
 
@@ -365,6 +365,6 @@ def make_plan(
     index_dtype: np.dtype,
     isa: int,
 ) -> PoolPlan:
-    """What `plan_for` finds; the instruction set is the one in use."""
+    """Make the plan that `plan_for` returns. `isa` is the instruction set in use."""
     case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype)
     return next(kernel for kernel in KERNELS if kernel.unsupported(case) is None).plan(case)

@@ -1,4 +1,4 @@
-"""Pooling by norms: L2 has kernels of its own; other exponents take the root of a sum of powers (`powers`)."""
+"""Pooling by norms. The L2 norm has its own kernels. Any other norm is the root of a sum of powers (`powers`)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastconv.layers.pool.pooling import PoolParam, find_call
 from fastconv.layers.pool.powers import PowersPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 
-#: This exponent has kernels of its own.
+#: The exponent that has its own kernels.
 _OWN_KERNELS = 2.0
 
 
 class LpPoolCache(NamedTuple):
-    """What `lp_pool_backward` needs of the forward pass."""
+    """The arrays and options of the forward pass that `lp_pool_backward` needs."""
 
     x: np.ndarray
     out: np.ndarray
@@ -36,7 +36,7 @@ class LpPoolCache(NamedTuple):
 
 
 def _exponent(p: Any) -> float:
-    """`p` as a float of at least 1."""
+    """Return `p` as a float, after a check that it is finite and at least 1."""
     try:
         return as_number("p", p, 1)
     except ValueError as error:
@@ -46,46 +46,47 @@ def _exponent(p: Any) -> float:
 
 
 def plan_norm(geometry: PoolGeometry, dtype: np.dtype, p: float, threads: int) -> PoolPlan:
-    """What computes norms."""
+    """Return the plan of a pooling by the p-norm."""
     if p == _OWN_KERNELS:
         return plan_for("norm", geometry, dtype, threads)
     return PowersPlan(PoolCase("norm", geometry, dtype, threads, _isa.current), p)
 
 
 def plan_norm_gradient(geometry: PoolGeometry, dtype: np.dtype, p: float, threads: int) -> PoolPlan:
-    """What computes their gradients."""
+    """Return the plan of the gradient of a pooling by the p-norm."""
     if p == _OWN_KERNELS:
         return plan_for("norm_gradient", geometry, dtype, threads)
     return PowersPlan(PoolCase("norm_gradient", geometry, dtype, threads, _isa.current), p)
 
 
 def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
-    """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
+    """Compute the p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 
     Parameters
     ----------
     x, pool_param, **options
-        As `max_pool_forward`; cells of the padding add nothing. And
+        See `max_pool_forward`. Cells of the padding add nothing. There is one more
+        option:
     p : float, default 2
-        At least 1, and finite. 1 is the sum of absolute values, 2 has kernels
-        of its own.
+        The exponent, finite and at least 1. With 1, the result is the sum of
+        absolute values. 2 has its own, faster kernels.
 
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
     cache : tuple
-        For `lp_pool_backward`. It holds `out`, which must not be changed before.
+        For `lp_pool_backward`. It holds `out`, so do not change `out` before the backward pass.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says, and for a `p` below 1, infinite or no number.
+        If `p` is below 1, infinite or not a number. See also docs/conventions.md.
 
     Notes
     -----
-    With ``p=2`` squares are summed in the dtype of `x`, as PyTorch does: they are inf, and
-    their gradients 0, from 1.8e19 on in float32, 1.3e154 in float64, and lose their digits
-    below 1.1e-19 and 1.5e-154. Any other `p` takes numbers of any size.
+    With ``p=2`` squares are summed in the dtype of `x`, as in PyTorch. For numbers above
+    1.8e19 in float32 or 1.3e154 in float64 the squares are inf, and the gradients are 0. For
+    numbers below 1.1e-19 or 1.5e-154 they lose digits. Any other `p` has no such limits.
 
     References
     ----------
@@ -105,7 +106,7 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     call.resolve_plan(x.dtype).run(x, out)
-    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    # The cache has views, because the caller may assign another shape to an array later.
     return out, LpPoolCache(x[...], out[...], geometry, call.option, call.threads)
 
 
@@ -121,12 +122,12 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     Returns
     -------
     dx : ndarray, (N, C, *spatial)
-        Windows whose norm is 0, where there is no derivative, add 0.
+        A window whose norm is 0 has no derivative, and adds 0.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a pooling computes, as a value, and what is ready to compute it: `PoolCase` and `PoolPlan`."""
+"""The classes `PoolCase`, which describes one op of a pooling, `PoolPlan`, which computes it, and `PoolKernel`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Array: TypeAlias = np.ndarray
 Given: TypeAlias = np.ndarray | None
 PoolOp = Literal["maximum", "mean", "norm", "maximum_gradient", "mean_gradient", "norm_gradient"]
 
-#: The dtypes of the places of maxima. 32 bits take half the memory, and serve planes whose cells they can count.
+#: The dtypes of the indices of maxima. 32 bits take half the memory, and are enough for most planes.
 INDEX_DTYPES = INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-#: The indices of ops that have none.
+#: The argument `indices` of ops without indices.
 NO_INDICES = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
 class PoolCase:
-    """All that a plan depends on: shapes and options, dtypes, threads, instruction set."""
+    """The values that a plan depends on: op, shapes and options, dtypes, threads and instruction set."""
 
     op: PoolOp
     geometry: PoolGeometry
@@ -32,7 +32,7 @@ class PoolCase:
     threads: int
     isa: int
     include_pad: bool = True
-    #: Of the places of maxima.
+    #: The dtype of the indices of maxima.
     index_dtype: np.dtype = INT32
 
     @cached_property
@@ -42,27 +42,27 @@ class PoolCase:
 
     @cached_property
     def is_gradient(self) -> bool:
-        """Whether the op goes from the outputs back to the image."""
+        """Whether the op computes dx from dout."""
         return self.op.endswith("_gradient")
 
     @cached_property
     def finds_maxima(self) -> bool:
-        """Whether the op is about maxima and their places, not about sums."""
+        """Whether the op is the maximum or its gradient, so that it has indices."""
         return self.op.startswith("maximum")
 
     @cached_property
     def x_bytes(self) -> int:
-        """Bytes of the image."""
+        """The number of bytes of the image."""
         return math.prod(self.geometry.x_shape) * self.dtype.itemsize
 
     @cached_property
     def out_bytes(self) -> int:
-        """Bytes of the outputs."""
+        """The number of bytes of the outputs."""
         return math.prod(self.geometry.out_shape) * self.dtype.itemsize
 
     @cached_property
     def index_bytes(self) -> int:
-        """Bytes of the places of maxima; 0 for sums."""
+        """The number of bytes of the indices of maxima, or 0 for an op without indices."""
         return math.prod(self.geometry.out_shape) * self.index_dtype.itemsize if self.finds_maxima else 0
 
 
@@ -73,9 +73,9 @@ class PoolPlan:
     ----------
     case : PoolCase
     name : str
-        The kernel.
+        The name of the kernel.
     nbytes : int
-        Bytes of the tables that it holds.
+        The number of bytes of the tables in the plan.
     """
 
     name = ""
@@ -88,23 +88,24 @@ class PoolPlan:
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        """Write `target`, which holds nothing before, from `source`.
+        """Compute `target` from `source`: out from x, or dx from dout. The old values of `target` are not read.
 
-        These are x and out, or dout and dx. 'maximum' also writes `indices`, and its gradient reads them; the result
-        is then whether all of them are in their planes, else True. 'norm_gradient' reads the norms, and x as `factors`.
+        'maximum' also writes `indices`, and 'maximum_gradient' reads them. 'norm_gradient' reads the outputs as `norms`
+        and x as `factors`. 'maximum_gradient' returns whether all indices are in their planes; any other op returns
+        True.
         """
         raise NotImplementedError
 
 
 class PoolKernel:
-    """A kernel of pooling: what it does not support, and its plans."""
+    """A kernel of pooling, which makes plans for the cases that it supports."""
 
     name = ""
 
     def unsupported(self, case: PoolCase) -> str | None:
-        """Why it cannot or should not compute the case; None if it does."""
+        """Return the reason why the kernel cannot or should not compute the case, or None if it supports the case."""
         raise NotImplementedError
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        """The plan of a case that is not unsupported."""
+        """Return the plan of a case that the kernel supports."""
         raise NotImplementedError

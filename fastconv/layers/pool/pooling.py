@@ -21,7 +21,7 @@ from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import is_large
 
-#: Options by name, or the kernel_size alone.
+#: The options by name, or `kernel_size` alone.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
 
 _DEFAULTS: dict[str, Any] = {
@@ -34,18 +34,18 @@ _DEFAULTS: dict[str, Any] = {
     "pool_width": None,
     "threads": None,
 }
-#: Where a function takes more.
+#: The defaults of the functions that have more options.
 _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: Resolved calls of each function.
+#: The tables of resolved calls, one for each public function.
 calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class MaxPoolCache(NamedTuple):
-    """What `max_pool_backward` needs: the geometry, and where every maximum was."""
+    """The results and options of the forward pass that `max_pool_backward` needs. `indices` are those of the maxima."""
 
     geometry: PoolGeometry
     indices: np.ndarray
@@ -57,7 +57,7 @@ class MaxPoolCache(NamedTuple):
 
 
 class AvgPoolCache(NamedTuple):
-    """What `avg_pool_backward` needs."""
+    """The options of the forward pass that `avg_pool_backward` needs."""
 
     geometry: PoolGeometry
     count_include_pad: bool
@@ -69,7 +69,7 @@ class AvgPoolCache(NamedTuple):
 
 
 def _as_param(caller: str, pool_param: Any) -> Mapping[str, Any]:
-    """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
+    """Return `pool_param` as a dict. An int, or a sequence of ints, is the `kernel_size`."""
     if isinstance(pool_param, Mapping):
         return pool_param
     whole = hasattr(pool_param, "__index__") and not isinstance(pool_param, (bool, np.bool_))
@@ -82,7 +82,7 @@ def _as_param(caller: str, pool_param: Any) -> Mapping[str, Any]:
 
 
 def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
-    """The window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
+    """Return the size of the window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
     height, width, kernel_size = settings["pool_height"], settings["pool_width"], settings["kernel_size"]
     if height is None and width is None:
         if kernel_size is None:
@@ -105,7 +105,7 @@ class PoolCall(Call[PoolGeometry]):
     __slots__ = ()
 
     def may_store(self, plan: Any) -> bool:
-        """Nor if its tables are large, because there may be hundreds of calls."""
+        """Return whether later calls may use the plan. They may not if its tables are large, to save memory."""
         return super().may_store(plan) and not is_large(plan.nbytes)
 
 
@@ -116,7 +116,10 @@ Option = Callable[[Mapping[str, Any]], Any]
 def find_call(
     caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
 ) -> tuple[np.ndarray, PoolCall]:
-    """x as the kernels read it, and the resolved call; `option` checks what the function has beside other poolings."""
+    """Return x as the kernels read it, and the resolved call.
+
+    `option` checks and returns the option that only this function has.
+    """
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
     table, plain = current(calls[caller]), plain_options(pool_param, options)
@@ -138,7 +141,7 @@ def find_call(
 def resolve_call(
     caller: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    """The geometry, and all options by name."""
+    """Return the geometry, and all options by name."""
     if pool_param is not None and type(pool_param) is not dict:
         pool_param = _as_param(caller, pool_param)
     settings = merge_options(caller, _DEFAULTS_OF.get(caller, _DEFAULTS), options, pool_param, "pool_param")
@@ -156,17 +159,17 @@ def resolve_call(
 
 
 def plan_maximum(geometry: PoolGeometry, dtype: np.dtype, _: None, threads: int) -> PoolPlan:
-    """What finds maxima and their places."""
+    """Return the plan of a max pooling."""
     return plan_for("maximum", geometry, dtype, threads, index_dtype=index_dtype(geometry))
 
 
 def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, threads: int) -> PoolPlan:
-    """What computes means."""
+    """Return the plan of an average pooling."""
     return plan_for("mean", geometry, dtype, threads, include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """The largest cell of every window.
+    """Compute the largest cell of every window.
 
     Parameters
     ----------
@@ -174,40 +177,43 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
         One to three spatial axes.
     pool_param : dict, int or sequence of int, optional
         Options by name, as in CS231n:
-        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``. Instead of a dict,
-        the `kernel_size` alone: ``max_pool_forward(x, 2)``.
+        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``. An int or a sequence
+        is the `kernel_size`: ``max_pool_forward(x, 2)``.
     **options
-        The same options as keywords; one given both ways is refused.
+        The same options as keywords. It is an error to give an option both ways.
     kernel_size : int or sequence of int
-        The window; instead of it ``pool_height`` and ``pool_width``.
+        The size of the window. ``pool_height`` and ``pool_width`` may be given
+        instead.
     stride : int or sequence of int, default `kernel_size`
     pad : int, sequence, or {'valid', 'same', 'same_lower'}, default 0
-        Cells added on each side, fewer than the window covers. They never win.
+        The number of cells added on each side, less than the extent of the
+        window. A cell of the padding is never the maximum.
     dilation : int or sequence of int, default 1
     ceil_mode : bool, default False
-        Round the output size up, so that no cell is left over; a last window
+        Round the output size up, so that no cell is left over. A last window
         that would start in the padding at the end is dropped.
     threads : int, optional
 
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
-        NaN where a window holds one, because NaN counts as larger than every
-        number. Of several NaNs, or of equal maxima, the first in the window wins.
+        The result of a window with a NaN is NaN, because NaN counts as larger than
+        every number. Among several NaNs or equal maxima, the first in the window
+        is chosen.
     cache : tuple
         For `max_pool_backward` and `max_pool_indices`.
 
     Raises
     ------
     ValueError
-        If sizes do not fit, or a window needs more than a GiB of workspace a thread.
+        If sizes do not fit, or a window needs more than 1 GiB of workspace for each thread.
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Notes
     -----
-    The time hardly grows with the window: large ones are found axis by axis, from windows
-    of half their length.
+    The time hardly grows with the size of the window, because a large window is computed axis
+    by axis, from windows of half its length.
 
     References
     ----------
@@ -229,7 +235,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
 
 
 def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache]:
-    """The output, and the cache."""
+    """Return the output and the cache of a max pooling."""
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
@@ -239,7 +245,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: each output's gradient goes to the cell in `max_pool_indices`.
+    """Gradient of max pooling: the gradient of each output is added to the cell in `max_pool_indices`.
 
     Parameters
     ----------
@@ -250,12 +256,12 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Returns
     -------
     dx : ndarray, (N, C, *spatial)
-        Where windows overlap, gradients add up.
+        A cell that is the maximum of several windows gets the sum of their gradients.
 
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -280,7 +286,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 
 def _check_indices(geometry: Any, indices: Any) -> np.dtype:
-    """The dtype of the indices of a cache, refused if `max_pool_forward` cannot have made them."""
+    """Return the dtype of the indices of a cache. Indices that `max_pool_forward` cannot have made raise an error."""
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
@@ -292,7 +298,7 @@ def _check_indices(geometry: Any, indices: Any) -> np.dtype:
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
-    """Where the maxima were.
+    """Return the indices of the maxima in their planes.
 
     Parameters
     ----------
@@ -302,14 +308,14 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     Returns
     -------
     ndarray of int64, (N, C, *out_spatial)
-        Flat index into each channel's plane (or line, or volume). NaN counts as
-        larger than every number. Of equal maxima, or of several NaNs, the first
-        wins, as in `numpy.argmax`. (In PyTorch the last of several NaNs wins.)
+        Flat indices into the plane (or line, or volume) of a channel. NaN counts as
+        larger than every number. Among equal maxima or several NaNs, the first is
+        chosen, as in `numpy.argmax`. (PyTorch chooses the last of several NaNs.)
 
     Raises
     ------
     TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------
@@ -328,16 +334,16 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
 
 
 def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
-    """Put maxima back where they came from; zeros everywhere else.
+    """Put maxima back into the cells that they came from. All other cells are zeros.
 
     Parameters
     ----------
     x : array_like, (N, C, *pooled)
         Values.
     indices : array_like of int, of the shape of `x`
-        From `max_pool_indices`. Of values with the same index the last stays.
+        From `max_pool_indices`. If several values have the same index, the last one is kept.
     out_shape : tuple of int
-        ``(N, C, *spatial)``, whole.
+        The whole shape, ``(N, C, *spatial)``.
 
     Returns
     -------
@@ -348,7 +354,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     ValueError
         If shapes do not fit, or an index lies outside its plane.
     TypeError
-        As docs/conventions.md says, and if `indices` are not integers.
+        If `indices` does not have an integer dtype. See also docs/conventions.md.
 
     References
     ----------
@@ -389,15 +395,15 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
-    """The mean of every window.
+    """Compute the mean of every window.
 
     Parameters
     ----------
     x, pool_param, **options
-        As `max_pool_forward`, and
+        See `max_pool_forward`. There is one more option:
     count_include_pad : bool, default True
-        Whether cells of the padding count as zeros, or not at all. Cells beyond
-        the padding, which only ``ceil_mode`` reaches, never count.
+        If True, the mean includes cells of the padding as zeros. Cells beyond the
+        padding, which windows read only with ``ceil_mode``, are never included.
 
     Returns
     -------
@@ -408,13 +414,13 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`: see docs/conventions.md.
+        See `max_pool_forward` and docs/conventions.md.
 
     Notes
     -----
-    Sums do not drift: their error is that of a pairwise sum, whatever the window, because
-    windows are made of windows of half their length. Nothing is subtracted, so an inf or a
-    NaN shows in its own windows only.
+    The error of a mean is that of a pairwise sum, however large the window is, because
+    a window is the sum of windows of half its length. Nothing is subtracted, so an inf or a
+    NaN affects only the windows that contain it.
 
     Examples
     --------
@@ -431,14 +437,14 @@ def _count_include_pad(settings: Mapping[str, Any]) -> bool:
 
 
 def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
-    """The output, and the cache."""
+    """Return the output and the cache of an average pooling."""
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
     (call.run or call.resolve_plan(x.dtype).run)(x, out)
     return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 
 def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
-    """Gradient of average pooling: each output's gradient is spread evenly over its window.
+    """Gradient of average pooling: the gradient of each output is divided evenly among the cells of its window.
 
     Parameters
     ----------
@@ -453,7 +459,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        As docs/conventions.md says.
+        See docs/conventions.md.
 
     Examples
     --------

@@ -1,4 +1,10 @@
-"""Norms of windows for any exponent, and their gradients, by means of powers."""
+"""Norms of windows for any exponent, and their gradients, as roots of sums of powers.
+
+Large planes are computed in blocks. A block has targets, which are its results, and lines, which are the values that
+are summed. For a norm, targets are windows, and lines are the cells that the windows read. For a gradient, targets are
+cells, and lines are the windows that read the cells. A line is a slice of an array, at one index of its first spatial
+axis.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +23,17 @@ from fastconv.layers.pool.kernels import index_dtype, plan_for
 from fastconv.layers.pool.plan import NO_INDICES, Array, Given, PoolCase, PoolPlan
 from fastconv.runtime.records import dataclass
 
-#: Powers are held of so many cells at a time, in bytes.
+#: The approximate number of bytes of the powers that are in memory at a time.
 _POWER_BYTES = 1 << 20
-#: A line of a larger plane has so many, where windows let it be cut.
+#: The number of bytes above which a line is divided, unless the windows are too large for this.
 _LINE_BYTES = 1 << 16
-#: Sums and factors out of these ranges may have lost digits, because some of their powers are no normal numbers.
+#: Sums and factors outside these ranges may have lost digits, because some of their powers are not normal numbers.
 _SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
 @dataclass(frozen=True)
 class PowersPlan(PoolPlan):
-    """The norm or its gradient for any exponent, by the root of a mean of powers."""
+    """The norm for any exponent, as the root of a mean of powers, or its gradient."""
 
     case: PoolCase
     p: float
@@ -47,10 +53,10 @@ class PowersPlan(PoolPlan):
 
 
 class _Cut(NamedTuple):
-    """A pooling of some targets along an axis, and the lines [begin, end) that their sums are made of.
+    """A pooling of some targets along one axis. Their sums are over the lines begin to end - 1.
 
-    Targets are windows, and lines are cells; for a gradient targets are cells, and lines are windows. All targets see
-    the lines [low, high), so `axis` has one line in their place, which is their sum; none where low is high.
+    All targets include the lines low to high - 1. So `axis` has a single line in place of these, which is their sum. If
+    low equals high, `axis` has all lines.
     """
 
     axis: Axis
@@ -62,7 +68,7 @@ class _Cut(NamedTuple):
 
 
 def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """The windows [first, last), and the cells that they see."""
+    """Return the windows first to last - 1, with the cells that they read."""
     size, k, stride, lo, dilation, _ = axis.row()
     start, final = first * stride - lo, (last - 1) * stride - lo
     end = final + dilation * (k - 1) + 1
@@ -75,7 +81,7 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """The cells [first, last), but for those before the first window, and the windows that see them."""
+    """Return the cells first to last - 1, without those before the first window, and the windows that read them."""
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
     end = max(begin, min(out, (last - 1 + lo) // stride + 1))
@@ -101,18 +107,20 @@ def _cut(
 
 
 class _Block(NamedTuple):
-    """Some planes, as one image of so many channels, and of the axes after the first some targets and their lines."""
+    """A block: some planes as the channels of one image, and some targets with their lines along the later axes."""
 
     geometry: PoolGeometry
+    #: The index of the lines and of the targets: planes, and the axes after the first.
     lines: tuple[slice, ...]
     targets: tuple[slice, ...]
+    #: The cuts of the first axis.
     cuts: list[_Cut]
-    #: Where blocks of lines begin whose sums are kept, and how long they are.
+    #: The first line and the number of lines of the groups whose sums several cuts use.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """The pooling of a cut of the first axis; most cuts of a plane have the same."""
+        """Return the pooling of a cut of the first axis. Most cuts of a plane share one pooling."""
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
             self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
@@ -120,7 +128,7 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Whether planes are cut, not several worked at a time."""
+    """Return whether planes are divided, because two of them take more than `_POWER_BYTES`."""
     return _at_once(geometry) < 2
 
 
@@ -129,9 +137,9 @@ def _at_once(geometry: PoolGeometry) -> int:
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """Poolings of planes that are cut without dilation along the first axis, which together are this one.
+    """Divide a pooling into poolings without dilation along the first axis, if planes are divided.
 
-    Of each its cells and its windows along that axis.
+    Yield each pooling with its cells and its windows along that axis.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -149,7 +157,7 @@ def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, sl
 
 
 def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Several planes at a time, or some targets of one, so that powers take some `_POWER_BYTES` for any window."""
+    """Yield blocks of several planes, or of some targets of one plane, whose powers take about `_POWER_BYTES`."""
     axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
     total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
     if not _is_cut(geometry):
@@ -165,12 +173,12 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
     later = []
     for other in geometry.axes[1:]:
         n = other.size if gradient else other.out
-        # A piece has at least half as many targets as a window has cells, because neighbours make the same powers.
+        # A piece has at least half the extent of a window, because neighbouring pieces compute some powers twice.
         pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
-    # With the root of the window's length there are as many lines at a time as kept sums.
+    # If the number of lines is the root of the window's length, there are equally many stored sums.
     most = max(_POWER_BYTES // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
@@ -193,7 +201,10 @@ _Lines: TypeAlias = Callable[[int, int], np.ndarray]
 
 
 class _LineSums:
-    """Sums of lines [begin, end) with rising begins. Sums of blocks of lines are kept while later ones need them."""
+    """Sums of the lines begin to end - 1, for ascending `begin`.
+
+    The sums of groups of `step` lines are stored, because the next calls need many of them again.
+    """
 
     def __init__(self, lines: _Lines, origin: int, step: int) -> None:
         self._lines, self._origin, self._step = lines, origin, step
@@ -211,7 +222,7 @@ class _LineSums:
 
 
 def _sum(lines: np.ndarray) -> np.ndarray:
-    """The sum of lines, pairwise; it overwrites them."""
+    """Return the pairwise sum of lines. The lines are overwritten."""
     while (n := lines.shape[2]) > 1:
         lines[:, :, : n // 2] += lines[:, :, n - n // 2 :]
         lines = lines[:, :, : n - n // 2]
@@ -224,7 +235,7 @@ def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """The lines of a cut."""
+    """Return the lines of a cut, with one line from `common` in place of the lines that all targets include."""
     if cut.low == cut.high:
         return lines(cut.begin, cut.end)
     parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
@@ -232,7 +243,7 @@ def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
 
 
 def _of_planes(array: np.ndarray, chosen: tuple[slice, ...]) -> np.ndarray:
-    """What is chosen of (planes, *spatial), as one image."""
+    """Return the `chosen` part of an array (planes, *spatial) as one image."""
     return array[chosen][None]
 
 
@@ -250,7 +261,7 @@ def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, thr
 
 def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: float, threads: int) -> None:
     def powers(begin: int, end: int) -> np.ndarray:
-        # Doubles, because their powers are seldom 0 or inf.
+        # Powers are computed in double, in which they are seldom 0 or inf.
         made = np.abs(x[:, :, begin:end], dtype=np.float64)
         return np.power(made, p, out=made)
 
@@ -277,7 +288,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # The sums of zeros, inf and NaN are right.
+            # Sums are correct if the largest cell of the window is 0, inf or NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -287,7 +298,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
 def _norms_by_peaks(
     x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
 ) -> None:
-    """The chosen norms, by powers of what cells are to the largest of their window: these are at most 1."""
+    """Compute the chosen norms from the ratios of cells to the largest cell of their window, which are at most 1."""
     outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
@@ -321,7 +332,7 @@ def _gradients_of(
     p: float,
     threads: int,
 ) -> None:
-    # Norms whose power by 1 - p is among the factors.
+    # The range of the norms for which norm ** (1 - p) is within `_FACTORS`.
     ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
     some_lost = np.zeros(out.shape[2], bool)
 
@@ -346,10 +357,10 @@ def _gradients_of(
         sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
         plan_for("mean_gradient", part, sums.dtype, threads).run(spread, sums)
         sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # The sign of 0 is 0; without this only p = 1 would give something else.
+        # The sign of 0 is 0. This matters only for p = 1, because 0 ** 0 is 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
-            # A power that is inf met shares of 0, because all its windows are among the lost.
+            # If the power of a cell is inf, all its windows are lost and have shares of 0. inf * 0 would be NaN.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
             gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
@@ -370,7 +381,7 @@ def _add_gradients_by_ratios(
     p: float,
     chosen: np.ndarray,
 ) -> None:
-    """Adds what the chosen windows spread, by powers of what their cells are to their norm."""
+    """Add the gradients of the chosen windows, computed from the ratios of cells to the norm of their window."""
     douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for planes, padded in _windows.pad_planes(x, geometry):

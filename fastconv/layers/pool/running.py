@@ -1,8 +1,10 @@
-"""Poolings of windows of any size, axis by axis: how a geometry is cut, and the table that the kernel reads of it.
+"""Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
 
-The kernel is ``_ext/pool_running.h``. Time hardly grows with the window, because k cells along an axis take some
-log2(k) steps. A thread's workspace has some k rows of a piece of a plane; pieces are narrow, so that it stays small.
-The cuts change no sum, because each result is made of the same terms in the same order.
+The kernel is ``_ext/pool_running.h``. Its sources are the cells of its input, and its targets the cells of its result.
+A source that is read in order is an arrival. The time hardly grows with the size of a window, because a window of k
+cells along an axis takes about log2(k) steps. The result of a step is a level. A thread's workspace has rings of about
+k rows of a piece of a plane. Pieces are narrow, so that the workspace is small. The division does not affect results,
+because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -21,29 +23,32 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: What the kernel finds, what it does to cells before, and what to sums after: the numbers of pool_running.h.
+#: The enums of pool_running.h: what the kernel computes, the terms of its sums, its results, and the level from which a
+#: target is taken.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
 _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
+#: The number of elements past a row that a vector may touch (FC_RUNNING_SLACK). Rows begin at multiples of `_MULTIPLE`.
 _SLACK = 16
 _MULTIPLE = 32
-#: Workspace of a thread, in bytes. It fits into the second-level cache, unless the cuts for that cost more time.
+#: The bytes of workspace that fit a thread's second-level cache. A piece may take more if this saves time.
 RING_BYTES = 1 << 20
-#: Elements that a piece of a plane at least has along the last axis, where there are as many.
+#: The least number of elements of a piece along the last axis, unless the axis is shorter.
 _LEAST_STRIP = 64
-#: Elements that rows of several planes side by side may have.
+#: The largest number of elements of the rows of several planes that are side by side.
 GROUP_ELEMENTS = 512
-#: Windows that need more workspace a thread are refused.
+#: The largest number of bytes of workspace of a thread. Windows that need more are refused.
 MOST_BYTES = 1 << 30
-#: Nanoseconds that a vector's step takes along a row, and from row to row.
+#: The nanoseconds that a step takes for one vector: along a row, and across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
-#: Nanoseconds that it takes to read or write a vector, to pick a cell, and to begin a row of sources or of targets.
+#: The nanoseconds to read or write a vector, to copy a single cell, to begin a row of sources, and to begin a row of
+#: targets.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
-#: Bytes that a copy moves in a nanosecond.
+#: The number of bytes that a copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
-#: Places are counted in 32 bits within a piece, in float32.
+#: The largest number of cells that a piece may span in float32, because indices within a piece have 32 bits.
 _MOST_CELLS = np.iinfo(np.int32).max
 
 Row = tuple[int, int, int, int, int, int]
@@ -51,7 +56,9 @@ Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """The steps that make windows of k taps: whether each adds a single cell, and how many cells apart its parts are.
+    """Return the steps that make windows of k taps.
+
+    A step is a pair: 1 if it adds a single cell, otherwise 0, and the distance in cells between its two parts.
 
     >>> steps(6, 1, False)
     [(0, 1), (1, 1), (0, 3)]
@@ -76,7 +83,11 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 
 
 class _Walk(NamedTuple):
-    """Targets of an axis, whose sources arrive in order: which arrivals each needs, and what it gets of the last."""
+    """The targets of one axis, whose sources arrive in order.
+
+    `first` is the source that arrives first. Each target needs the arrivals `begin` to `end`, and is taken from the
+    level `gets` at its last arrival. `early` is the number of the level with one tap less, or -1.
+    """
 
     steps: Steps
     early: int
@@ -87,12 +98,16 @@ class _Walk(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of all rings."""
+        """The number of rows of all rings."""
         return sum(shift for _, shift in self.steps)
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Of an adjoint: how many phases taps have, taps of each, how many phases have one more, and their step."""
+    """Return the phases of the taps for a gradient, as four numbers.
+
+    These are the number of phases, the least number of taps of a phase, the number of phases with one tap more, and
+    the distance between the outputs of neighbouring taps of a phase.
+    """
     _, k, stride, _, dilation, _ = row
     common = math.gcd(stride, dilation)
     phases = stride // common
@@ -126,21 +141,21 @@ def _walk_backward(row: Row) -> _Walk:
     gets[unseen] = _FROM_NOTHING
     begin = int(first[~unseen].min()) if not unseen.all() else 0
     end = int(last[~unseen].max()) if not unseen.all() else 0
-    # A cell that no window sees is written with its neighbours.
+    # A cell that no window reads is written together with its neighbours.
     last = np.where(unseen, np.clip(cell // stride, begin, end), last)
     first = np.where(unseen, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
 class _Numbers:
-    """The lists of a table, one after another."""
+    """The lists of a table, one after another. `at` is the length of the table so far."""
 
     def __init__(self, head: int) -> None:
         self.parts: list[np.ndarray] = []
         self.at = head
 
     def put(self, values: Sequence[Any] | np.ndarray) -> int:
-        """Appends the values, and returns where they begin."""
+        """Append the values, and return the index of the first one."""
         part = np.ravel(np.asarray(values, np.intp))
         begin, self.at = self.at, self.at + len(part)
         self.parts.append(part)
@@ -148,7 +163,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Of each arrival the last level that needs it; -1 where none does."""
+    """Return for each arrival the last level that needs it, or -1 if no level does."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -191,7 +206,7 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Targets [begin, end) of the last axis, the first source cell that they need, and how many."""
+    """Return a strip of the last axis: `begin` and `end` of its targets, its first source, and how many sources."""
     _, k, stride, lo, dilation, _ = row
     if not backward:
         return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1
@@ -201,13 +216,17 @@ def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, in
 
 
 def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
-    """0 to n in pieces of nearly the same size."""
+    """Divide the range from 0 to n into pieces of nearly the same size."""
     ends = [n * i // pieces for i in range(pieces + 1)]
     return list(itertools.pairwise(ends))
 
 
 class Plan(NamedTuple):
-    """A table, elements of workspace a thread, pieces in all, nanoseconds of one thread, and targets of a strip."""
+    """The table for the kernel, and the sizes of a call.
+
+    `space` is the number of elements of workspace of a thread, and `items` the number of pieces of all planes. `time`
+    is in nanoseconds of one thread. `width` is the number of targets in a row of a piece.
+    """
 
     table: np.ndarray
     space: int
@@ -223,7 +242,7 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """The time and space that a plan takes, by the number of pieces of each axis."""
+    """The time and the workspace of a plan, as functions of the number of pieces along each axis."""
 
     def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
         self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
@@ -234,30 +253,30 @@ class _Costs:
         self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
     def arrivals(self, axis: int, targets: int) -> int:
-        """Sources that so many targets along an axis need."""
+        """Return the number of sources that `targets` neighbouring targets along an axis need."""
         _, k, stride, _, dilation, _ = self.rows[axis]
         reach = (k - 1) * dilation
         return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
 
     def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
-        """Targets of a piece along each axis."""
+        """Return the number of targets of a piece along each axis."""
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
     def space(self, cuts: _Cuts) -> int:
-        """Elements of a thread's workspace: rings, and some rows."""
+        """Return the number of elements of a thread's workspace, which has the rings and a few rows."""
         _, high, wide = self.sizes(cuts)
         deep_rows, high_rows = self.rings
         rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
         return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
-        """Cells of the image from the first that a piece meets to the last."""
+        """Return the number of cells of the image from the first to the last that a piece reads."""
         deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
     def of(self, cuts: _Cuts, group: int = 1) -> float:
-        """Nanoseconds that a piece of a plane takes in one thread of an AVX-512 machine, `group` planes at a time."""
+        """Return the nanoseconds of a piece in one thread of an AVX-512 machine, if `group` planes are side by side."""
         deep, high, wide = self.sizes(cuts)
         depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
         vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
@@ -270,7 +289,7 @@ class _Costs:
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
-    """The steps of an axis; an adjoint has one more where phases have different numbers of taps."""
+    """Return the steps of an axis. A gradient has one step more if its phases have different numbers of taps."""
     if not backward:
         return steps(row[1], row[4], maximum)
     _, taps, rest, step = _phases(row)
@@ -278,7 +297,7 @@ def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
 
 
 def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
-    """What a pooling takes, in nanoseconds of one thread of an AVX-512 machine."""
+    """Return the time of a pooling, in nanoseconds of one thread of an AVX-512 machine."""
     costs = _Costs(geometry, maximum, backward, itemsize)
     return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
 
@@ -288,7 +307,7 @@ def _pitch(wide: int) -> int:
 
 
 def _pieces(n: int, most: int) -> Iterator[int]:
-    """Numbers of pieces to cut an axis into."""
+    """Yield the numbers of pieces of an axis that are tried."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
@@ -296,7 +315,7 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """The cuts that take least time, of those with a small workspace if there are any."""
+    """Return the numbers of pieces that take the least time, with a small workspace if possible."""
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -338,7 +357,7 @@ def _make(
     bands = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
     row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
-    # Rows of several planes have the distance of the sources or that of the targets.
+    # Neighbouring planes in a row have the distance of their sources or of their targets, whichever is larger.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
     high = max(end - begin for begin, end in bands)
     deep_rows, high_rows = costs.rings
@@ -371,7 +390,7 @@ def _make(
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """How many planes have their rows side by side: more than one where rows are short."""
+    """Return the number of planes whose rows are side by side. It is more than 1 if rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
@@ -385,7 +404,7 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
 
 
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
-    """What a call needs; tables of planes with very many rows are large, so they are not kept."""
+    """Return the table and the sizes of a call. They are cached, unless the table is large."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
     return plans.find_sized(_nbytes, _plan, geometry, *key)
 
@@ -407,7 +426,7 @@ def _plan(
     return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
-#: Of each op what the kernel finds, what it does to cells before, and what to sums after.
+#: For each op: what the kernel computes, the terms of its sums, and its results.
 _STEPS: dict[str, tuple[int, int, int]] = {
     "maximum": (MAXIMUM, CELLS, SUMS),
     "mean": (SUM, CELLS, BY_COUNT),
@@ -448,7 +467,7 @@ class AxisByAxisPlan(PoolPlan):
 
 
 class AxisByAxis(PoolKernel):
-    """Windows of any size."""
+    """The kernel for windows of any size."""
 
     name = AxisByAxisPlan.name
 

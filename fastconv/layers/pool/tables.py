@@ -1,7 +1,7 @@
-"""What the row kernels of pooling read of a geometry: one table for each direction, made once.
+"""The tables that the row kernels of pooling read: one for each geometry and direction (forward or backward).
 
-A table is one array of numbers: the `HEADER`, which says where each list begins, and the lists. ``_ext/pool.h``
-explains them.
+A table is one array of integers. The `HEADER` has sizes, and the index at which each list begins. The lists follow.
+``_ext/pool.h`` explains them.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from fastconv.geometry.pool import PoolGeometry, taps_within
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 
-#: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
+#: The number of elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
 SLACK = 16
-#: A plane's block in the workspace, in elements: so few that most blocks stay in the first-level cache.
+#: The approximate number of elements of a block, which is a part of a plane. It fits the first-level cache.
 BLOCK_ELEMENTS = 3072
-#: Other kernels take windows that need a larger workspace a thread, in elements.
+#: The largest number of elements of workspace of a thread. Other kernels compute windows that need more.
 _MOST_ELEMENTS = 1 << 16
-#: Other kernels also take windows with more taps, because their tables would be long.
+#: The largest number of taps of a window. Other kernels compute larger windows, because the tables would be long.
 _MOST_TAPS = 1024
-#: These kernels add up the taps of a row in turn, then the rows in turn: no more numbers than np.sum, whose pairwise
-#: sum adds up to 16 in turn, then eight of these, then blocks of 128.
+#: The largest number of additions one after another: of the taps of a row, and then of the rows. np.sum has as many,
+#: because its pairwise sum adds 16 numbers one after another, then eight of these sums, and then blocks of 128.
 MOST_IN_TURN = 32
 
-#: Gradients of maxima are added up in so many bytes of a plane at a time.
+#: The number of bytes of a band, which is the part of a plane in which gradients of maxima are added at a time.
 BAND_BYTES = 1 << 19
-#: A thread keeps what the roundings of these sums lose in pages of so many cells: FC_PAGE in pool.pyx.
+#: The number of cells of a page (FC_PAGE in pool.pyx). Pages have the rounding errors of the sums of a band.
 PAGE = 64
-#: And has so many bytes of pages.
+#: The largest number of bytes of the pages of a thread.
 LOST_BYTES = 1 << 23
 
-#: By place, as _ext/pool_rows.pyx reads them; the sizes of the three axes come first.
+#: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The sizes of the three
+#: axes come before them.
 HEADER = (
     *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "width", "left", "right"),
     *("range_d", "range_h", "phase", "at", "delta", "first", "count_d", "count_h", "count_w"),
@@ -55,14 +56,17 @@ def _round_up(n: int) -> int:
 
 
 def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
-    """Rows of a block: as many as fill `BLOCK_ELEMENTS` of the workspace; one where windows do not overlap."""
+    """Return the number of rows of outputs of a block.
+
+    The rows fill `BLOCK_ELEMENTS` of the workspace. If windows do not overlap, a block has a single row.
+    """
     return max(1, min(outputs, (BLOCK_ELEMENTS // row - extent) // stride + 1)) if stride <= extent else 1
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """A thread's workspace: what all windows share, and blocks, several where they are small.
+    """Return the sizes of a thread's workspace: of the part that all windows share, and of a batch of blocks.
 
-    Small blocks come several at a time, because a read right after the write of the same block would wait for it.
+    A batch has several blocks if they are small, because reading a block right after writing it would stall.
     """
     lanes = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))
@@ -87,7 +91,7 @@ def _counts(geometry: PoolGeometry, include_pad: bool) -> dict[str, np.ndarray]:
 
 
 def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """The table for `forward_rows`, or None where the windows are too long for it."""
+    """Return the table for `forward_rows`, or None if the windows are too large for this kernel."""
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS:
@@ -130,7 +134,7 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
-    """For every cell the outputs that see it, ascending; and where the list of each ends."""
+    """Return the lists of the outputs that read each cell, ascending: the end of each list, and all lists joined."""
     outputs: list[int] = []
     ends = []
     for cell in range(size):
@@ -143,12 +147,12 @@ def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> t
 
 
 def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """The table for `backward_rows`, or None for windows that are too long for it, or strides above 2."""
+    """Return the table for `backward_rows`, or None if the windows are too large for it or the stride is above 2."""
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
         return None
-    # Along the width, cell r + stride * i is seen at some taps, by output i + shift.
+    # Along the width, some taps read cell r + stride * i. The output that reads it is i + shift.
     shifts = [
         [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
         for r in range(stride)
@@ -161,7 +165,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     (ends_d, seen_d), (ends_h, seen_h) = _seen(*d), _seen(*h)
     deep = int(np.diff(ends_d, prepend=0).max())
     extent = (h[1] - 1) * h[4] + 1
-    # Rows of the input to a block, and rows of outputs that see some of them.
+    # The number of rows of the image in a block, and the number of rows of outputs that read some of these.
     block_rows = max(1, min(h[0], BLOCK_ELEMENTS // max(size, pitch // h[2])))
     rows = (block_rows + extent - 2) // h[2] + 1
     sizes = _workspace(out, 0, deep * rows * pitch)
@@ -183,7 +187,11 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 class Plan(NamedTuple):
-    """A table, elements of workspace a thread, blocks in all, and cells along the width that are one vector's."""
+    """The table of a call and its sizes.
+
+    `space` is the number of elements of workspace of a thread, `items` the number of blocks of all planes, and `width`
+    the number of elements of a row that is computed in vectors.
+    """
 
     table: np.ndarray
     space: int
@@ -191,13 +199,16 @@ class Plan(NamedTuple):
     width: int
 
 
-#: Nanoseconds of a tap, of a row of outputs or of cells, and of reading a vector or a cell one by one.
+#: The nanoseconds of a tap for one vector, of a row, of reading a vector, and of reading a single cell.
 _TAP = {"max": 0.72, "sum": 0.36, "backward": 0.55}
 _ROW, _READ, _CELL = 6.0, 0.5, 0.75
 
 
 def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> float:
-    """Nanoseconds that these kernels take in one thread of an AVX-512 machine; inf where a sum would drift."""
+    """Return the nanoseconds of these kernels in one thread of an AVX-512 machine.
+
+    The time is inf if a sum would have more than `MOST_IN_TURN` additions one after another.
+    """
     d, h, w = _lifted(geometry)
     taps = d[1] * h[1] * w[1]
     if sums and w[1] + d[1] * h[1] > MOST_IN_TURN:
@@ -209,16 +220,19 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
         return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
     vectors = -(-w[5] // lanes)
     read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
-    # Each block reads its rows once; blocks of a single row of high windows read the same rows again and again.
+    # Each block reads its rows once. If a block has a single row of outputs, neighbouring blocks read many of the same
+    # rows.
     again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
     tap = _TAP["sum" if sums else "max"] * taps
     return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
 
 
 def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarray, int]:
-    """Planes cut along their first axis: of each band its cells and the outputs that may see them; the longest's cells.
+    """Divide a plane into bands along its first axis.
 
-    A band has at least half as many rows as a window, because all outputs that see a band are read for it.
+    Return a table with a row for each band, and the number of cells of the longest band. A row has the first cell, the
+    end of the cells, the first output that may read them, and the end of these outputs. A band has at least half the
+    extent of a window, because all outputs that may read a band are read for it.
     """
     return plans.find(_bands, geometry, itemsize, threads, BAND_BYTES)
 
@@ -239,13 +253,13 @@ def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int)
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
-    """Blocks of `PAGE` cells that a band has at most, and pages of a thread for those that gradients go to."""
+    """Return the number of blocks of `PAGE` cells of the longest band, and the number of pages of a thread."""
     blocks = -(-longest // PAGE)
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 
 
 class Sizes2x2(NamedTuple):
-    """Of 2 x 2 windows at a stride of 2: the image's sizes, rows of outputs to a block, and blocks in all."""
+    """The sizes for 2 x 2 windows at a stride of 2: of the image, the rows of outputs of a block, and all blocks."""
 
     height: int
     width: int
@@ -254,7 +268,7 @@ class Sizes2x2(NamedTuple):
 
 
 def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
-    """What a call in one direction needs; None where another kernel takes the windows."""
+    """Return the table and sizes of a call in one direction, or None if another kernel has to compute the windows."""
     return plans.find(_plan, geometry, direction, include_pad, BLOCK_ELEMENTS)
 
 
@@ -274,7 +288,7 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 
 def sizes_2x2(geometry: PoolGeometry) -> Sizes2x2 | None:
-    """What a call needs for windows of 2 x 2 within the image; None for others."""
+    """Return the sizes of a call for windows of 2 x 2 within the image, or None for any other windows."""
     return plans.find(_sizes_2x2, geometry, BLOCK_ELEMENTS) if geometry.is_2x2_stride_2 else None
 
 

@@ -1,4 +1,4 @@
-"""Windows of a pooling as copies, for poolings that have no kernel."""
+"""Copies of the windows of a pooling, for poolings that have no kernel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.runtime import memory as _memory
 
-#: Bytes of the windows that are copied at a time.
+#: The approximate number of bytes of the windows that are copied at a time.
 _WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """The strides of the windows; that of a single output has no effect, and may be huge, so it is 1."""
+    """Return the strides of the windows. It is 1 along an axis with one output, because the given one may be huge."""
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some planes at a time, padded with zeros as far as any window extends."""
+    """Yield some planes at a time: their index, and a copy padded with zeros as far as any window extends."""
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -43,7 +43,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """For some outputs at a time: their index, and copies of their windows, (windows, taps)."""
+    """Yield some outputs at a time: their index, and copies of their windows, (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
     room = max(1, _WINDOW_BYTES // (len(padded) * taps * padded.itemsize))
@@ -55,7 +55,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
         (padded.strides[0], *by_output, *by_tap),
         writeable=False,
     )
-    # A row of outputs may take eight times as much, because its pieces make the loops over taps longer.
+    # A whole row of outputs may take eight times `_WINDOW_BYTES`, because short pieces make loops over taps slower.
     room = max(room, min(8 * room, math.prod(outs[1:])))
     pieces: list[list[slice]] = []
     for out in reversed(outs):
@@ -68,7 +68,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """For each tap in order the cells of the padded planes that these outputs read."""
+    """Yield for each tap, in order, the cells of the padded planes that `outputs` read."""
     ranges = [(chosen.start, chosen.stop) for chosen in outputs[1:]]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
         cells = (
@@ -79,13 +79,13 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Sums over windows that do not drift, because each has its rounding error beside it (Knuth's two-sum)."""
+    """Accurate sums over windows. The rounding error of each sum is summed separately (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
 
     def add(self, where: tuple[slice, ...], values: np.ndarray) -> None:
-        """Adds to different cells."""
+        """Add `values` to the cells `where`, each of which occurs once."""
         held = self._sums[where]
         with np.errstate(invalid="ignore", over="ignore"):
             total = held + values
@@ -94,5 +94,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """The sums. The rounding error of a sum that is not finite is NaN, and is not added."""
+        """Return the sums. The rounding error of a sum that is not finite is NaN, so it is not added."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

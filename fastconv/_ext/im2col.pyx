@@ -61,8 +61,8 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Return whether any output reads a cell of the image at `tap`. Debug builds also check that all outputs of the
-    range do.
+    """Return whether any output reads a cell of the image at `tap`. Debug builds also check that every output in
+    [first[tap], last[tap]) reads one.
     """
     if axis.first[tap] >= axis.last[tap]:
         return False

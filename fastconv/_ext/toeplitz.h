@@ -130,7 +130,7 @@ typedef struct {
 } fc_keys;
 
 /* Divide the keys of a segment into one range or, if they wrap around, two ranges. Returns the number of ranges. */
-static int fc_parts(const fc_span *span, fc_keys parts[2])
+static inline int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
     parts[0].low = span->key, parts[0].offset = span->entry;
@@ -157,7 +157,7 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
 
 /* List the lines of taps of a matrix row that have nonzero weights, in the order of their cells. At each level of the
  * tree, only the keys of the segments are used. This function is for axes without mirrored positions. */
-static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
+static inline void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
@@ -218,7 +218,7 @@ static inline int fc_behind(const fc_point *a, const fc_point *b)
 }
 
 /* Sort points by the cells of their lines, then by key. */
-static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
+static inline void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
 {
     enum { RUN = 12 };
     fc_point *from = nonzeros->points, *to = nonzeros->spare_points;
@@ -249,7 +249,7 @@ static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
 /* List the nonzero weights as points, for all segments of the last axis. This function is for axes with mirrored
  * positions, whose segments have all keys. Two lines of taps read either the same line of cells, or all cells of one
  * line come before all cells of the other. So only the order within a group depends on the segment of the last axis. */
-static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
+static inline void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
@@ -310,7 +310,7 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
 
 /* Count the cells that the points read in a segment. Returns -1 if the cells would have to be sorted first. Segments
  * without places are always sorted, because they are few. */
-static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
+static inline ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
         return nonzeros->n_points;

@@ -333,7 +333,7 @@ cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noe
 # The arguments of a call, which all of its threads read.
 cdef struct Task:
     Matrix m
-    Py_ssize_t* counts      # the number of entries of a matrix row, for each row of weights and segments d, h and w
+    Py_ssize_t* counts      # the number of entries of a matrix row, by row of weights and by segments along d, h and w
     Py_ssize_t* starts      # the index of the first entry of each row of weights
     void* indptr
     char* indices
@@ -408,8 +408,8 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
-    """Return the number of bytes that a thread needs. `longest` is the largest number of entries of a list, and `most`
-    is the largest number of nonzero weights of a tree.
+    """Return the number of bytes of workspace that a thread needs. `longest` is the largest number of entries of a list.
+    `most` is the largest number of nonzero weights of a row of weights that is stored as a tree: see toeplitz.h.
     """
     cdef Maker maker
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)

@@ -59,7 +59,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
-    # A method has `__globals__`, too, but a function in the module of the method is not a method of the same object.
+    # The backward of a method is a method of the same object, so look for `__self__` before `__globals__`.
     owner = getattr(plain, "__self__", None)
     found = (
         getattr(plain, "__globals__", {}).get(backward_name) if owner is None else getattr(owner, backward_name, None)

@@ -22,7 +22,7 @@ class Plan(Protocol):
     def run(self) -> Callable[..., Any]: ...
 
 
-#: The resolved calls of a function. The key is the default number of threads and the instruction set of their plans.
+#: The tables of the resolved calls of a function: one table for each default number of threads and instruction set.
 Calls = dict[tuple[int, int], CallCache]
 
 

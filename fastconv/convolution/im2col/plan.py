@@ -47,7 +47,7 @@ def plan_images(case: Case) -> Plan:
 
 
 class BatchedImages(Batched):
-    """Some images of the batch at a time."""
+    """A plan that computes some images of the batch at a time."""
 
     @cached_property
     def work(self) -> Mapping[str, float]:

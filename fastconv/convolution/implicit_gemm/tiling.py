@@ -222,7 +222,7 @@ class Tiling:
 
 
 def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Tiling:
-    """Return the tiling that takes the thread with most work the least time.
+    """Return the tiling that is fastest for the thread with the most work.
 
     `tile` is the number of rows of a tile, of vectors of a row, and of lanes of a vector.
     """

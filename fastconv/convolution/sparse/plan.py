@@ -38,7 +38,7 @@ def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
 class SparseProduct(Plan):
     """The product of a problem: a stride phase of dx, or the base of the plans of the other ops.
 
-    A set is a number of rows of weights that are listed and multiplied together.
+    A set is a group of rows of weights. Their nonzero weights are put in lists together, and multiplied together.
     """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY

@@ -33,7 +33,7 @@ _WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.i
 #: because tables and transformed weights are many times longer.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
 #: A case of more than `_FEW_OPERATIONS` vector operations, some tenths of a second, is refused if it needs more than
-#: `_MOST_TIMES` times the operations of sums of products. This happens if few channels leave lanes of vectors empty.
+#: `_MOST_TIMES` times as many operations as a direct convolution. This happens if few channels leave lanes empty.
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: The largest number of stride phases of dx. One call computes all of them.
 _PHASES = 64

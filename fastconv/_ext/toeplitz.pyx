@@ -408,8 +408,8 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
-    """Return the number of bytes of workspace that a thread needs. `longest` is the largest number of entries of a list.
-    `most` is the largest number of nonzero weights of a row of weights that is stored as a tree: see toeplitz.h.
+    """Return the bytes of workspace that a thread needs. `longest` is the largest number of entries of a list. `most`
+    is the largest number of nonzero weights of a row of weights that is stored as a tree: see toeplitz.h.
     """
     cdef Maker maker
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)

@@ -114,7 +114,7 @@ def im2col(
     stride, dilation : int or sequence of int, default 1
         As `conv`, but a stride is no Fraction.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
-        As `conv`.
+        See `conv`. The 'same' of `scipy.signal` is 'same_lower'.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
         As `conv`.
     out : ndarray, (N, C * taps, L), optional

@@ -302,7 +302,7 @@ def test_few_plans_are_looked_at(monkeypatch):
         geometry = fastconv.conv_geometry((1, 1, *size), (1, 1, *[k] * len(size)))
         for itemsize in (4, 8):
             assert _fft_tiling.make_tiling("forward", geometry, itemsize, 2) is not None
-        assert 2 <= len(looked_at) <= 300
+        assert 2 <= len(looked_at) <= 320
 
 
 def test_lengths():

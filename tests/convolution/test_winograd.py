@@ -13,9 +13,10 @@ from fastconv.convolution.winograd import decomposition as _minimal
 
 
 @pytest.fixture(params=[8, 6, 4])
-def points(request, monkeypatch):
-    """The number of interpolation points; plans with other numbers are not considered."""
+def points(request, monkeypatch, forget):
+    """The number of interpolation points; plans with other numbers are not considered, nor those of earlier tests."""
     monkeypatch.setattr(registry()["winograd"], "points", (request.param,))
+    forget()
     return request.param
 
 

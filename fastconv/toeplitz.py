@@ -153,8 +153,8 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     MemoryError
         If the matrix, or its conversion to `format`, needs more memory than is
         free. The error states the size, is a ValueError as well, and is raised
-        before the arrays are allocated; but for 'dia' only after the entries are
-        built, because counting the diagonals needs them.
+        before the arrays are allocated. The exception is 'dia', whose error is raised
+        after the entries are built, because counting the diagonals needs them.
     TypeError
         As docs/conventions.md says.
 

@@ -224,14 +224,6 @@ typedef struct {
 
 FC_KERNELS(fc_fft_kernels, fc_fft_for);
 
-#if FC_X86
-static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{4, 8, 16}, {2, 4, 8}};
-#elif FC_VECTORS
-static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{4, 4, 4}, {2, 2, 2}};
-#else
-static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{1, 1, 1}, {1, 1, 1}};
-#endif
-
 #include "fft_call.h"
 #include "fft_read.h"
 

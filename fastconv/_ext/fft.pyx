@@ -36,7 +36,7 @@ cdef extern from "fft.h" nogil:
         fc_fft_add_t add
 
     const fc_fft_kernels* fc_fft_for(int dtype, int isa)
-    const Py_ssize_t[2][3] fc_fft_lanes
+    int fc_isa_lanes(int dtype, int isa) noexcept
     void fc_fft_read(fc_fft_task* task, const Py_ssize_t* numbers, const char* factors) noexcept
     int fc_fft_run(fc_fft_task* task) except -1
 
@@ -47,7 +47,7 @@ PASSES = FC_FFT_PASSES
 
 def lanes(int dtype, int isa):
     """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
-    return fc_fft_lanes[dtype][isa]
+    return fc_isa_lanes(dtype, isa)
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
     cdef const Py_ssize_t* of_plan = index_pointer(numbers)
     cdef const char* of_factors = <const char*> contiguous_buffer(factors, itemsize, False).at
     cdef bint gradient = of_plan[1]
-    t.itemsize, t.lanes, t.scale = itemsize, fc_fft_lanes[dtype][isa], scale
+    t.itemsize, t.lanes, t.scale = itemsize, fc_isa_lanes(dtype, isa), scale
     fc_fft_read(&t, of_plan, of_factors)
     t.source.at = <char*> contiguous_buffer(source, itemsize, False).at
     t.weights.at = <char*> contiguous_buffer(weights, itemsize, gradient).at

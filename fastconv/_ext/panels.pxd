@@ -70,7 +70,7 @@ cdef inline void pack_strided(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """Pack weights like `pack_weights`, but for LAYOUT_GENERIC: STRIDED_PANELS panels at a time, channel by channel.
+    """Pack weights of LAYOUT_GENERIC in the order of `pack_weights`, STRIDED_PANELS panels at a time, by channel.
 
     Packing one panel at a time would read single cache lines that are far from each other in large weights. Packing all
     panels at once would write to cache lines that share cache sets.

@@ -324,7 +324,7 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error`, but for a caller who passed shapes instead of arrays: a hint at its end is rewritten for shapes.
+    """Return `error` for a caller who passed shapes instead of arrays. A hint at its end is rewritten for shapes.
     An error that does not end in the hint is returned unchanged.
     """
     text = str(error)

@@ -79,7 +79,7 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
-    """Return the dtype of the result: `np.result_type` of the arrays, but float64 for integers and float32 for float16."""
+    """Return the dtype of a result: `np.result_type` of the arrays, or float64 for integers and float32 for float16."""
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 

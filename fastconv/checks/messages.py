@@ -161,7 +161,7 @@ def border_name(name: str) -> str | None:
 
 
 def border_hint(name: Any, legal: tuple[str, ...]) -> str:
-    """Return the end of the error message for an unknown padding mode, which suggests one of the modes in `legal`."""
+    """Return the end of the error message for an unknown padding mode. It suggests one of the modes in `legal`."""
     if not isinstance(name, str):
         return ""
     border = border_name(name)
@@ -177,7 +177,7 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
 
 
 def pad_hint(name: str, legal: tuple[str, ...]) -> str:
-    """Return the end of the error message for an unknown string as `pad`, which suggests one of the strings in `legal`."""
+    """Return the end of the error message for an unknown string as `pad`. It suggests one of the strings in `legal`."""
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     border = border_name(lowered)
@@ -246,7 +246,7 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
 
 def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
     """Return whether weights of this shape may have the kernel first and the numbers of channels and filters last, as
-    in Keras. If the last two sizes are equal and small, they are probably the kernel.
+    in Keras. If the last two sizes are equal and no other size is smaller, they are probably the kernel.
     """
     return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
@@ -268,7 +268,7 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """Return the suggestion of another number of groups with which `w_shape` fits, or an empty string if there is none."""
+    """Return the suggestion of a number of groups with which `w_shape` fits, or an empty string if none fits."""
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]

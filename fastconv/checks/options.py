@@ -112,7 +112,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
 
 
 def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
-    """Return `value` as an int, the number of groups. Raise an error if it does not divide the number of channels of x."""
+    """Return `value` as an int, the number of groups. Raise an error unless it divides the number of channels of x."""
     groups = as_int(name, value, 1)
     if x_shape[1] % groups:
         raise ValueError(f"{name} is {groups}, which does not divide the {x_shape[1]} channels of x {x_shape}")

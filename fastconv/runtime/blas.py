@@ -49,7 +49,7 @@ _count: Callable[[], int] = _find_counter
 
 
 def threads() -> int | None:
-    """Return the largest number of threads that NumPy's BLAS now uses for a matrix product, or None if it is unknown."""
+    """Return the number of threads that NumPy's BLAS uses at most for a matrix product, or None if it is unknown."""
     return _count() or None
 
 

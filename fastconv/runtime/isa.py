@@ -1,4 +1,4 @@
-"""The instruction set of the kernels: the one that FASTCONV_ISA names, or by default the best that this CPU supports."""
+"""The instruction set of the kernels. `FASTCONV_ISA` selects it; the default is the best that this CPU supports."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: The ops of an operator: `forward` computes A @ x, and `backward_data` computes A.T @ y.
+#: The ops by which a `ToeplitzOperator` computes products: `forward` for A @ x, `backward_data` for A.T @ y.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
@@ -44,7 +44,7 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
-    batch = (-1, *x_shape)  # -1 stands for the batch axis, which w.shape and a full image have.
+    batch = (-1, *x_shape)  # -1 stands for the batch axis, which x_shape lacks.
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
@@ -91,7 +91,8 @@ def _naming(arguments: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        # Subclasses stay unchanged: TooLargeError names the matrix itself, and others come from signal handlers.
+        # Pass on subclasses of ValueError: a TooLargeError already names the matrix, and a signal handler raised any
+        # other.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
@@ -208,7 +209,7 @@ def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), 
     that have not been raveled.
 
     `size` is the number of elements of one image. `ranks` are the legal numbers of axes: 1 for a vector, 2 for a matrix
-    with one image per column. `transpose_name` is the transpose in the suggestion of the message.
+    with one image per column. `transpose_name` is the text of the transpose that the error message suggests.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value

@@ -172,8 +172,8 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Raise an error if the arrays of a cache are not as `source`, a forward function, stored them. Kernels would read
-    outside of arrays of other shapes.
+    """Raise an error if the arrays of a cache cannot be those that the forward function `source` stored. Without this
+    check, kernels could read outside of the arrays.
 
     The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype. If `dtype`
     is given, the arrays must have this dtype.
@@ -183,8 +183,9 @@ def check_cached(
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
     raise ValueError(
-        f"cache holds {held}, which {source} did not put there; it stores {' and '.join(map(str, shapes))}, "
-        f"C-contiguous and of {'one float dtype' if dtype is None else f'dtype {dtype}'}"
+        f"cache holds {held}, which {source} did not put there; the arrays must have shapes "
+        f"{' and '.join(map(str, shapes))}, be C-contiguous, and have "
+        f"{'one float dtype' if dtype is None else f'dtype {dtype}'}"
     )
 
 

@@ -295,7 +295,7 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
-            fits = len(given) >= len(w_shape) - 2  # The shape includes all spatial axes.
+            fits = len(given) >= len(w_shape) - 2  # All spatial axes are there.
             return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
         return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""

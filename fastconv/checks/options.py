@@ -88,7 +88,7 @@ def refuse_keywords(caller: str, param_name: str, given: Mapping[str, Any], **al
     """
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
-        f"{caller}() got an unknown option {next(iter(given))!r}; its options are a dict: "
+        f"{caller}() got an unknown option {next(iter(given))!r}; pass options as a dict: "
         f"give {{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
     )
 

@@ -75,8 +75,8 @@ class CheckedFields:
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
-        except (TypeError, AttributeError) as error:  # A field has the wrong type.
-            if type(error) not in (TypeError, AttributeError):  # A signal handler raised it.
+        except (TypeError, AttributeError) as error:  # A field has a wrong type, so a comparison or `len` fails.
+            if type(error) not in (TypeError, AttributeError):  # A subclass: a signal handler raised it.
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -161,7 +161,7 @@ class HasAxes(Protocol):
 
 
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two tables of sizes that kernels read. Both have three spatial axes; missing axes have size 1.
+    """Return the two tables of sizes that kernels read. They describe three spatial axes; missing axes have size 1.
 
     The first table has shape (3, 6): row i is `Axis.row` of axis i. The second table has two rows and a column for each
     tap of each axis. A column has the range of outputs for which this tap is inside the image and not in the padding:
@@ -192,7 +192,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
     """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # Columns 0 and 1 are for the two unit axes.
+        first, last = reach[:, 2:]  # Skip columns 0 and 1, the columns of the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
     # Only windows that overlap the padding can read a cell twice. These are outputs before `begin` and from `end` on.
     begin = min(axis.outputs_before(0, 0), axis.out)

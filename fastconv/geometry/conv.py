@@ -85,7 +85,7 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
-#: The defaults of the options of `conv`, which also has the option `upsample`.
+#: The defaults of the options of `conv`, including `upsample`.
 CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
@@ -341,8 +341,8 @@ def resolve_conv(
 ) -> ConvGeometry:
     """Return the geometry of a convolution without upsampling. The shapes must be tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most options are of plain types, which are hashable, so they can be the key of the cache. The cache is `typed`,
-    # because equal values of different types, such as 1 and True, are different options.
+    # Most options are of plain types, which are hashable, so they can be the key of the cache of geometries. The cache
+    # is `typed`, because equal values of different types, such as 1 and True, are different options.
     if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)

@@ -38,9 +38,9 @@ class _Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """One of the ordinary convolutions that replace the convolution of the upsampled image. It convolves the `cells` of
-    the image with the `taps` of the kernel, and computes the outputs `out`. These are slices; each belongs to one phase
-    along each axis.
+    """One of the ordinary convolutions that replace the convolution of the upsampled image. It convolves the part
+    `cells` of the image with the part `taps` of the kernel, and writes the part `out` of the output. All three are
+    tuples of slices.
     """
 
     out: tuple[Any, ...]

@@ -64,7 +64,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def cells(self) -> int:
-        """The number of cells of one input image."""
+        """The number of cells of one plane of the input."""
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
@@ -129,7 +129,7 @@ def resolve_pool(
 ) -> PoolGeometry:
     """Check the options of a pooling of images of shape `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Options of plain types are hashable, so they can be the key of the cache.
+    # Options of plain types are hashable, so they can be the key of the cache of geometries.
     if is_plain(settings):
         return _resolve_plain_pool(x_shape, *settings)
     return _normalise_pool(x_shape, *settings)

@@ -35,7 +35,9 @@ class ReceptiveField(NamedTuple):
         return first, first + self.size
 
     def through(self, k: int, stride: int, lo: int, dilation: int) -> ReceptiveField:
-        """Return the receptive field of the units of the next layer, which has these options."""
+        """Return the receptive field of the units of the next layer, given the kernel size and the options of that
+        layer.
+        """
         reach = dilation * (k - 1)
         return ReceptiveField(
             self.size + reach * self.jump, self.jump * stride, self.start + (reach / 2 - lo) * self.jump

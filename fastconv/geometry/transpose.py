@@ -85,7 +85,7 @@ def resolve_transpose(
 ) -> TransposeGeometry:
     """Check the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # Options of plain types are hashable, so they can be the key of the cache.
+    # Options of plain types are hashable, so they can be the key of the cache of geometries.
     if is_plain(settings):
         return _resolve_plain(x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
@@ -169,7 +169,10 @@ def _sizes(
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
-            raise ValueError(f"output_pad is {more}, but pad={pad!r} makes the output x's size times the stride")
+            raise ValueError(
+                f"output_pad is {more}, but must be 0 with pad={pad!r}, which makes the output size x's size times the "
+                "stride"
+            )
         whole = [n * s for n, s in zip(inner, strides, strict=True)]
         return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
     sizes, pads, spatial = [], [], []

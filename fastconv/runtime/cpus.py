@@ -69,7 +69,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # A signal handler raised it, although TimeoutError is an OSError.
+    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
         raise
     except OSError:
         return ""

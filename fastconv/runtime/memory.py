@@ -67,7 +67,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
-        return np.empty(shape, dtype)  # If the system has no memory, NumPy raises a clear error.
+        return np.empty(shape, dtype)  # If memory is short, NumPy raises a clear error.
     # The pool may return more memory than the result needs, and SciPy copies an array that has less than half of the
     # elements of its base. So the base of the result is an array of exactly the size of the result.
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
@@ -95,7 +95,7 @@ def available() -> int | None:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) << 10
-    except TimeoutError:  # A signal handler raised it, although TimeoutError is an OSError.
+    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
         raise
     except (OSError, ValueError):
         pass

@@ -20,10 +20,10 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call with one thread checks for signals only if its work (see `work_queue`) is at least this number of bytes.
+#: A call with one thread runs pending signal handlers only if its work, in bytes as in `work_queue`, is at least this.
 SERIAL_BYTES = 1 << 21
-#: The reciprocal of the share of `SERIAL_BYTES` from which a call uses several threads. The share is small because
-#: workers that are awake join a call fast.
+#: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low because awake
+#: workers start on a call at once.
 _NEAR = 16
 
 #: The largest number of threads of a call. The option `threads` is limited to this number.

@@ -204,8 +204,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return, for each position in `at` of a padded axis, the index of the image cell whose value it has, or -1 for a
-    zero.
+    """Return the index of the image cell whose value each position `at` of the padded axis has, or -1 for a zero.
 
     Positions are relative to the image: 0 to size - 1 are the cells of the image, and all others are in the padding.
     """

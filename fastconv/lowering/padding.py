@@ -46,7 +46,7 @@ def _nbytes(tables: np.ndarray) -> int:
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
-    """Return the tables for the kernels in borders.h as one array. Missing spatial axes have size 1.
+    """Return the tables of indices that the kernels in borders.h need, as one array. Missing spatial axes have size 1.
 
     The array has three parts. The first part has the sizes, the padded sizes, and the pad before the last axis. The
     second part has, for each axis, the index of the image cell that is copied to each cell of the padded image; along

@@ -178,7 +178,7 @@ def scaling() -> str:
     threads = data["threads"]
     return block(
         "bench_scaling",
-        f"Time in one thread / time in {threads}, geometric mean:",
+        f"Time with one thread divided by time with {threads} threads, geometric mean:",
         table(["op", *names], rows),
         picture("bench_scaling_time", "Time as batch, channels and image size double"),
         picture("bench_scaling_memory", "Memory as batch, channels and image size double"),

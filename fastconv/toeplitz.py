@@ -1,4 +1,4 @@
-"""Convolution as a matrix: sparse matrices, matrix-free operators, and matrices of kernels without channels."""
+"""Convolution as a matrix: sparse Toeplitz matrices, and operators that need no matrix."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: The ops that an operator needs: the first for its product, the second for the product of its adjoint.
+#: The ops by which a `ToeplitzOperator` computes products: `forward` for A @ x, `backward_data` for A.T @ y.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
 class MatrixOptions(GeometryOptions, total=False):
-    """The options of a Toeplitz matrix."""
+    """The options of `toeplitz_matrix`."""
 
     format: str
 
 
 class OperatorOptions(GeometryOptions, total=False):
-    """The options of a Toeplitz operator."""
+    """The options of `toeplitz_operator`."""
 
     algorithm: str
     threads: int | None
@@ -44,7 +44,7 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
-    batch = (-1, *x_shape)  # If w and x_shape fit each other, w has the same number of axes.
+    batch = (-1, *x_shape)  # -1 stands for the batch axis, which x_shape lacks.
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
@@ -71,7 +71,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
 def _prepare_weights(
     w: Any, x_shape: Any, settings: dict[str, Any], threads: int | None = None
 ) -> tuple[ConvGeometry, np.ndarray]:
-    """Return the geometry, and the weights as an array that kernels can read."""
+    """Check `w`, `x_shape` and the options. Return the geometry, and w as an array that kernels can read."""
     if type(w) is not np.ndarray and sparse.issparse(w):
         raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
     geometry, (w,), _ = prepare_inputs(lambda w: (_geometry(w, x_shape, settings), threads), w=w)
@@ -87,11 +87,12 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Catch errors about sizes that are too large, and add the text `arguments` to the message."""
+    """A context manager that adds the text `arguments` to the error if a matrix is too large."""
     try:
         yield
     except ValueError as error:
-        # Other types are TooLargeError, or exceptions of signal handlers; these stay unchanged.
+        # Pass on subclasses of ValueError: a TooLargeError already names the matrix, and a signal handler raised any
+        # other.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
@@ -100,7 +101,8 @@ def _naming(arguments: str) -> Iterator[None]:
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, transposed = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if transposed else form
-    # Copy the weights, because a signal handler or another thread must not change them between counting and writing.
+    # Copy the weights. The entries are counted first and written later, and a signal handler or another thread could
+    # change the array w in between.
     w = w.copy()
     some = _csr.support(w)
     _csr.check_weights(w, geometry, made, transposed, some)
@@ -115,14 +117,14 @@ def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
 
 
 def _wrap(arrays: _csr.Csr) -> Any:
-    """Return the arrays as a SciPy matrix, without SciPy's checks."""
+    """Return a SciPy CSR array that shares the memory of `arrays`. SciPy does not check or sort the indices."""
     matrix = sparse.csr_array((arrays.data, arrays.indices, arrays.indptr), shape=arrays.shape, copy=False)
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     return matrix
 
 
 def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOptions]) -> Any:
-    """Build the sparse matrix whose product with an image is the convolution of that image.
+    """Return the sparse matrix whose product with a raveled image is the convolution of that image.
 
     Parameters
     ----------
@@ -170,9 +172,9 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     converts 'csr' to all other formats. 'dia' stores whole diagonals, and may take
     hundreds of times the memory of 'csr'; 'dok' takes about 25 times the memory.
 
-    If padding copies cells, several taps of a filter may read the same cell. The entry of the cell is then the sum of
-    the weights of these taps. The sparsity pattern depends on which weights are zero, but not on the values of the
-    others: weights that cancel make an entry that is stored as zero.
+    If the padding mode copies cells of the image, several taps of an output may read the same cell. The entry is then
+    the sum of the weights of these taps. If the sum is zero although the weights are not, the matrix stores a zero,
+    because the sparsity pattern depends only on which weights are zero.
 
     References
     ----------
@@ -203,10 +205,11 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
 
 
 def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), transpose_name: str = ".T") -> Any:
-    """Return `value`; raise an error if it is sparse or has the axes of images.
+    """Return an operand of a product with a Toeplitz operator. Raise an error if `value` is a sparse array, or images
+    that have not been raveled.
 
-    A vector has `size` elements, and each column of a matrix is an image. `ranks` are the legal numbers of axes, and
-    `transpose_name` is the transpose that the message suggests.
+    `size` is the number of elements of one image. `ranks` are the legal numbers of axes: 1 for a vector, 2 for a matrix
+    with one image per column. `transpose_name` is the text of the transpose that the error message suggests.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value
@@ -227,7 +230,7 @@ def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), 
 
 
 class ToeplitzOperator(LinearOperator):
-    """A convolution of one image as a linear map of its cells: see `toeplitz_operator`."""
+    """The linear operator that convolves one raveled image: see `toeplitz_operator`."""
 
     def __init__(
         self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None, adjoint: bool = False
@@ -240,11 +243,11 @@ class ToeplitzOperator(LinearOperator):
     def _adjoint(self) -> LinearOperator:
         return ToeplitzOperator(self._w, self._geometry, self._algorithm, self._workers, not self._is_adjoint)
 
-    #: The transpose and the adjoint of a real operator are the same.
+    #: The operator is real, so its transpose is its adjoint.
     _transpose = _adjoint
 
-    # These methods check their operands, because SciPy's errors for sparse arrays and images would mention dimensions
-    # only, or print all numbers.
+    # These methods check their operands, because SciPy's errors for sparse arrays and for images with several axes do
+    # not say what to pass instead.
     def dot(self, x: Any) -> Any:
         return super().dot(_operand("x", x, self.shape[1]))
 
@@ -264,7 +267,9 @@ class ToeplitzOperator(LinearOperator):
         return super().rmatmat(_operand("X", X, self.shape[0], (2,)))
 
     def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
-        """Return A @ columns, or A.T @ columns if `reverse`; `columns` is (size, K), and each column is an image."""
+        """Return A @ columns, or A.T @ columns if `reverse` is true. `columns` has shape (size, K); a column is one
+        raveled image.
+        """
         adjoint = self._is_adjoint != reverse
         if columns.dtype.kind == "c":
             parts = self._apply(columns.real, reverse), self._apply(columns.imag, reverse)
@@ -299,7 +304,7 @@ class ToeplitzOperator(LinearOperator):
 
 
 def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[OperatorOptions]) -> LinearOperator:
-    """Return the linear map of `toeplitz_matrix` as an operator that builds no matrix.
+    """Return an operator that computes products with the matrix of `toeplitz_matrix`, but builds no matrix.
 
     Parameters
     ----------
@@ -366,7 +371,7 @@ def convolution_matrix(
     *,
     format: str = "csr",
 ) -> Any:
-    """Build the sparse matrix of a true convolution by an array without channels.
+    """Return the sparse matrix of a true convolution with the kernel `h`, for arrays without channels.
 
     Parameters
     ----------
@@ -437,7 +442,7 @@ def convolution_matrix(
         if mode == "full":
             pads = [(k - 1, k - 1) for k in h.shape]
         elif mode == "same":
-            # The 'same' part starts at index (k - 1) // 2 of the full result.
+            # The result of mode 'same' is the part of the full result that starts at index (k - 1) // 2.
             pads = [(k // 2, (k - 1) // 2) for k in h.shape]
             if bare and h.size > sizes[0]:
                 (k,), (n,) = h.shape, sizes

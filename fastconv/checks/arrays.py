@@ -18,24 +18,27 @@ from fastconv.runtime.memory import check_bytes
 _T = TypeVar("_T")
 
 _FLOAT32, _FLOAT64 = DTYPES
-#: Exceptions by which NumPy and the conversion methods of other types report an unsuitable value. All other exceptions,
-#: such as those that a signal handler raises, have another cause.
+#: The exceptions that `np.asarray` raises for a value that is no array. All other exceptions, such as those that a
+#: signal handler raises, have another cause and are passed on.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
-#: The modules that define these exceptions. A subclass from another module may have been raised by a signal handler.
+#: The modules that define the classes of these exceptions. A subclass that another module defines is passed on, too,
+#: because a signal handler may have raised it.
 _UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 
 
 def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
-    """Return `value` as a plain ndarray of its own dtype, or raise an error if fastconv cannot compute with it.
+    """Return `value` as a plain ndarray without changing its dtype. Raise an error if it is no array of numbers that
+    fastconv supports.
 
-    `options` is a text that says how to pass options. Arguments such as a bias need it, because a caller who forgets
-    the bias passes the options in its place.
+    `options` is a text for the error message if `value` is a dict. It says how to pass options, because callers who
+    forget the bias pass the dict of options in its place.
     """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
-    # relu returns its output and its cache, two arrays of the same shape. NumPy would read this pair as a batch.
+    # Refuse a pair of arrays, because it is probably the output and the cache that `relu_forward` returns. NumPy would
+    # convert the pair to one array, a batch of two images.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
     try:
@@ -76,12 +79,14 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
-    """Return `np.result_type` of the arrays, but float64 instead of integers and float32 instead of float16."""
+    """Return the dtype of a result: `np.result_type` of the arrays, or float64 for integers and float32 for float16."""
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return `dtype` if it is float32 or float64, and raise an error that contains `name` otherwise."""
+    """Return the float dtype in which fastconv computes for the given `dtype`. Raise an error if it is unsupported; the
+    message starts with `name`.
+    """
     try:
         found = np.dtype(dtype if dtype is not None else "nothing")
     except TypeError as error:
@@ -91,10 +96,10 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Return the array itself if it is C-contiguous, aligned, in native byte order and of `dtype`. Otherwise return a
-    copy that is.
+    """Return `array` itself if kernels can read it: C-contiguous, aligned, in native byte order and of the given dtype.
+    Otherwise return a copy with these properties.
 
-    `threads` threads make the copy; None means the default number.
+    `threads` is the number of threads that make the copy; None means the default.
     """
     flags = array.flags
     if array.dtype == dtype and array.dtype.isnative:
@@ -108,13 +113,14 @@ def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> n
     return cast
 
 
-#: The largest number of bytes that NumPy copies in one call, because Python runs signal handlers only between calls.
+#: The largest number of bytes that one call of NumPy copies. Longer copies take several calls, because Python runs
+#: signal handlers only between calls.
 _CAST_BYTES = 1 << 26
 
 
 def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
-    """Do ``target[...] = value`` for arrays of the same shape. A long copy is divided into several, so that signal
-    handlers can run in between.
+    """Do ``target[...] = value`` for arrays of the same shape. Divide a large copy into several copies, because Python
+    runs signal handlers only between them.
     """
     if target.nbytes <= _CAST_BYTES or not value.ndim:
         target[...] = value
@@ -126,7 +132,9 @@ def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
 
 
 def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Do what `prepare` does, but require only the last axis to be contiguous. This suffices for lowering kernels."""
+    """Do the same as `prepare`, but require contiguous elements along the last axis only. The kernels of `im2col` and
+    `col2im` need no more.
+    """
     if (
         array.dtype == dtype
         and array.dtype.isnative
@@ -139,14 +147,15 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None)
 
 
 def common_dtype_if_ready(*arrays: Any) -> np.dtype | None:
-    """Return the common dtype of the arrays if the kernels can read all of them without a copy, else None."""
+    """Return the common dtype of the arrays if kernels can read all of them without a copy, and None otherwise."""
     dtype = None
     for array in arrays:
         if type(array) is not np.ndarray:
             return None
         found = array.dtype
         if dtype is None:
-            # Compare by value, too, because an unpickled dtype is another object than the usual dtype.
+            # Compare by value as well, because unpickling makes a new dtype object that equals `_FLOAT32` or
+            # `_FLOAT64`.
             if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
             dtype = found
@@ -163,23 +172,25 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Raise an error if the arrays of a cache have changed since `source` made them. Kernels do not check them again.
+    """Raise an error if the arrays of a cache cannot be those that the forward function `source` stored. Without this
+    check, kernels could read outside of the arrays.
 
-    The arrays must have the given `shapes`, and be C-contiguous and aligned. All must have the same float dtype. If
-    `dtype` is given, it must be this dtype.
+    The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype. If `dtype`
+    is given, the arrays must have this dtype.
     """
     found = common_dtype_if_ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
     raise ValueError(
-        f"cache holds {held}, which {source} did not put there; it stores {' and '.join(map(str, shapes))}, "
-        f"C-contiguous and of {'one float dtype' if dtype is None else f'dtype {dtype}'}"
+        f"cache holds {held}, which {source} did not put there; the arrays must have shapes "
+        f"{' and '.join(map(str, shapes))}, be C-contiguous, and have "
+        f"{'one float dtype' if dtype is None else f'dtype {dtype}'}"
     )
 
 
 def describe(value: Any) -> str:
-    """Describe an array of a cache by its shape and dtype, or by its type if it is not an ndarray."""
+    """Return a text with the shape and dtype of an array of a cache, or with its type if it is not an ndarray."""
     if not issubclass(type(value), np.ndarray):
         return f"of type {type(value).__name__}"
     array = plain(value)
@@ -237,7 +248,7 @@ def prepare_inputs(
 
 
 def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
-    """Return `value` as an array that kernels can read, in float32 or float64. It is copied only if necessary."""
+    """Return `value` as a float32 or float64 array that kernels can read. Copy it only if necessary."""
     if common_dtype_if_ready(value) is not None:
         return value
     return prepare_inputs(lambda _: (None, threads), **{name: value})[1][0]
@@ -246,7 +257,9 @@ def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndar
 def cast_gradient(
     name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
 ) -> np.ndarray:
-    """Return an upstream gradient in the dtype of the forward pass. It must have the shape of the output, `shape`."""
+    """Return the gradient `value` in `dtype`, the dtype of the forward pass. Raise an error unless it has the shape of
+    the output, `shape`.
+    """
     if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
@@ -261,10 +274,10 @@ def cast_gradient(
 
 
 def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """Return an uninitialised array for a result."""
+    """Return an uninitialised array. In error messages, `what` is the name of the result."""
     try:
         return _memory.empty(shape, dtype)
-    except ValueError:  # The array is too large to be addressed; the message names the result.
+    except ValueError:  # The array is too large to be addressed. `check_bytes` raises an error that names the result.
         check_bytes(what, shape, dtype)
         raise
     except MemoryError:
@@ -277,9 +290,9 @@ def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarr
 def resolve_out(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """Return a plain view of `out`, or an uninitialised array if `out` is None.
+    """Return the array that a result is written to: a plain view of `out`, or a new array if `out` is None.
 
-    Raises an error if `out` does not fit the result, or overlaps one of `inputs` in memory.
+    Raise an error if `out` cannot hold the result, or overlaps one of the `inputs` in memory.
     """
     if out is None:
         return empty_result(shape, dtype, what)
@@ -303,7 +316,8 @@ def resolve_out(
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
-    # The exact answer can take exponential time. If the search reaches this limit, the arrays count as overlapping.
+    # `np.shares_memory` can take exponential time. If it needs more steps than this limit, assume that the arrays
+    # overlap.
     effort: Any = 100_000
     try:
         return np.shares_memory(a, b, max_work=effort)
@@ -312,6 +326,6 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def lift(array: np.ndarray, lead: int) -> np.ndarray:
-    """Return a view with three spatial axes; unit axes are inserted after the first `lead` axes."""
+    """Return a view of an array with three spatial axes. Axes of size 1 are inserted after the first `lead` axes."""
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array

@@ -1,7 +1,7 @@
 """C-contiguous copies of arrays, mainly of images in channels-last layout.
 
-NumPy copies an image in channels-last layout element by element, in one thread, which takes about twenty times as long
-as pooling the image. The kernel used here transposes blocks in registers, at about the speed of memory.
+NumPy copies an image in channels-last layout element by element in one thread. This copy takes about twenty times as
+long as pooling the image. The kernel used here transposes blocks in registers, at about the speed of memory.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from fastconv._ext import copies as _ext
 from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-#: The smallest size, in bytes, of an array that the kernel copies. NumPy copies smaller arrays, because looking up a
-#: plan takes longer than the copy.
+#: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for them a lookup
+#: in the cache of plans takes longer than the copy.
 _SMALL_BYTES = 1 << 15
-#: The largest number of rows and of bytes of a block, and the number of bytes of a cache line, at which rows end.
+#: A block, which one thread copies at a time, has at most `_BLOCK_HIGH` rows and about `_BLOCK_BYTES` bytes. Its rows
+#: are a multiple of a cache line (`_LINE` bytes) long.
 _BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
-#: The smallest size, in bytes, of a copy that bypasses the caches. A normal store would first read the cache line that
-#: it overwrites, which makes the copy take 1.5 times as long.
+#: The smallest copy, in bytes, that is written with streaming stores, which bypass the caches. A normal store first
+#: reads the cache line that it overwrites, so the copy takes 1.5 times as long.
 _PAST_BYTES = 1 << 22
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return a C-contiguous copy of an array, made by `threads` threads (None: the default number)."""
+    """Return a C-contiguous copy of `array`. `threads` is the number of threads; None means the default."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = DTYPES.get(array.dtype)
         found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
@@ -46,10 +47,12 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """Return the plan for the kernel and the number of blocks. Returns None if the kernel cannot copy the array, or if
-    the last axis has the smallest stride, because NumPy then copies contiguous runs.
+    """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
+    should make the copy: the kernel cannot read the strides, or the last axis has the smallest stride, so that NumPy
+    copies contiguous runs.
 
-    A plane has two axes: the last axis, along which the copy is contiguous, and the axis with the smallest stride.
+    The kernel transposes planes of two axes: the last axis, along which the copy is contiguous, and the axis along
+    which the array has the smallest stride.
     """
     if any(stride % itemsize for stride in strides):
         return None
@@ -63,7 +66,7 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
             else:
                 axes.append([size, step, pitch])
         pitch *= size
-    # `axes` lists the last axis first.
+    # `axes` is in reverse order: axes[0] is the last axis of the array.
     if len(axes) < 2:
         return None
     near = min((axis for axis in axes if axis[1]), key=lambda axis: abs(axis[1]), default=axes[0])

@@ -1,4 +1,4 @@
-"""Texts of error messages. They describe the argument that was given, and suggest what the caller probably meant.
+"""Texts for error messages: descriptions of arguments, and suggestions of what the caller probably meant.
 
 These functions run only when a call raises an error or a cache is printed.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-#: Options of fastconv, each with its names in other libraries.
+#: Maps each option of fastconv to its names in other libraries.
 _OPTIONS = {
     "pad": ("padding", "pads", "mode", "auto_pad"),
     "kernel_size": ("size", "ksize", "pool_size", "kernel", "kernel_shape", "kernelsize", "window", "window_shape"),
@@ -31,12 +31,12 @@ _OPTIONS = {
     "running_var": ("moving_var", "moving_variance", "running_variance"),
 }
 _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
-#: Options by which other libraries state which axis holds the channels.
+#: Names of options in other libraries that select the axis of the channels. fastconv has no such option.
 _LAYOUTS = frozenset(
     ("layout", "data_layout", "data_format", "image_data_format", "memory_format", "channel_axis", "channels_last")
 )
 
-#: Padding modes of fastconv, each with its names in NumPy, SciPy, OpenCV and Keras.
+#: Maps each padding mode to its names in NumPy, SciPy, OpenCV and Keras. fastconv does not support 'symmetric'.
 _BORDERS = {
     "zeros": ("zero", "constant", "fill", "grid-constant"),
     "reflect": ("mirror", "reflect101"),
@@ -46,7 +46,7 @@ _BORDERS = {
 }
 _BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
 
-#: Names of pad sizes in TensorFlow, ONNX and Theano, each with its name in fastconv.
+#: Maps values of `pad` in TensorFlow, ONNX and Theano to the values of `pad` in fastconv.
 _PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
 
 
@@ -55,12 +55,14 @@ _LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, such as ``1 axis`` or ``2 axes``. The default of `many` is `one` with an s."""
+    """Return a number with a noun, such as ``1 axis`` or ``2 axes``. `one` is the singular, and `many` is the plural;
+    its default is `one` with an s.
+    """
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def count_axes(n: int) -> str:
-    """Return the number of axes with its noun."""
+    """Return the text ``n axes``, or ``1 axis``."""
     return count(n, "axis", "axes")
 
 
@@ -71,7 +73,7 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a short text for `value`: the shape of a large array, otherwise a repr of limited length."""
+    """Return a text that shows `value` in a message: the shape of a large array, or a repr of limited length."""
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
         return f"an array of shape {value.shape}"
     text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
@@ -85,7 +87,7 @@ def cache_repr(cache: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return a short text for one element of a cache."""
+    """Return a text that shows one element of a cache, such as the dtype and the shape of an array."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, np.dtype):
@@ -109,20 +111,20 @@ class TupleCache(tuple):
 
 
 def did_you_mean(name: str | None) -> str:
-    """Return the end of a message that suggests `name`, or an empty string if `name` is None."""
+    """Return the text ``; did you mean 'name'?``, or an empty string if `name` is None."""
     return "" if name is None else f"; did you mean {name!r}?"
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """Return a list with the name in `known` that is most similar to `name`, or an empty list."""
+    """Return a list with the most similar name in `known`, or an empty list if no name is similar to `name`."""
     import difflib  # Imported here because only errors need it.
 
     return difflib.get_close_matches(name, tuple(known), 1)
 
 
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
-    """Return the option in `known` that a caller who passed `name=value` probably meant, or None. `name` may be a
-    misspelling, or the name of the option in another library.
+    """Return the option in `known` that a caller who passed ``name=value`` probably meant, or None. `name` may be
+    misspelt, or be the name of the option in another library.
     """
     if not isinstance(name, str):
         return None
@@ -141,23 +143,25 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
 
 
 def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
-    """Return the end of a message about an option that is not in `known`."""
+    """Return the end of the error message for the unknown option ``name=value``. It suggests an option in `known`, or a
+    transpose if the option selects the axis of the channels.
+    """
     if not isinstance(name, str) or name.lower() not in _LAYOUTS:
         return did_you_mean(nearest_option(name, value, known))
-    # A string of three to five letters, such as NWC or NDHWC, has a letter for each axis.
+    # `value` may be a layout such as NWC or NDHWC, which has one letter per axis.
     rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
     order = (0, rank - 1, *range(1, rank - 1))
     return f"; x is always (N, C, *spatial): if its channels are last, give x.transpose{order}"
 
 
 def border_name(name: str) -> str | None:
-    """Return the padding mode of fastconv that NumPy, SciPy, OpenCV or Keras calls `name`, or None."""
+    """Return fastconv's name of a padding mode that is called `name` in NumPy, SciPy, OpenCV or Keras, or None."""
     plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
     return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
 
 
 def border_hint(name: Any, legal: tuple[str, ...]) -> str:
-    """Return the end of a message about a padding mode that is not in `legal`."""
+    """Return the end of the error message for an unknown padding mode. It suggests one of the modes in `legal`."""
     if not isinstance(name, str):
         return ""
     border = border_name(name)
@@ -173,7 +177,7 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
 
 
 def pad_hint(name: str, legal: tuple[str, ...]) -> str:
-    """Return the end of a message about a string for `pad` that is not in `legal`."""
+    """Return the end of the error message for an unknown string as `pad`. It suggests one of the strings in `legal`."""
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     border = border_name(lowered)
@@ -187,7 +191,9 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
 
 
 def pair_hint(pad: Any, rank: int) -> str:
-    """Return a text that shows a flat `pad` of two numbers per axis as pairs, or an empty text if `pad` is not flat."""
+    """Return the end of the error message for a flat `pad` with two numbers per axis, such as ``(1, 1, 2, 2)``. The
+    text shows the same numbers as ``(lo, hi)`` pairs. Return an empty string for any other `pad`.
+    """
     if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
         return ""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -195,9 +201,10 @@ def pair_hint(pad: Any, rank: int) -> str:
 
 
 def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
-    """Return the text for an array with its axes in `order`, or for a shape with its sizes in `order`.
+    """Return the text ``name.transpose(order)`` for an array or, if `name` is the name of a shape, the text of the
+    shape with its sizes in that order.
 
-    A size of -1 marks an axis that the given shape does not include.
+    A size of -1 stands for the batch axis that `x_shape` of a Toeplitz matrix lacks. The text leaves it out.
     """
     if name.endswith("_shape"):
         return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
@@ -205,7 +212,9 @@ def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str
 
 
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """Suggest the transpose that moves the channels to axis 1, if the last axis of `shape` has size `channels`."""
+    """Return the suggestion to transpose an image whose channels are last. Return an empty string unless the last size
+    of `shape` is `channels`, the number of channels that the weights need.
+    """
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))
@@ -213,17 +222,18 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
-    """Suggest other groups or a transpose that makes the channels of x fit w (F, C // groups, *kernel).
+    """Return a suggestion for x and w whose numbers of channels do not fit: another number of groups, or a transpose. w
+    should have the shape (F, C // groups, *kernel).
 
-    `x` and `w` are the names of the arguments, which may be arrays or shapes.
+    `x` and `w` are the names of the arguments in the text: "x" and "w", or "x_shape" and "w_shape".
     """
     grouped = _groups_hint(x_shape[1], w_shape, groups)
-    # Weights with one channel per filter suggest a depthwise layer. With more channels, the image may as well have its
-    # channels last.
+    # If w has one channel per filter, the layer is probably depthwise, and only `groups` is missing. Otherwise check
+    # first whether the channels of the image are last.
     if grouped and w_shape[1] == 1:
         return grouped
     last = channels_last_hint(x, x_shape, w_shape[1] * groups)
-    # In Keras the last axis of w holds the filters, and the last axis of an image the channels.
+    # Weights of Keras have the shape (*kernel, C // groups, F), and images have the shape (N, *spatial, C).
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
     turned = f"give {_reordered(w, w_shape, order)}, since its filters are last"
     if not last and _ends_in_channels(w_shape):
@@ -235,12 +245,16 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
 
 
 def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
-    """Return whether the last two sizes of `w_shape` may be channels. Equal sizes are more likely a kernel."""
+    """Return whether weights of this shape may have the kernel first and the numbers of channels and filters last, as
+    in Keras. If the last two sizes are equal and no other size is smaller, they are probably the kernel.
+    """
     return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """Suggest transposes that make the channels of x fit w (C, F // groups, *kernel)."""
+    """Return a suggestion for x and w of a transposed convolution whose numbers of channels do not fit: transposes of x
+    or w. w should have the shape (C, F // groups, *kernel).
+    """
     # Weights of Keras have the shape (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
     turned = f"give w.transpose{order}, since its channels are last"
@@ -254,7 +268,7 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """Suggest the number of groups that fits `w_shape`, or return an empty string."""
+    """Return the suggestion of a number of groups with which `w_shape` fits, or an empty string if none fits."""
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]
@@ -262,7 +276,9 @@ def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
 
 
 def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str = "x", w: str = "w") -> str:
-    """Suggest how to add the axes that x or w lacks; `x` and `w` are names, see `channels_hint`."""
+    """Return the suggestion how to add the axes that x or w lacks, such as ``x[None]`` for an image without a batch
+    axis. `x` and `w` are the names of the arguments in the text.
+    """
     more = len(x_shape) - len(w_shape)
     of_shape = w.endswith("_shape")
     if more == 2 and w_shape:
@@ -279,16 +295,17 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
-            fits = len(given) >= len(w_shape) - 2  # The shape has at least as many axes as the kernel.
+            fits = len(given) >= len(w_shape) - 2  # All spatial axes are there.
             return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
         return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""
 
 
 def no_array(name: str, value: Any, options: str = "") -> str | None:
-    """Return a message if `value` is something that callers often pass by mistake in place of an array, or None.
+    """Return an error message if callers often pass `value` by mistake in place of an array, such as None, a dict, a
+    sparse matrix or a tuple ``(out, cache)``. Return None for any other value.
 
-    `options` is a text that says how to pass options, for arguments in whose place callers often pass options.
+    `options` is a text for the message if `value` is a dict. It says how to pass options.
     """
     kind = kind_of(value)
     modules = [str(base.__module__) for base in type(value).__mro__]
@@ -324,13 +341,13 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error` for a caller who passed shapes instead of arrays. A hint at its end is rewritten for shapes.
-    An error that does not end in the hint is returned unchanged.
+    """Return `error` with the suggestion at its end rewritten for a caller who passed `x_shape` and `w_shape` instead
+    of arrays. `hint` makes the suggestion. An error without this suggestion is returned unchanged.
     """
     text = str(error)
     try:
         of_arrays = hint(x_shape, w_shape, *settings)
-    # The hint fails on the same invalid settings or axes that the error is about.
+    # If `error` is about invalid options or numbers of axes, `hint` fails on them, too.
     except (TypeError, ValueError, IndexError):
         return error
     if not of_arrays or not text.endswith(of_arrays):
@@ -339,7 +356,7 @@ def of_shapes(
 
 
 def sparse_operand(name: str, operator: str) -> str:
-    """Return the message for a sparse array that is multiplied by an operator."""
+    """Return the error message for a sparse array `name` that is multiplied by a matrix-free operator."""
     return (
         f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
         f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"

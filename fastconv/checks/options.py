@@ -1,4 +1,4 @@
-"""Checks of options and shapes. Each kind of option has one function, so that all callers raise the same messages."""
+"""Checks of options and shapes. One function checks each kind of option, so that all layers raise the same errors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fastconv.checks.messages import TupleCache, count, kind_of, option_hint, sh
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: The types whose values can be cache keys, because equal values of one of these types mean the same option.
+#: The types whose values can be keys of a cache of calls, because equal values of one type mean the same option.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 _LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Return whether all values can be cache keys. A list cannot, because it is not hashable; 2.0 cannot, because it
-    would find the entry of 2.
+    """Return whether all values can be keys of a cache of calls. A list cannot, because it is not hashable. The float
+    2.0 cannot, because it is illegal but equals the legal key 2.
     """
     if _PLAIN.issuperset(map(type, settings)):
         return True
@@ -35,8 +35,8 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
 
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
-    """Return `cache` if it is of type `kind` or, if `kind` is None, a tuple of `length` elements. Anything else is an
-    error, because the cache belongs to another layer.
+    """Return `cache` if it is of type `kind` or, if `kind` is None, a tuple of `length` elements. Raise an error
+    otherwise, because `source`, the forward function of the layer, did not make this cache.
     """
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
@@ -55,10 +55,11 @@ def merge_options(
     also: tuple[str, ...] = (),
     legal: str = "",
 ) -> dict[str, Any]:
-    """Return `defaults` updated by the dict `param` and the keywords `given`. Unknown keys and keys given twice are
-    errors.
+    """Return `defaults` updated by the options in the dict `param` and in the keywords `given`. Raise an error for an
+    unknown option, or for one that is both in `param` and in `given`.
 
-    `legal` is the text that says what `param` must be, for callers that take no keywords.
+    In error messages, `also` has the names of further legal options, and `legal` says what `param` must be if the
+    caller takes no keywords.
     """
     if param is None:
         merged = {**defaults, **given}
@@ -82,18 +83,21 @@ def merge_options(
 
 
 def refuse_keywords(caller: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
-    """Raise an error for keywords that belong in the dict `param_name`. The message shows it with `also` added."""
+    """Raise an error for options that were passed as keywords, but belong in the dict `param_name`. The message shows
+    the dict to pass, which has the options in `given` and `also`.
+    """
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
-        f"{caller}() got an unknown option {next(iter(given))!r}; its options are a dict: "
+        f"{caller}() got an unknown option {next(iter(given))!r}; pass options as a dict: "
         f"give {{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
     )
 
 
 def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:
-    """Return `value` as an int from `minimum` to `maximum`. Floats, bools and None are errors.
+    """Return `value` as an int. Raise an error for other types, such as floats, bools and None, and for ints outside of
+    `minimum` to `maximum`.
 
-    `also` is a text for the message that says what else is legal.
+    `also` is a text for the error message that names a second legal type.
     """
     if type(value) is not int:
         try:
@@ -108,7 +112,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
 
 
 def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
-    """Return `value` as a number of groups, which must divide the number of channels of x."""
+    """Return `value` as an int, the number of groups. Raise an error unless it divides the number of channels of x."""
     groups = as_int(name, value, 1)
     if x_shape[1] % groups:
         raise ValueError(f"{name} is {groups}, which does not divide the {x_shape[1]} channels of x {x_shape}")
@@ -120,11 +124,13 @@ def _int_range(minimum: int, maximum: int | None) -> str:
 
 
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """Return `value` as a finite float from `minimum` to `maximum`; bools and None are errors."""
+    """Return `value` as a float. Raise an error for other types, such as bools and None, and for numbers that are not
+    finite or outside of `minimum` to `maximum`.
+    """
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and isinstance(value, np.generic):
         value = value.item()
-    # Compare with the largest float first, because an int may be larger than any float.
+    # Limit the range to finite floats, because an int may be larger than any float.
     if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
         return float(value)
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
@@ -134,19 +140,21 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
 
 
 def as_bool(name: str, value: Any) -> bool:
-    """Return `value` if it is a bool; anything else is an error."""
+    """Return `value` as a bool. Raise an error if it is no bool of Python or NumPy."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def as_listed(value: Any) -> Any:
-    """Return the elements of an array with axes as a list, and any other `value` unchanged."""
+    """Return an array of one or more axes as a list, and any other `value` unchanged."""
     return value.tolist() if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
-    """Yield a name and a value for each spatial axis. A single value applies to all; a sequence has one per axis."""
+    """Yield, for each spatial axis, a name for error messages and the value of an option. A single value applies to all
+    axes, and a sequence has one value per axis.
+    """
     value = as_listed(value)
     if not isinstance(value, (list, tuple)):
         yield from [(name, value)] * rank
@@ -160,26 +168,26 @@ def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
 
 
 def for_one_axis(value: Any) -> Any:
-    """Return the value for the only axis. It is `value` itself or, in a sequence of length 1, its element."""
+    """Return the element of a sequence of length 1, and any other `value` unchanged."""
     value = as_listed(value)
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
-    """Return `value` as one int per spatial axis."""
+    """Return an option as one int per spatial axis, each at least `minimum`. `value` is one int or a sequence."""
     if type(value) is int:
         return (as_int(name, value, minimum),) * rank
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
 
 
 def _is_fraction(value: Any) -> TypeGuard[Fraction]:
-    """Return whether `value` is a Fraction. It cannot be one if the module `fractions` was never imported."""
+    """Return whether `value` is a Fraction, without importing `fractions`. No Fraction can exist before this import."""
     fractions = sys.modules.get("fractions")
     return fractions is not None and isinstance(value, fractions.Fraction)
 
 
 def _as_ratio(name: str, value: Any) -> tuple[int, int]:
-    """Return numerator and denominator of a stride, which must be an int or a Fraction above 0."""
+    """Return the numerator and the denominator of `value`. Raise an error unless it is an int or a Fraction above 0."""
     if not _is_fraction(value):
         return as_int(name, value, 1, also=" or a fractions.Fraction above 0"), 1
     if value <= 0:
@@ -188,8 +196,8 @@ def _as_ratio(name: str, value: Any) -> tuple[int, int]:
 
 
 def has_fraction(stride: Any) -> bool:
-    """Return whether `stride` is a Fraction or a sequence with a Fraction; types other than int and Fraction are
-    errors.
+    """Return whether `stride` is a Fraction or a sequence with a Fraction in it. Raise an error for values that are
+    neither ints nor Fractions.
     """
     if type(stride) is int and stride > 0:
         return False
@@ -202,19 +210,23 @@ def has_fraction(stride: Any) -> bool:
 
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the numerators and the denominators of `value`, one int or Fraction above 0 per spatial axis."""
+    """Return the numerators and the denominators of an option, one of each per spatial axis. `value` is an int, a
+    Fraction, or a sequence of them.
+    """
     tops, bottoms = zip(*(_as_ratio(part, v) for part, v in _one_each(name, value, rank)), strict=True)
     return tops, bottoms
 
 
 def is_sampled(stride: Any, upsample: Any) -> bool:
-    """Return whether the image may need upsampling, because `stride` has a Fraction or `upsample` is not the int 1."""
+    """Return whether the image may need upsampling: `stride` has a Fraction, or `upsample` is something else than the
+    int 1.
+    """
     return has_fraction(stride) or type(upsample) is not int or upsample != 1
 
 
 def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return integer strides and upsampling factors, one of each per spatial axis, for the options `stride` and
-    `upsample`.
+    """Return the integer strides and the upsampling factors that the options `stride` and `upsample` mean, one of each
+    per spatial axis.
     """
     strides, factors = split_fractions("stride", stride, rank)
     given = per_axis("upsample", upsample, rank, 1)
@@ -229,7 +241,7 @@ def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ..
 
 
 def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
-    """Return `value` as a tuple of ints, each at least `minimum`."""
+    """Return `value` as a shape, a tuple of ints that are at least `minimum`. Raise an error otherwise."""
     if not isinstance(value, (list, tuple)):
         hint = f"; pass {name.removesuffix('_shape')}.shape" if isinstance(value, np.ndarray) else ""
         raise TypeError(f"{name} must be a tuple of ints, got {type(value).__name__}{hint}")
@@ -240,7 +252,7 @@ def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
 
 
 def is_training(mode: Any, param_name: str) -> bool:
-    """Return whether `mode` is ``'train'`` and not ``'test'``; any other value is an error."""
+    """Return True for the mode ``'train'`` and False for ``'test'``. Raise an error for any other mode."""
     if isinstance(mode, str) and mode in ("train", "test"):
         return mode == "train"
     raise ValueError(f"mode in {param_name} is {mode!r}; legal are 'train' and 'test'")

@@ -1,1 +1,1 @@
-"""Shape arithmetic: all sizes of a convolution or a pooling, as frozen values without arrays."""
+"""Shape arithmetic: all sizes of a convolution or a pooling, as immutable values without arrays."""

@@ -1,6 +1,6 @@
-"""One spatial axis of a geometry: its sizes, and the tables that kernels read.
+"""One spatial axis of a convolution or pooling: its sizes, and the tables that kernels read.
 
-A cell is one element of an image along its spatial axes. A tap is one element of a kernel.
+A cell is one position of an image along its spatial axes, for all channels. A tap is one position of a kernel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Axis:
 
     @property
     def extent(self) -> int:
-        """The number of cells from the first tap of the kernel to the last, including both."""
+        """The number of cells that a dilated kernel spans, from its first tap to its last."""
         return self.dilation * (self.k - 1) + 1
 
     @property
@@ -48,35 +48,35 @@ class Axis:
     def row(self) -> tuple[int, ...]:
         """Return the fields that kernels read: size, k, stride, lo, dilation and out.
 
-        Numbers that have no effect are replaced by small ones, because they may be too large for the kernels. The
-        stride has no effect if there is one output, and the dilation has none if there is one tap. Taps past the padded
-        input, which the last window of a pooling may have, are left out.
+        A stride without effect, because there is one output, is replaced by 1, and so is a dilation without effect,
+        because there is one tap. Their values may be so large that indices in the kernels would overflow. The size k
+        does not count taps beyond the padded input, which the last window of a pooling with `ceil_mode` may have.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
 
     def outputs_before(self, tap: int, bound: int) -> int:
-        """Return the number of outputs that read, at `tap`, a cell before `bound`. These are the first outputs."""
+        """Return the number of outputs whose tap number `tap` reads a cell with an index below `bound`."""
         reach = bound + self.lo - tap * self.dilation
         return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
 
 
-#: The axis of size 1 that is inserted if there are fewer than three spatial axes.
+#: An axis of size 1. Kernels need three spatial axes, so missing axes are replaced by this one.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
 class CheckedFields:
     """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
 
-    The check is needed because kernels do not check the fields. `dataclasses.replace`, copies and pickles call the
-    constructor, too. They do not copy cached attributes, which are computed again.
+    Kernels rely on this check, because they do not check the fields again. `dataclasses.replace`, copies and pickles
+    call the constructor as well. They do not copy cached attributes, so these are computed again.
     """
 
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
-        except (TypeError, AttributeError) as error:  # A field of the wrong type cannot be compared, or has no length.
-            if type(error) not in (TypeError, AttributeError):  # A signal handler raised the exception.
+        except (TypeError, AttributeError) as error:  # A field has a wrong type, so a comparison or `len` fails.
+            if type(error) not in (TypeError, AttributeError):  # A subclass: a signal handler raised it.
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -91,32 +91,34 @@ class CheckedFields:
 
     @cached_property
     def _hash(self) -> int:
-        # The hash is computed once, because every plan lookup hashes the geometry.
+        # Compute the hash once, because every lookup in the plan cache hashes the geometry.
         return hash(tuple([getattr(self, field.name) for field in fields(self)]))  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickle that holds the fields instead of a call of the constructor, and check the fields."""
+        """Restore an object from an old pickle, which contains the fields as a dict, and check the fields."""
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
-        """Return a copy with other values of some fields, without checks. The changed fields must be consistent."""
+        """Return a copy with changed fields, without checks. The caller must ensure that the fields are consistent."""
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. A field is missing only if the constructor was bypassed."""
+        """Raise an error for a missing attribute. A field can be missing only if an object was made without its
+        constructor.
+        """
         if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
-    """Return why `shape` is not a tuple of sizes with one to three spatial axes, or None if it is."""
+    """Return an error text if `shape` is not a legal shape with one to three spatial axes, and None otherwise."""
     if type(shape) is not tuple or not 3 <= len(shape) <= 5 or any(type(n) is not int for n in shape):
         return f"{name} is {shape!r}, which is no tuple of 3 to 5 ints"
     if min(shape) < least or max(shape) > sys.maxsize or math.prod(shape) > sys.maxsize:
@@ -125,7 +127,7 @@ def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
 
 
 def check_axes(x_shape: Any, axes: Any) -> str | None:
-    """Return why `axes` are not the spatial axes of images of `x_shape`, or None if they are."""
+    """Return an error text if `axes` are not the spatial axes of images of shape `x_shape`, and None otherwise."""
     fault = check_shape("x_shape", x_shape)
     if fault is not None:
         return fault
@@ -145,7 +147,7 @@ def check_axes(x_shape: Any, axes: Any) -> str | None:
 
 
 def windows(axis: Axis) -> int:
-    """Return the number of windows that fit into the padded axis."""
+    """Return the number of windows that fit into the axis with its padding."""
     span = axis.padded - axis.extent
     return span // axis.stride + 1 if span >= 0 else 0
 
@@ -159,10 +161,11 @@ class HasAxes(Protocol):
 
 
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two tables that kernels read, for three spatial axes.
+    """Return the two tables of sizes that kernels read. They describe three spatial axes; missing axes have size 1.
 
-    The first table (3, 6) has the sizes of each axis: see `Axis.row`. The second table (2, taps) has, for each tap of
-    each axis, the range of the outputs that read the image at this tap: the first output, and the end.
+    The first table has shape (3, 6): row i is `Axis.row` of axis i. The second table has two rows and a column for each
+    tap of each axis. A column has the range of outputs for which this tap is inside the image and not in the padding:
+    the first such output, and the last one plus 1.
     """
     return plans.find_sized(_nbytes, _tables, geometry.axes)
 
@@ -183,15 +186,15 @@ def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
-    """Return the number of pairs (output, cell) along one axis such that the output reads the cell.
+    """Return the number of pairs (output, cell) along one axis for which the output reads the cell.
 
-    If padding copies cells, an output may read a cell at several taps. Such a pair counts once.
+    If the padding copies cells of the image, several taps of one output may read the same cell. They count once.
     """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # Skip the first two taps, which belong to the two unit axes.
+        first, last = reach[:, 2:]  # Skip columns 0 and 1, the columns of the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only a window that overlaps the padding can read a cell twice.
+    # Only windows that overlap the padding can read a cell twice. These are outputs before `begin` and from `end` on.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -201,9 +204,9 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return the index of the cell that padding puts at each position of `at`, or -1 for a padding of zero.
+    """Return the index of the image cell whose value each position `at` of the padded axis has, or -1 for a zero.
 
-    Position i is cell i of the image if 0 <= i < size; all other positions are in the padding.
+    Positions are relative to the image: 0 to size - 1 are the cells of the image, and all others are in the padding.
     """
     if pad_mode == "zeros":
         return np.where((at >= 0) & (at < size), at, -1)
@@ -232,7 +235,7 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
-    """Return the output size along axis `i`. A remainder of the stride is dropped. A size below 1 is an error."""
+    """Return the output size along spatial axis `i`, rounded down. Raise an error if it is below 1."""
     span = size + sum(pads) - (dilation * (k - 1) + 1)
     if span < 0:
         raise ValueError(
@@ -243,5 +246,7 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 
 def span_text(k: int, dilation: int) -> str:
-    """Return a text with the number of cells that a kernel covers and, if it is dilated, its size and dilation."""
+    """Return the text for the number of cells that a kernel covers, such as ``3 cells`` or ``5 cells (k=3,
+    dilation=2)``.
+    """
     return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")

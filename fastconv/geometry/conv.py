@@ -1,7 +1,7 @@
-"""Shape arithmetic of convolution. It validates the options, and computes all sizes, pads and strides once.
+"""Shape arithmetic of convolution. This module checks the options, and computes all sizes, pads and strides once.
 
-A geometry has one `Axis` per spatial axis, ``(size, k, stride, lo, hi, dilation, out)``. Layers, algorithms and kernels
-all use this geometry.
+A `ConvGeometry` has one `Axis` per spatial axis, ``(size, k, stride, lo, hi, dilation, out)``. Layers, algorithms and
+kernels all take their sizes from it.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
-#: The defaults of a convolution whose image may be upsampled first.
+#: The defaults of the options of `conv`, including `upsample`.
 CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
 @dataclass(frozen=True)
 class ConvGeometry(CheckedFields):
-    """All sizes of one convolution, made by `conv_geometry`. Immutable; inconsistent sizes are an error.
+    """All sizes of one convolution, as an immutable value. `conv_geometry` makes it.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def out_spatial(self) -> tuple[int, ...]:
-        """The output size per spatial axis."""
+        """The output size along each spatial axis."""
         return tuple(axis.out for axis in self.axes)
 
     @cached_property
@@ -155,12 +155,12 @@ class ConvGeometry(CheckedFields):
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """The kernel size per spatial axis."""
+        """The kernel size along each spatial axis."""
         return self.w_shape[2:]
 
     @cached_property
     def taps(self) -> int:
-        """The number of cells of the kernel."""
+        """The number of taps (elements) of the kernel in one channel."""
         return math.prod(self.kernel)
 
     @cached_property
@@ -175,7 +175,7 @@ class ConvGeometry(CheckedFields):
 
     @property
     def n_params(self) -> int:
-        """The number of weights and biases."""
+        """The number of weights, plus one bias per filter."""
         return math.prod(self.w_shape) + self.w_shape[0]
 
     @property
@@ -189,18 +189,20 @@ class ConvGeometry(CheckedFields):
         return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
 
     def im2col_bytes(self, dtype: Any = np.float32) -> int:
-        """Return the number of bytes of the result of `im2col` for the whole batch in `dtype`."""
+        """Return the size, in bytes, of the result of `im2col` for the whole batch in `dtype`."""
         return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
 
     @cached_property
     def toeplitz_nnz(self) -> int:
-        """The number of entries of the (F * L, C * prod(spatial)) matrix of one image, if no weight is zero."""
+        """The number of entries of the sparse Toeplitz matrix of one image, if no weight is zero. The matrix has the
+        shape (F * L, C * prod(spatial)), where L is the number of output positions.
+        """
         pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
         return self.w_shape[0] * self.w_shape[1] * pairs
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The tables of the axes that kernels read: see `kernel_tables`."""
+        """The tables of sizes that kernels read: see `kernel_tables`."""
         return kernel_tables(self)
 
     @cached_property
@@ -210,7 +212,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def padded(self) -> ConvGeometry:
-        """The geometry of the same convolution on an input that already includes the padding."""
+        """The geometry of the same convolution for an image to which the padding has already been added."""
         return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
@@ -218,12 +220,14 @@ class ConvGeometry(CheckedFields):
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """Return the geometry of the same convolution with `n` images."""
+        """Return the geometry of the same convolution for `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
-        """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
+        """The geometry of the same convolution with the images of the batch stacked along the depth of one volume. It
+        exists only if there are fewer than three spatial axes.
+        """
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
         return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
@@ -311,7 +315,9 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 def resolve_upsampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
 ) -> tuple[ConvGeometry, tuple[int, ...]]:
-    """Return the geometry of the upsampled image and the upsampling factors, which are () without upsampling."""
+    """Return the geometry of the convolution of the upsampled image, and the upsampling factors per axis. The factors
+    are an empty tuple if the image is not upsampled.
+    """
     if not is_sampled(stride, upsample):
         return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
     strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
@@ -333,10 +339,10 @@ def resolve_conv(
     flip: Any,
     strict: Any,
 ) -> ConvGeometry:
-    """Return the geometry that `conv_geometry` gives, for shapes that are tuples of ints."""
+    """Return the geometry of a convolution without upsampling. The shapes must be tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most calls pass scalars of plain types, which can be the cache key. The cache is `typed`, so that equal values of
-    # different types have different entries.
+    # Most options are of plain types, which are hashable, so they can be the key of the cache of geometries. The cache
+    # is `typed`, because equal values of different types, such as 1 and True, are different options.
     if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
@@ -455,6 +461,6 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
     (1, 1, 3, 3)
     """
-    # Both functions take the same options; only the function name in errors differs.
+    # Check the options here, so that errors name this function and not `conv_geometry`.
     settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
     return conv_geometry(x_shape, w_shape, **settings).out_shape

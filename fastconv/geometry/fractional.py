@@ -1,15 +1,16 @@
-"""Upsampling by b with stride a, decomposed into ordinary convolutions that never read inserted zeros.
+"""Convolution of an image upsampled by b, with stride a. It is decomposed into ordinary convolutions, which never read
+the inserted zeros.
 
 The upsampled grid is the image with b - 1 zeros inserted after each cell. Along an axis with dilation d and padding lo,
-output o reads at tap t the cell ``o a + t d - lo`` of the grid. If b divides this number, the cell is one of the image;
-otherwise it is an inserted zero.
+tap t of output o reads the cell ``o a + t d - lo`` of the grid. If b divides this number, this cell is a cell of the
+image; otherwise it is an inserted zero.
 
-A phase is every ``b / gcd(a, b)``-th output. All outputs of a phase read the image at the same taps, which are every
-``b / gcd(b, d)``-th tap. From one output of a phase to the next, the cell of the image moves by ``a / gcd(a, b)``; from
-one of these taps to the next, it moves by ``d / gcd(b, d)``. So each of the ``b / gcd(a, b)`` phases is an ordinary
-convolution with stride ``a / gcd(a, b)`` and dilation ``d / gcd(b, d)``. A tap belongs to at most one phase. If
-gcd(a, b) does not divide ``t d - lo``, tap t belongs to no phase, because it reads inserted zeros only. (Polyphase
-filters; P. P. Vaidyanathan, "Multirate systems and filter banks", 1993.)
+The outputs are divided into ``b / gcd(a, b)`` phases. Outputs whose indices are equal modulo this number are in the
+same phase. For all outputs of a phase, the same taps read the image, and all other taps read inserted zeros. These taps
+are every ``b / gcd(b, d)``-th tap of the kernel. So each phase is an ordinary convolution of the image with these taps,
+with stride ``a / gcd(a, b)`` and dilation ``d / gcd(b, d)``. A tap belongs to at most one phase. Tap t belongs to no
+phase, because it reads inserted zeros only, if gcd(a, b) does not divide ``t d - lo``. (Polyphase filters; P. P.
+Vaidyanathan, "Multirate systems and filter banks", 1993.)
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class _Phase:
-    """One phase along one axis: its outputs, and the taps and the cells of the image that these outputs use."""
+    """One phase along one axis: its outputs, the taps that read the image, and the cells that these taps read."""
 
     out: slice
     taps: slice
@@ -37,8 +38,9 @@ class _Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """An ordinary convolution: it applies the `taps` of the kernel to the `cells` of the image, and gives the outputs
-    `out`. It is one phase along each axis.
+    """One of the ordinary convolutions that replace the convolution of the upsampled image. It convolves the part
+    `cells` of the image with the part `taps` of the kernel, and writes the part `out` of the output. All three are
+    tuples of slices.
     """
 
     out: tuple[Any, ...]
@@ -49,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FractionalGeometry(CheckedFields):
-    """All sizes of a convolution of an upsampled image: the upsampled grid, and the convolutions that replace it."""
+    """All sizes of a convolution of an upsampled image, and the ordinary convolutions that replace it."""
 
     x_shape: tuple[int, ...]
     up: tuple[int, ...]
@@ -80,10 +82,10 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def parts(self) -> tuple[Part, ...] | None:
-        """The ordinary convolutions that replace the convolution of the upsampled grid.
+        """The ordinary convolutions that replace the convolution of the upsampled image.
 
-        An output that belongs to no part reads zeros only. The value is None if the padding copies cells of the grid,
-        because the grid must then be built.
+        An output that no part computes reads zeros only. The value is None if the padding copies cells of the upsampled
+        image, because the upsampled image must then be built.
         """
         if self._mirrors:
             return None
@@ -91,12 +93,12 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def covered(self) -> int:
-        """The number of outputs per channel that belong to a part."""
+        """The number of outputs per channel that `parts` compute. All other outputs read zeros only."""
         return sum(part.geometry.positions for part in self.parts or ())
 
     @cached_property
     def flops(self) -> int:
-        """The number of floating-point operations of the forward pass, two for each multiply-add. Multiply-adds on
+        """The number of floating-point operations of the forward pass, two for each multiply-add. Products with
         inserted zeros do not count.
         """
         if self._mirrors:
@@ -106,7 +108,7 @@ class FractionalGeometry(CheckedFields):
 
     @property
     def _mirrors(self) -> bool:
-        """Whether the padding copies cells of the upsampled grid."""
+        """Whether the padding copies cells of the upsampled image, so that this image must be built."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
     @cached_property
@@ -132,13 +134,14 @@ class FractionalGeometry(CheckedFields):
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
-    """Return the phases along one axis that read at least one cell of the image."""
+    """Return the phases along one axis. Phases whose outputs read inserted zeros and padding only are left out."""
     shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # For each tap, find the phase whose outputs read the image at this tap. It solves the congruence phase *
-    # axis.stride = behind (mod factor), which has a solution if `common` divides `behind`.
+    # For each tap t, find the phase for whose outputs this tap reads the image. The phase is the solution of the
+    # congruence phase * axis.stride = axis.lo - t * axis.dilation (mod factor). It has a solution if `common` divides
+    # the right side.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
     for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
@@ -166,10 +169,12 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
 def resolve_sampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
 ) -> ConvGeometry | FractionalGeometry:
-    """Return the geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
+    """Return the geometry of a convolution with the options `settings`. It is a `FractionalGeometry` if the image is
+    upsampled, and a `ConvGeometry` otherwise.
+    """
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
     return _kept(x_shape, factors, geometry) if factors else geometry
 
 
-# These geometries are cached, too, because computing their parts takes time.
+# A cached constructor of `FractionalGeometry`, because computing the parts of this geometry takes time.
 _kept = functools.lru_cache(maxsize=256)(FractionalGeometry)

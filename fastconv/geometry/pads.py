@@ -1,4 +1,4 @@
-"""The legal values of `pad` and `pad_mode`, and the cells that they add before and after each axis."""
+"""The legal values of `pad` and `pad_mode`, and the numbers of cells that they add before and after each axis."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """Return the pads that make the output size ``ceil(size / stride)``.
+    """Return the pads for which the output size is ``ceil(size / stride)``.
 
-    If the total is odd, as for an even kernel with stride 1, the end gets one cell more than the start. In
-    `scipy.signal` the start gets it: for the same result use ``(hi, lo)``, or ``pad='same_lower'``.
+    If the total number of added cells is odd, as for an even kernel with stride 1, the additional cell is at the end.
+    In `scipy.signal` it is at the start: for the same result use ``(hi, lo)``, or ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return `pad`, in any of its forms, as one pair per axis. The sizes are used only for names such as 'same'."""
+    """Return the option `pad` as one pair ``(lo, hi)`` per axis. Only names such as 'same' depend on the sizes."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
@@ -92,7 +92,7 @@ def resolve_pad(
 
 
 def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
-    """Raise an error if padding makes an image too large to be indexed. `lead` has the sizes of the other axes."""
+    """Raise an error if padded images have too many elements to be indexed. `lead` is ``(N, C)``."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(
@@ -109,7 +109,7 @@ def pad_mode_name(pad_mode: Any) -> str:
 
 
 def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
-    """Return why `pad_mode` cannot pad these axes, or None if it can."""
+    """Return an error text if a pad is too large for `pad_mode`, and None otherwise."""
     if pad_mode == "zeros":
         return None
     for i, axis in enumerate(axes):

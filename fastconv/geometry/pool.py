@@ -22,9 +22,9 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 def taps_within(
     bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each output along an axis, the range of taps that read cells in the range `bounds`.
+    """Return, for each output along an axis, the range of taps that read cells from ``bounds[0]`` to ``bounds[1] - 1``.
 
-    The range of taps is two arrays: the first tap, and the end.
+    The result is two arrays: the first tap of each output, and its last tap plus 1.
     """
     start = np.arange(out) * stride - lo
     first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
@@ -33,7 +33,7 @@ def taps_within(
 
 @dataclass(frozen=True)
 class PoolGeometry(CheckedFields):
-    """All sizes of one pooling. With `ceil_mode` the last window may reach past the padding."""
+    """All sizes of one pooling. With `ceil_mode` the last window may extend beyond the padding."""
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
@@ -59,21 +59,21 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def planes(self) -> int:
-        """The number of planes. A plane is one channel of one image."""
+        """The number of planes, N * C. A plane is one channel of one image."""
         return math.prod(self.x_shape[:2])
 
     @cached_property
     def cells(self) -> int:
-        """The number of cells of a plane of the input."""
+        """The number of cells of one plane of the input."""
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
-        """Return the geometry of the same pooling of one image with `n` channels."""
+        """Return the geometry of the same pooling for one image with `n` channels."""
         return plans.find(_of_planes, self, n)
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
-        """The geometry of this pooling without axes of size 1, for which kernels would process very short rows."""
+        """The same pooling without spatial axes of size 1. Kernels are slow if the last axis has size 1."""
         rank = len(self.axes)
         kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
         if len(kept) == rank:
@@ -83,7 +83,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def most_windows(self) -> int:
-        """The largest number of windows that read the same cell."""
+        """The largest number of windows that a single cell can belong to."""
         found = 1
         for axis in self.axes:
             _, k, stride, _, dilation, out = axis.row()
@@ -92,7 +92,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def is_2x2_stride_2(self) -> bool:
-        """Whether this is a 2 x 2 pooling with stride 2 and no padding, which has its own kernels."""
+        """Whether this is a 2 x 2 pooling with stride 2 and without padding, for which there are special kernels."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
@@ -103,9 +103,9 @@ class PoolGeometry(CheckedFields):
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
 
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """Return an array for each axis: the number of cells of each window along this axis.
+        """Return one array per axis, which has the number of cells of each window along this axis.
 
-        The number of cells of a window is the product of the numbers along the axes.
+        The total number of cells of a window is the product of its numbers along the axes.
         """
         counts = []
         for axis in self.axes:
@@ -116,7 +116,7 @@ class PoolGeometry(CheckedFields):
         return counts
 
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """Return the number of cells of each window. The array has the shape of the spatial axes of the output."""
+        """Return the number of cells of each window, as an array with the spatial shape of the output."""
         return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
@@ -127,9 +127,9 @@ def _of_planes(geometry: PoolGeometry, n: int) -> PoolGeometry:
 def resolve_pool(
     x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
 ) -> PoolGeometry:
-    """Validate the options of a pooling of `x_shape`, and return its geometry."""
+    """Check the options of a pooling of images of shape `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Scalars of plain types can be the cache key, as in `resolve_conv`.
+    # Options of plain types are hashable, so they can be the key of the cache of geometries.
     if is_plain(settings):
         return _resolve_plain_pool(x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
@@ -181,24 +181,25 @@ def _resolve_pool(
         axis = Axis(size, k, s, lo, hi, d, out)
         if _steps_over(axis):
             raise ValueError(
-                f"spatial axis {i}: with dilation {d} a window steps over the whole input of {count(size, 'cell')}"
+                f"spatial axis {i}: with dilation {d} a window would read no cell of the input, which has "
+                f"{count(size, 'cell')}"
             )
         axes.append(axis)
     return PoolGeometry(x_shape, tuple(axes))
 
 
 def _overhangs(axis: Axis) -> bool:
-    """Return whether `ceil_mode` adds a window. The added window has to start before the padding at the end."""
+    """Return whether `ceil_mode` adds a window. An added window must not start in the padding at the end."""
     span, stride = axis.padded - axis.extent, axis.stride
     return span % stride != 0 and -stride < span and (span // stride + 1) * stride < axis.size + axis.lo
 
 
 def _steps_over(axis: Axis) -> bool:
-    """Return whether some window reads padding only, which can happen if the dilation exceeds the input size."""
+    """Return whether some window reads padding only. This is possible if the dilation is larger than the input."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Check the windows that start in the padding. The first tap of a window after the padding is at the cell start
-    # modulo dilation. The first size + 1 windows suffice: if these cells do not repeat among them, there are more of
-    # them than cells of the input, so one is outside.
+    # Check the windows that start in the padding before the image. The first tap that is not in this padding reads cell
+    # `start % dilation`, which must be inside the image. It is enough to check the first size + 1 windows: either a
+    # cell repeats, and then all later ones repeat as well, or one of these cells is outside.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

@@ -1,4 +1,4 @@
-"""Receptive fields: the input cells that a unit of a deeper layer reads."""
+"""Receptive fields. The receptive field of a unit of a layer is the range of input cells that affect the unit."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ class ReceptiveField(NamedTuple):
     start: float = 0.5
 
     def cells(self, unit: int = 0) -> tuple[int, int]:
-        """Return the first cell that `unit` reads, and the end of its cells. Cells of the padding count."""
+        """Return the range of cells in the field of unit number `unit`: the first cell, and the last cell plus 1. The
+        range includes cells of the padding.
+        """
         first = round(self.start - self.size / 2) + unit * self.jump
         return first, first + self.size
 
     def through(self, k: int, stride: int, lo: int, dilation: int) -> ReceptiveField:
-        """Return the receptive field after one more layer."""
+        """Return the receptive field of the units of the next layer, given the kernel size and the options of that
+        layer.
+        """
         reach = dilation * (k - 1)
         return ReceptiveField(
             self.size + reach * self.jump, self.jump * stride, self.start + (reach / 2 - lo) * self.jump
         )
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """Return the smallest field that covers both fields, which must have the same jump."""
+        """Return the smallest receptive field that covers this field and `other`. Both must have the same jump."""
         first = min(self.start - self.size / 2, other.start - other.size / 2)
         end = max(self.start + self.size / 2, other.start + other.size / 2)
         return ReceptiveField(int(end - first), self.jump, (first + end) / 2)

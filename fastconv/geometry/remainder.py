@@ -1,4 +1,4 @@
-"""Messages about a stride that leaves a remainder, with the nearest legal strides and pads."""
+"""The error message of ``strict=True`` for a stride that leaves a remainder. It suggests legal strides and pads."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-#: The largest divisor that is tried. It suffices to find all divisors of a span below 10**12.
+#: The largest divisor that is tried. This finds all divisors of numbers below 10**12.
 _SEARCH = 10**6
 
 
 def explain_remainder(i: int, axis: Any) -> str:
-    """Return why ``strict`` refuses spatial axis `i`, with the nearest legal strides and pads."""
+    """Return the error message for a stride that leaves a remainder along spatial axis `i`. It suggests the nearest
+    legal strides and pads.
+    """
     span = axis.padded - axis.extent
     kernel = f"kernel {axis.k}" if axis.dilation == 1 else f"dilated kernel {axis.extent}"
     return (
@@ -25,7 +27,9 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """Return the nearest divisor of `span` below `stride`, and the nearest divisor above `stride`."""
+    """Return the strides below and above `stride` that leave no remainder. They are divisors of `span`, the distance
+    between the first window and the last possible window.
+    """
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
     small = small[span % small == 0]
     divisors = sorted({*small.tolist(), *(span // small).tolist()})
@@ -34,9 +38,9 @@ def _legal_strides(span: int, stride: int) -> list[int]:
 
 
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
-    """Return the nearest pads, smaller and larger, that leave no remainder.
+    """Return the nearest smaller and larger pads for which the stride leaves no remainder.
 
-    A number stands for equal pads on both sides. A pair ``(lo, hi)`` changes the pad at the end, if it can.
+    An int means equal pads at both ends. A pair ``(lo, hi)`` differs from the given pads only at the end, if possible.
     """
     remainder = span % axis.stride
     found: list[int | tuple[int, int]] = []

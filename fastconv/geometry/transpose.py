@@ -1,4 +1,4 @@
-"""Shape arithmetic of transposed convolution, in terms of the convolution whose gradient it is."""
+"""Shape arithmetic of transposed convolution. A transposed convolution is computed as the gradient of a convolution."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that `conv` reads, or None if this is the whole output. No tap reads other cells."""
+        """The part of the output that is computed by the gradient of `conv`, as slices. None means the whole output. An
+        `output_pad` may add cells outside of this part, to which no product contributes.
+        """
         if self.conv.x_shape == self.out_shape:
             return None
         return tuple(map(slice, self.conv.x_shape))
@@ -81,9 +83,9 @@ def resolve_transpose(
     dilation: Any,
     groups: Any,
 ) -> TransposeGeometry:
-    """Validate the options of a transposed convolution, and return its geometry."""
+    """Check the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # Scalars of plain types can be the cache key, as in `resolve_conv`.
+    # Options of plain types are hashable, so they can be the key of the cache of geometries.
     if is_plain(settings):
         return _resolve_plain(x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
@@ -161,11 +163,16 @@ def _sizes(
     more: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
-    """Return the sizes and the pads of the convolution, and the sizes of the output."""
+    """Return the spatial sizes and the pads of the convolution whose gradient is computed, and the spatial sizes of the
+    output.
+    """
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
-            raise ValueError(f"output_pad is {more}, but pad={pad!r} makes the output x's size times the stride")
+            raise ValueError(
+                f"output_pad is {more}, but must be 0 with pad={pad!r}, which makes the output size x's size times the "
+                "stride"
+            )
         whole = [n * s for n, s in zip(inner, strides, strict=True)]
         return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
     sizes, pads, spatial = [], [], []
@@ -178,8 +185,9 @@ def _sizes(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
                 f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
             )
-        # An `output_pad` below the stride does not change the convolution. A larger `output_pad` first adds the cells
-        # that `pad` crops at the end, and then cells that no tap reads.
+        # An `output_pad` below the stride enlarges the image of the convolution, but not its output. A larger
+        # `output_pad` first restores the cells that `pad` crops at the end, and then adds cells to which no product
+        # contributes. The latter are not part of the convolution's image.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

@@ -1,1 +1,1 @@
-"""im2col and col2im (`columns`), and pad modes as operations on arrays (`padding`)."""
+"""im2col and col2im (`columns`), and mirrored, replicated and circular padding of arrays (`padding`)."""

@@ -1,4 +1,4 @@
-"""im2col and col2im: conversion between images and the matrix whose product with the weights is the convolution."""
+"""im2col and its adjoint col2im. im2col makes the matrix whose product with the weights is the convolution."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from fastconv.runtime import memory as _memory, threads as _threads
 _IM2COL = {dtype: _ext.im2col[name] for dtype, name in _arrays.NAMES.items()}
 _COL2IM = {dtype: _ext.col2im[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The number of bytes of a block of image rows, into which a thread adds columns. The block stays in the L1 cache.
+#: The size, in bytes, of the block of image rows that a thread of col2im computes at a time. A block fits into the L1
+#: cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write cols (N, C * taps, L) from x (N, C, *spatial) with zero padding. Both have the same float dtype.
+    """Compute the im2col matrices of x (N, C, *spatial) with zero padding, and write them to `cols` (N, C * taps, L).
+    Both arrays must have the same float dtype.
 
-    The last axes of x and cols must be contiguous. If the convolution is pointwise, x must be C-contiguous.
+    The elements of both arrays must be contiguous along the last axis. For a pointwise convolution (kernel of size 1,
+    stride 1, no padding), x must be C-contiguous.
     """
     if not x.size:
-        cols.fill(0)  # The image is empty, so every column reads padding only.
+        cols.fill(0)  # The images are empty, so all windows contain only padding.
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
@@ -43,7 +46,9 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write x (N, C, *spatial) from cols (N, C * taps, L). This is the adjoint of `lower`."""
+    """Add the elements of `cols` (N, C * taps, L) up to images, and write them to `x` (N, C, *spatial). This is the
+    adjoint of `lower`.
+    """
     if not cols.size:
         x.fill(0)
     elif x.size:
@@ -103,7 +108,7 @@ def im2col(
     threads: int | None = None,
     **unknown: Any,
 ) -> np.ndarray:
-    """Lower images to matrices with one column per output position.
+    """Return one matrix per image whose columns are the windows of the image, one per output position.
 
     Parameters
     ----------
@@ -177,7 +182,7 @@ def im2col(
     if geometry.pad_mode == "zeros":
         lower(x, cols, geometry, workers)
     else:
-        # Padding needs a C-contiguous image, and x may have gaps between its rows.
+        # `extend` needs a C-contiguous image, but the rows of x may be apart in memory.
         whole = _arrays.prepare(x, cols.dtype, workers)
         lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
@@ -196,7 +201,7 @@ def col2im(
     threads: int | None = None,
     **unknown: Any,
 ) -> np.ndarray:
-    """Sum the columns of lowered matrices back into images: the exact adjoint of `im2col`.
+    """Add the columns of im2col matrices to the windows of images. This is the exact adjoint of `im2col`.
 
     Parameters
     ----------

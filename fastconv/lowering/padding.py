@@ -1,7 +1,7 @@
-"""Padding of an image by copies of its own cells, and the adjoint of this padding.
+"""Mirrored, replicated and circular padding of images, and the adjoint of this padding.
 
-Most kernels support zero padding only. For any other padding, `extend` makes a larger image, and `fold` adds the
-gradient of the larger image to the gradient of the image. Both take the time of a copy.
+Most kernels support zero padding only. For any other padding mode, `extend` makes the padded image, and `fold` computes
+the gradient of the image from the gradient of the padded image. Both take the time of a copy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastconv.runtime.plan_cache import plans
 
 
 def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarray:
-    """Return x (N, C, *spatial) with the padding of `geometry` around it, (N, C, *padded)."""
+    """Return a padded copy of x (N, C, *spatial), with the pads and the padding mode of `geometry`."""
     padded = _memory.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
     if x.size:
         _share(_ext.extend, x, padded, geometry, rows=padded.size // padded.shape[-1], threads=threads)
@@ -27,8 +27,9 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
-    """Write the adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that `extend` copies from
-    it.
+    """Write the gradient of the image to `dx`, given the gradient `dpadded` of the padded image. Each element of `dx`
+    is the sum of the elements of `dpadded` at the cells to which `extend` copies its cell. This is the adjoint of
+    `extend`.
     """
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
@@ -45,11 +46,12 @@ def _nbytes(tables: np.ndarray) -> int:
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
-    """Return the tables for the kernels, for three axes: see borders.h.
+    """Return the tables of indices that the kernels in borders.h need, as one array. Missing spatial axes have size 1.
 
-    The tables have three parts. The first part is the sizes, the padded sizes, and the start of the image along the
-    last axis. The second part has, for each axis, the image cell that each padded cell copies; for the last axis, only
-    cells of the padding. The third part has, for each axis but the last, the padded cells that copy each image cell.
+    The array has three parts. The first part has the sizes, the padded sizes, and the pad before the last axis. The
+    second part has, for each axis, the index of the image cell that is copied to each cell of the padded image; along
+    the last axis it has only the cells of the padding. The third part has, for each axis but the last, the list of the
+    padded cells to which each image cell is copied.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

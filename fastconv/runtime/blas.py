@@ -6,11 +6,11 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator
 
-#: Names of functions that return the number of threads. OpenBLAS's names vary: SciPy's builds add a prefix, and builds
-#: with 64-bit integers a suffix.
+#: Patterns of the names of OpenBLAS's functions. The builds in the wheels of NumPy and SciPy add a prefix, and builds
+#: with 64-bit integers add a suffix.
 _OPENBLAS = [f"{prefix}openblas_%s{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "", "_64")]
 _OTHERS = ["MKL_Get_Max_Threads", "bli_thread_get_num_threads", "flexiblas_get_num_threads"]
-#: The value of OpenBLAS's get_parallel if OpenBLAS uses OpenMP. In that case OpenMP knows the number of threads.
+#: The value of `openblas_get_parallel` if OpenBLAS uses OpenMP. In that case OpenMP determines the number of threads.
 _OPENMP = 2
 
 
@@ -22,8 +22,8 @@ def _counters() -> Iterator[Callable[[], int]]:
     """Yield the functions of NumPy's BLAS that return its number of threads."""
     try:
         umath = importlib.import_module("numpy._core._multiarray_umath")
-        # This handle finds symbols only in NumPy's own module and the libraries that it links to, so it finds no other
-        # BLAS.
+        # A lookup in this library searches only NumPy's own module and the libraries that it links to, so it finds
+        # NumPy's BLAS and no other.
         library = ctypes.CDLL(umath.__file__)
     except (ImportError, OSError, TypeError, AttributeError):
         return
@@ -37,7 +37,9 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """Find the function that returns the number of threads, call it, and store it in `_count` for later calls."""
+    """Return the number of threads of NumPy's BLAS. Store the BLAS function that returns it in `_count` for later
+    calls.
+    """
     global _count
     _count = next(_counters(), _unknown)
     return _count()
@@ -47,9 +49,7 @@ _count: Callable[[], int] = _find_counter
 
 
 def threads() -> int | None:
-    """Return the largest number of threads that NumPy's BLAS uses for a product that this thread starts now. None means
-    that the number is unknown.
-    """
+    """Return the number of threads that NumPy's BLAS uses at most for a matrix product, or None if it is unknown."""
     return _count() or None
 
 

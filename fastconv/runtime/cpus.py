@@ -1,5 +1,5 @@
-"""The number of CPUs that this process may use: the CPUs that it may run on, limited by the quotas of its control
-groups.
+"""The number of CPUs that this process may use. It is the number of CPUs in the affinity mask of the process, limited
+by the CPU quotas of its control groups (Linux cgroups).
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ def _quota() -> int | None:
 
 
 def quota(root: str) -> int | None:
-    """Return the limit that control groups set on the number of CPUs of this process, rounded up. None means no limit.
+    """Return the CPU quota of this process as a number of CPUs, rounded up. Return None if no control group sets a
+    quota.
 
-    `root` is the root of the file system. ``proc/self/cgroup`` lists the control groups of the process, and
-    ``sys/fs/cgroup`` has their files. Control groups of version 2 have the file ``cpu.max``; those of version 1 have
-    ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. The limits of all enclosing groups apply to a group as well.
+    `root` is the root of the file system. The file ``proc/self/cgroup`` lists the control groups of the process, and
+    the folder ``sys/fs/cgroup`` has the files of each group. Version 2 of control groups has the file ``cpu.max``, and
+    version 1 has ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. The quotas of all enclosing groups apply, too.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
@@ -37,7 +38,7 @@ def _folders(root: str) -> list[str]:
     mount = join(root, "sys/fs/cgroup")
     folders = []
     for line in _read(join(root, "proc/self/cgroup")).splitlines():
-        # Each line is hierarchy:controllers:/path. Version 2 is hierarchy 0, and its line has no controllers.
+        # A line of /proc/self/cgroup is ``hierarchy:controllers:/path``. The line of version 2 has no controllers.
         controllers, _, path = line.partition(":")[2].partition(":")
         if controllers == "":
             bases = [mount, join(mount, "unified")]
@@ -46,7 +47,8 @@ def _folders(root: str) -> list[str]:
         else:
             continue
         group = path.strip("/").split("/")
-        # In a container the mount point may be the group itself, although the path is the one on the host.
+        # In a container, /sys/fs/cgroup may be the folder of the group itself, although the path is that of the host.
+        # So try every prefix of the path.
         depths = [0] if ".." in group else range(len(group) + 1)
         folders += [join(base, *group[:depth]) for base in bases for depth in depths]
     return folders
@@ -58,7 +60,7 @@ def _limit(folder: str) -> int | None:
         quota, period = _read(join(folder, "cpu.cfs_quota_us")), _read(join(folder, "cpu.cfs_period_us"))
     try:
         time, of = int(quota), int(period)
-    except ValueError:  # The file does not exist, or contains "max".
+    except ValueError:  # No quota: the file does not exist, or contains "max".
         return None
     return max(1, -(-time // of)) if time > 0 and of > 0 else None
 
@@ -67,7 +69,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # A TimeoutError is an OSError, but a signal handler raised it.
+    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
         raise
     except OSError:
         return ""

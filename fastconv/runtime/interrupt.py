@@ -1,7 +1,8 @@
-"""Ctrl-C while ``python -m fastconv`` is still importing ends the process with status 130 and no traceback.
+"""A handler for Ctrl-C while ``python -m fastconv`` is still importing. The process ends with status 130 and no
+traceback.
 
-This handler has a module of its own because Python imports the package before it runs `__main__`, where a handler would
-be installed too late.
+The package imports this module first. In `__main__` the handler would be installed too late, because Python imports the
+package before it runs `__main__`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _leave(*_: object) -> None:
 def _is_program() -> bool:
     """Return whether Python was started with ``-m fastconv``.
 
-    While Python is looking for the module to run, `sys.argv[0]` is '-m'.
+    `sys.argv[0]` is '-m' until Python has found the module to run.
     """
     if sys.argv[:1] != ["-m"]:
         return False
@@ -29,7 +30,7 @@ def _is_program() -> bool:
 
 
 def restore() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt again."""
+    """Restore Python's own handler, which raises KeyboardInterrupt on Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

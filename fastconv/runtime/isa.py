@@ -1,4 +1,4 @@
-"""The instruction set of the kernels. FASTCONV_ISA names it; the default is the best that this CPU supports."""
+"""The instruction set of the kernels. `FASTCONV_ISA` selects it; the default is the best that this CPU supports."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import warnings
 
 from fastconv._ext import implicit as _ext
 
-#: The names of the instruction sets, in the order of their numbers in the kernels.
+#: The names of the instruction sets. The index of a name is the number that kernels use for the instruction set.
 NAMES: tuple[str, ...] = _ext.isas
 
 
 def usable() -> tuple[str, ...]:
-    """Return the names of the compiled instruction sets that this CPU supports."""
+    """Return the names of the instruction sets for which kernels were compiled and which this CPU supports."""
     return tuple(name for i, name in enumerate(NAMES) if _ext.usable(i))
 
 
 def compiled() -> tuple[str, ...]:
-    """Return the names of the compiled instruction sets."""
+    """Return the names of the instruction sets for which kernels were compiled."""
     return tuple(name for i, name in enumerate(NAMES) if _ext.compiled(i))
 
 
@@ -35,33 +35,33 @@ def _from_environment() -> int:
     return best
 
 
-#: The number of the instruction set in use; kernels take it as an argument.
+#: The index in `NAMES` of the instruction set in use. Kernels take it as an argument.
 current = _from_environment()
 
-#: The vendor of this CPU and its family; 'generic' and 0 if unknown.
+#: The vendor and the family of this CPU, or 'generic' and 0 if they are unknown.
 cpu: tuple[str, int] = _ext.cpu()
 
 
 def kind() -> str:
-    """Return the vendor, the family and the instruction set of this CPU, such as 'AuthenticAMD-26-avx512'.
+    """Return the kind of CPU: its vendor, its family and the instruction set in use, such as 'AuthenticAMD-26-avx512'.
 
-    Rates are measured for each of these kinds of CPU.
+    The cost model has measured rates for each kind of CPU.
     """
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: For each instruction set, the number of bytes of a vector, and the time of a vector operation relative to AVX-512.
-#: AVX2 executes two operations at a time, and the baseline has no fused multiply-add. With these factors, rates that
-#: were measured for one instruction set can be used for another.
+#: For each instruction set, the number of bytes of a vector, and the time of one vector operation as a multiple of the
+#: time with AVX-512. AVX2 is below 1 because it executes two operations at a time. The cost model uses these factors to
+#: apply rates of one instruction set to another.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
-#: For an instruction set, another one with vectors of half the width, and this half width in bytes.
+#: Maps an instruction set to the one with vectors of half the width, and to this half width in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 
 def narrow(nbytes: int) -> int:
-    """Return the instruction set for rows of `nbytes` bytes. If a row fills only half a vector, return the instruction
-    set with vectors of half the width, because two such vectors are as fast as one wide vector.
+    """Return the index in `NAMES` of the instruction set for rows of `nbytes` bytes. If a row fills at most half a
+    vector, this is the instruction set with vectors of half the width.
     """
     half, most = _HALVES.get(current, (current, 0))
     return half if nbytes <= most else current
@@ -72,11 +72,11 @@ def lanes(itemsize: int) -> int:
     return _VECTORS[NAMES[current]][0] // itemsize
 
 
-#: The number of bytes that one vector operation counts as in the argument `work` of `threads.share`. A copy moves fewer
-#: bytes in that time, but threads pay off for smaller amounts of work in registers.
+#: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. A copy moves
+#: fewer bytes in the time of one operation, but several threads pay off earlier for work in registers than for copies.
 BYTES_PER_OPERATION = 10
 
 
 def relative() -> float:
-    """Return the relative time of a vector operation in the instruction set in use."""
+    """Return the time of a vector operation of the instruction set in use, as a multiple of the time with AVX-512."""
     return _VECTORS[NAMES[current]][1]

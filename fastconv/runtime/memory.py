@@ -1,10 +1,10 @@
-"""Memory of results: a pool keeps the memory of a deleted result for the next result.
+"""Memory for result arrays. A pool reuses the memory of deleted results for new results.
 
-An allocator returns the memory of a large array to the system when the array is deleted, and takes new pages for the
-next array. This takes longer than many convolutions. For arrays of a few megabytes, it depends on what the process
-freed before. The pool marks the free memory of large results, so that the system can take it back when memory runs
-short; of smaller results, the pool keeps little memory. The pool is compiled code (``_ext/buffers.pyx``), because a
-signal handler cannot interrupt compiled code.
+Without the pool, the allocator returns the memory of a large array to the system when the array is deleted, and takes
+new pages for the next array. Clearing new pages takes longer than many convolutions. The pool marks the free memory of
+results of 16 MiB and more, so that the system can take this memory back when it runs short. From smaller results, the
+pool keeps at most 64 MiB. The pool is compiled code (``_ext/buffers.pyx``), because a signal handler cannot interrupt
+compiled code.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ import numpy as np
 
 from fastconv._ext import buffers as _ext
 
-#: The largest size, in bytes, for which `check_free` does not ask the system for its free memory, because asking takes
+#: Arrays of at most this many bytes are allocated without asking the system for its free memory, because asking takes
 #: longer than writing the array.
 _ALWAYS_FREE = 1 << 26
-#: The smallest size of a result from the pool, in bytes. For smaller results, the system clears new pages fast.
+#: The smallest size, in bytes, of a result in memory of the pool. NumPy allocates smaller results, because they need
+#: few new pages.
 _LEAST_BYTES = 1 << 19
 #: The default of ``FASTCONV_KEEP_MIB``: the largest amount of memory that the pool keeps, in MiB.
 _KEPT_MIB = 512
 
-#: The advice for an algorithm that needs more memory than is free.
+#: The end of the error message if the workspace of an algorithm needs more memory than is free.
 BOUNDED = "algorithm='im2col' needs only a few MiB, whatever the size"
 
 limited, trim = _ext.limited, _ext.trim
 
 
 class TooLargeError(MemoryError, ValueError):
-    """Raised if an array needs more memory than is free. It is a ValueError, too, because it follows from the
-    arguments.
+    """An array needs more memory than is free. This error is also a ValueError, because the arguments determine the
+    size.
     """
 
 
 def _from_environment() -> int:
     text = os.environ.get("FASTCONV_KEEP_MIB", "").strip()
-    # The length is limited because Python may refuse to convert more digits.
+    # Limit the length, because Python raises an error if it converts several thousand digits to an int.
     if text and not (text.isascii() and text.isdecimal() and len(text) < 100):
         warnings.warn(
             f"FASTCONV_KEEP_MIB is {text[:100]!r}, which is not a number of MiB, such as 0 or 512; using {_KEPT_MIB}",
@@ -66,17 +67,17 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
-        return np.empty(shape, dtype)  # If there is no memory, NumPy raises the best error.
-    # The memory may be larger than the result, so make a base array of the same size as the result, because SciPy
-    # copies an array that has less than half of the elements of its base.
+        return np.empty(shape, dtype)  # If memory is short, NumPy raises a clear error.
+    # The pool may return more memory than the result needs, and SciPy copies an array that has less than half of the
+    # elements of its base. So the base of the result is an array of exactly the size of the result.
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
 
 
 def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
-    """Return an array of `nbytes` bytes for one call. If memory is short, the pool is emptied first.
+    """Return an uninitialised array of `nbytes` bytes. If memory is short, return the memory of the pool to the system
+    first.
 
-    `check_free` raises an error before the allocation if the bytes are still not free. `what` and `instead` are for its
-    message.
+    If there is still too little memory, `check_free` raises an error with the texts `what` and `instead`.
     """
     try:
         check_free(nbytes, what, instead)
@@ -88,17 +89,17 @@ def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
 
 
 def available() -> int | None:
-    """Return the number of bytes that the system can still provide. None means that the number is unknown."""
+    """Return the number of bytes of free memory, or None if the number is unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) << 10
-    except TimeoutError:  # A TimeoutError is an OSError, but a signal handler raised it.
+    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
         raise
     except (OSError, ValueError):
         pass
-    # SC_PHYS_PAGES counts all memory, which at least is an upper bound.
+    # SC_PHYS_PAGES counts all physical memory, which is an upper bound of the free memory.
     for pages in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
         try:
             count = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -112,10 +113,10 @@ def available() -> int | None:
 
 
 def check_free(nbytes: int, what: str, instead: str) -> None:
-    """Raise an error if an array needs more bytes than are free. Without this check the system would grant the
-    allocation, and run out of memory when the pages are written.
+    """Raise an error if `nbytes` is more than the free memory. Without this check the system would grant the
+    allocation, and run out of memory when the array is written.
 
-    `instead` is a text that says what the caller can do.
+    In the error message, `what` is the name of the array, and `instead` is the advice to the user.
     """
     free = available() if nbytes > _ALWAYS_FREE else None
     if free is not None and nbytes > free:
@@ -123,7 +124,7 @@ def check_free(nbytes: int, what: str, instead: str) -> None:
 
 
 def at_release(forget: Callable[[], None]) -> None:
-    """Register a function that drops the memory that a module keeps for later calls. `release` calls the function."""
+    """Register the function `forget`, which frees memory that a module keeps for later calls. `release` calls it."""
     _forgotten.append(forget)
 
 
@@ -135,7 +136,7 @@ def release() -> None:
 
 
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return the number of bytes of an array of this shape. More bytes than can be addressed are an error."""
+    """Return the number of bytes of an array of this shape and dtype. Raise an error if they cannot be addressed."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > sys.maxsize:
         raise ValueError(

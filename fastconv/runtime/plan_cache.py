@@ -1,4 +1,4 @@
-"""A cache of bounded size for the plans and tables that calls share. It drops the least recently used entries."""
+"""The cache of plans and of tables for kernels. It has a bounded size, and drops the least recently used entries."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
-#: The largest numbers of entries of the two caches. A layer plans about ten algorithms for each of three ops, so these
-#: numbers suffice for networks of a hundred layers.
+#: The largest numbers of entries: `_MOST` of `PlanCache.find`, `_MOST_SIZED` of `PlanCache.find_sized`. A layer makes
+#: about 30 plans, ten algorithms for each of three ops. So these numbers suffice for networks of a hundred layers.
 _MOST, _MOST_SIZED = 4096, 1024
-#: The largest size of a cached result, in bytes. Larger results are made on every call, because hundreds of them would
+#: The largest table that is cached, in bytes. Larger tables are computed in every call, because hundreds of them would
 #: take too much memory.
 _MOST_BYTES = 1 << 19
 
 
 def is_large(nbytes: int) -> bool:
-    """Return whether a result of `nbytes` bytes is too large for the cache."""
+    """Return whether a table of `nbytes` bytes is too large for the cache."""
     return nbytes > _MOST_BYTES
 
 
 class _LargeError(Exception):
-    """Carries a result that is too large out of `lru_cache`, which stores nothing if the function raises."""
+    """Carries a result that is too large for the cache. It is raised because `lru_cache` stores no result of a function
+    that raises an exception.
+    """
 
     def __init__(self, found: Any) -> None:
         super().__init__()
@@ -47,9 +49,9 @@ class _Find(Protocol):
 
 
 class PlanCache:
-    """A cache of functions of immutable arguments, such as geometries, dtypes and numbers of threads.
+    """A cache of the results of functions whose arguments are immutable, such as geometries and dtypes.
 
-    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once.
+    ``find(make, *arguments)`` returns ``make(*arguments)``. It calls `make` only if this result is not in the cache.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
@@ -57,7 +59,9 @@ class PlanCache:
         self._sized = functools.lru_cache(most_sized)(_call_sized)
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
-        """Return ``make(*arguments)``. The result is cached unless ``nbytes(result)`` is too large."""
+        """Return ``make(*arguments)``. The result is cached unless it is too large; ``nbytes(result)`` is its size in
+        bytes.
+        """
         try:
             found: _T = self._sized(nbytes, make, *arguments)
         except _LargeError as large:
@@ -65,10 +69,12 @@ class PlanCache:
         return found
 
     def clear(self) -> None:
-        """Drop all entries. This is needed after block sizes or rates have changed."""
+        """Drop all entries. This is necessary if block sizes or measured rates have changed, because plans depend on
+        them.
+        """
         self.find.cache_clear()
         self._sized.cache_clear()
 
 
-#: The cache that all of fastconv uses.
+#: The plan cache of the process.
 plans = PlanCache()

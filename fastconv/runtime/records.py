@@ -1,6 +1,6 @@
-"""Frozen dataclasses that take a quarter of the usual time to create.
+"""A class decorator for frozen dataclasses. It creates a class in a quarter of the time of `dataclasses.dataclass`.
 
-With the standard library, creating these classes took a third of the time of ``import fastconv``.
+With `dataclasses.dataclass`, creating fastconv's classes took a third of the time of ``import fastconv``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True)
 def dataclass(*, frozen: bool) -> Callable[[type[_T]], type[_T]]:
-    """Return a class decorator like ``dataclasses.dataclass(frozen=True)``. It compiles only one method, the
-    constructor, where the standard library compiles six.
+    """Return a class decorator like ``dataclasses.dataclass(frozen=True)``. It compiles one method, the constructor;
+    `dataclasses` compiles six.
     """
     if not frozen:
         raise ValueError("frozen must be True; use dataclasses.dataclass for other classes")

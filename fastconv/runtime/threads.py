@@ -1,7 +1,8 @@
 """The number of threads that a call uses.
 
-Kernels release the GIL, and their threads take chunks of work from a shared counter. So a worker may start late or
-never, and the result does not depend on which thread computed what.
+Kernels release the GIL, and their threads take chunks of work from a shared counter. So a call needs no particular
+worker: if a worker starts late, the other threads do its work. Results do not depend on which thread computed which
+chunk.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call with one thread checks for signals only if its work (see `work_queue`) is at least this number of bytes.
+#: A call with one thread runs pending signal handlers only if its work, in bytes as in `work_queue`, is at least this.
 SERIAL_BYTES = 1 << 21
-#: Threads are used if the work is at least ``SERIAL_BYTES / _NEAR``, because workers that are awake join a call fast.
+#: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low because awake
+#: workers start on a call at once.
 _NEAR = 16
 
-#: The largest number of threads of a call. A larger number counts as this number.
+#: The largest number of threads of a call. The option `threads` is limited to this number.
 MAX_THREADS = _workers.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
@@ -36,8 +38,8 @@ def cpu_count() -> int:
 
 
 def resolve(threads: Any) -> int:
-    """Return the option `threads` as a number from 1 to `MAX_THREADS`. None means the default, and -n means n - 1 CPUs
-    less than all.
+    """Return the number of threads, from 1 to `MAX_THREADS`, that the option `threads` means. None means the default,
+    -1 means all CPUs, and -n means all CPUs but n - 1.
     """
     if threads is None:
         return get_threads()
@@ -62,8 +64,8 @@ def _default_count() -> int:
     variable in their workers.
     """
     try:
-        # OMP_NUM_THREADS may be a list, whose first number is for the outermost level. Any other text is ignored here,
-        # because OpenMP warns about it.
+        # OMP_NUM_THREADS may be a comma-separated list. Its first number applies to the outermost parallel region.
+        # Invalid text is ignored here, because OpenMP itself warns about it.
         limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     except ValueError:
         limit = 0
@@ -108,7 +110,7 @@ def get_threads() -> int:
 
 
 def default() -> int:
-    """Return the number of threads that `get_threads` returns outside of `threads` blocks."""
+    """Return the number of threads that `get_threads` returns outside of ``with threads(n)`` blocks."""
     return _default
 
 
@@ -178,35 +180,38 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """Return the largest number of threads that a call with `items` items uses if the option is `threads`."""
+    """Return the largest number of threads that a call can use: at most `threads`, one per work item, and
+    `MAX_THREADS`.
+    """
     return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Return the number of items per chunk.
+    """Return the number of work items in a chunk. Threads take work one chunk at a time.
 
-    A chunk has about 64 KiB of work, because threads contend for the counter of chunks. There are at least eight chunks
-    for each thread, to balance the load. A call with one thread uses chunks of about 1 MiB, because it checks for
-    signals between chunks.
+    A chunk has about 64 KiB of work, because smaller chunks would make threads contend for the shared counter. Each
+    thread has at least eight chunks, which balances the load. A call with one thread uses chunks of about 1 MiB,
+    because it checks for signals between chunks.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
 def is_little(work: int) -> bool:
-    """Return whether the work is so little that one thread does all of it. `work_queue` explains `work`."""
+    """Return whether one thread should do all the work. `work` is an amount in bytes, as in `work_queue`."""
     return _NEAR * work < SERIAL_BYTES
 
 
 def work_queue(items: int, work: int, threads: int) -> bytearray | None:
-    """Return the shared state of a call with up to ``threads - 1`` workers. Returns None if the work is so little that
-    one thread does all of it without checks for signals.
+    """Return the state that the threads of a call share: the calling thread and up to ``threads - 1`` workers. Return
+    None if one thread should do all the work without checks for signals, because there is little work.
 
-    `work` is the number of bytes that a plain copy would move in the time of the kernel. Workers that are awake join a
-    call at once, and sleeping workers soon, so threads pay off for calls of about 10 us. The state has the number of
-    items per chunk, and makes the call check for signals.
+    `work` measures the time of the kernel as the number of bytes that a plain copy would move in that time. Several
+    threads pay off for calls of about 10 us or more. The state contains the number of work items per chunk, and makes
+    the calling thread check for signals.
     """
-    # The most frequent case comes first, because for small arrays these lines take longer than the kernel.
+    # This test comes first because most calls are small, and for small arrays this function takes longer than the
+    # kernel.
     if _NEAR * work < SERIAL_BYTES:
         return None
     helpers = most(threads, items) - 1
@@ -218,8 +223,8 @@ def work_queue(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Return ``kernel(*args, shared)``. The kernel uses `shared`, the shared state of the call, to divide its `items`
-    items among threads: see `work_queue`.
+    """Run a kernel on several threads, and return ``kernel(*args, shared)``. `shared` is the state by which the kernel
+    divides its `items` work items among threads. `work_queue` makes this state, and explains `work`.
     """
     shared = work_queue(items, work, threads)
     return kernel(*args, _workers.serial_queue() if shared is None else shared)

@@ -1,12 +1,12 @@
 """The worker threads of the process, and how a call uses them.
 
-Waking a thread by a queue takes about 50 us, as long as a small layer takes. So workers watch a shared slot in memory,
-the broadcast slot (``_ext/team.h``). A kernel publishes its work there, and workers join it without the interpreter.
-After each call they spin for a moment, and then sleep until a call wakes them.
+Waking a thread by a Python queue takes about 50 us, which is as long as a small layer takes. So workers watch a slot in
+shared memory, the broadcast slot (``_ext/team.h``). A kernel publishes its work in this slot, and workers start on the
+work without the GIL. After each call the workers spin for a moment, and then sleep until the next call wakes them.
 
-A kernel is one call into compiled code, which returns when the last worker has finished. A signal handler runs before
-that call, after it, or within it (``fc_parallel_for``). If the handler raises, all threads stop first. So no worker
-still writes when the exception arrives in Python code.
+A kernel is one compiled function, which returns when the last worker has finished. ``fc_parallel_for`` runs pending
+signal handlers during the kernel. If a handler raises an exception, the kernel stops all threads before it returns. So
+no worker still writes to an array when Python code sees the exception.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from fastconv.runtime import cpus as _cpus
 
 #: The largest number of workers of the process.
 MAX_HELPERS = 63
-#: The number of times that a worker checks the broadcast slot before it sleeps there (or leaves it, on systems without
-#: futexes). The first number takes about 300 us. The second takes a few us, and is used if there are more threads than
-#: CPUs.
+#: The number of times that a worker without work polls the broadcast slot before it sleeps. `_SPINS` polls take about
+#: 300 us. `_FEW_SPINS` polls take a few us, and are used if there are more threads than CPUs.
 _SPINS, _FEW_SPINS = 10_000, 100
 
 
 def serial_queue() -> bytearray:
-    """Return the shared state of a call that has one thread and does not check for signals, because it is short."""
+    """Return the shared state of a short call, which has one thread and does not check for signals."""
     return _SERIAL.copy()
 
 
 def work_queue(helpers: int, grain: int) -> bytearray:
-    """Return the shared state of a call that up to `helpers` workers may join, and start workers if there are fewer.
+    """Return the state that a call shares with up to `helpers` workers, and start the workers that are missing.
 
-    `grain` is the number of items per chunk: see ``fc_parallel_for`` in ``_ext/team.h``.
+    `grain` is the number of work items per chunk, as in ``fc_parallel_for`` (``_ext/team.h``).
     """
     return _pool.work_queue(helpers, grain)
 
@@ -50,10 +49,11 @@ def _forget() -> None:
 
 
 _pool = _new_pool()
-#: The pools of parent processes. They are kept in the child because, if a signal handler forks during a call, the call
-#: still reads the old broadcast slot in the child.
+#: The thread pools of parent processes. A forked child must not free them: if a signal handler forks during a call,
+#: this call continues in the child, where it still reads the broadcast slot of the old pool.
 _forgotten: list[_ext.ThreadPool] = []
-# In this state, a chunk has all items, or nearly all if their number exceeds 32 bits.
+# The shared state of calls with one thread. Its chunk size is so large that one chunk has all work items of any usual
+# call.
 _SERIAL = _ext.serial_queue()
 
 if hasattr(os, "register_at_fork"):

@@ -13,15 +13,15 @@ from fastconv.runtime.memory import check_bytes
 
 #: The largest workspace that a thread keeps for its next call, in bytes.
 KEPT_BYTES = 1 << 25
-#: The number of bytes of a cache line. Workspaces start at cache lines.
+#: The number of bytes of a cache line. Workspaces are aligned to cache lines.
 _LINE = 64
-#: The largest size, in bytes, of a workspace that is kept without checking the address limit again. For these
-#: workspaces, the system call would take too long.
+#: The largest workspace, in bytes, that a thread keeps after a call without checking the address limit (``ulimit -v``).
+#: For small workspaces, this system call would take too long.
 _ASK_BYTES = 1 << 20
 
 
 class _Owner:
-    """Holds the workspace of a living thread in `idle["memory"]`. The entry is absent while a call uses it."""
+    """Holds the workspace of one thread in `idle["memory"]` between calls. During a call `idle` is empty."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -43,10 +43,10 @@ _kept = _Kept()
 class workspace:
     """A context manager that provides an uninitialised array, the workspace of one call.
 
-    Each thread keeps its last workspace for its next call, because the system provides new memory page by page, which
-    takes longer than the convolution of a small image. A nested call, for example from a finaliser, gets memory of its
-    own. If a workspace needs more bytes than are free, an error is raised before it is allocated. No workspace is kept
-    after an exception, or while an address limit (``ulimit -v``) is set.
+    Each thread keeps its last workspace for its next call, because mapping new pages takes longer than the convolution
+    of a small image. A nested call, for example from a finaliser, gets memory of its own. If a workspace needs more
+    bytes than are free, an error is raised before it is allocated. No workspace is kept after an exception, or while an
+    address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -55,15 +55,15 @@ class workspace:
         buffer: Any
         buffer, array = _kept.idle.pop("memory", (None, None))
         self._keep = True
-        # If shape and dtype are the same as in the last call, reuse the array object as well, because creating it takes
+        # If shape and dtype are the same as in the last call, reuse the array object, because creating an array takes
         # time.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
-                buffer = array = None  # Free a workspace that is too small before allocating the new one.
+                buffer = array = None  # Free the old workspace before the new one is allocated.
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # Align to a cache line, because NumPy aligns to 16 bytes only, and vectors could then cross lines.
+            # Align to a cache line, because NumPy aligns to 16 bytes only, so that vectors could cross cache lines.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -80,8 +80,8 @@ class workspace:
 
 
 def release_workspaces() -> None:
-    """Free the workspaces that threads keep. A workspace in use stays until its call ends."""
-    # `valuerefs` copies the references in one call, because threads may start and end during the loop.
+    """Free the workspaces that threads keep for later calls. A workspace in use is freed when its call ends."""
+    # Loop over a copy of the references, because threads may start and end during the loop.
     for reference in _owners.valuerefs():
         owner = reference()
         if owner is not None:

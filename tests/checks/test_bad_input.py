@@ -278,7 +278,7 @@ CASES = [
     (
         lambda: max_pool_forward(X[:, :, :1], kernel_size=(2, 1), stride=1, dilation=2, pad=(2, 0)),
         ValueError,
-        "a window steps over the whole input of 1 cell$",
+        "a window would read no cell of the input, which has 1 cell$",
     ),
     (lambda: max_pool_forward(X, kernel_size=2, ceil_mode=1), TypeError, "ceil_mode must be True or False"),
     (

@@ -264,4 +264,4 @@ KEYWORDS = [
 def test_options_that_belong_into_a_dict(call, function, option, give):
     with pytest.raises(TypeError) as caught:
         call()
-    assert str(caught.value) == f"{function}() got an unknown option {option!r}; its options are a dict: give {give}"
+    assert str(caught.value) == f"{function}() got an unknown option {option!r}; pass options as a dict: give {give}"

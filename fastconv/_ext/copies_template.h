@@ -85,7 +85,8 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
         return;
     }
     if (step == 1) {
-        /* Read whole cache lines of the source while they are in a cache. */
+        /* The inner loops run along the contiguous axis of the source, so that a cache line is used completely while it
+         * is in a cache. */
         const ptrdiff_t down = high - high % FC_TL, side = FC_SQUARES * FC_TL;
         const int past = plane->past && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
         for (j = 0; j + side <= wide; j += side)

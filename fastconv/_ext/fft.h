@@ -56,8 +56,8 @@ typedef struct {
     ptrdiff_t down, h, p, turn, lanes;
 } fc_fft_place;
 
-/* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. Most cells are less
- * than one period away, and need no division. */
+/* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. No division is
+ * needed unless the cell is more than one period away. */
 static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
 {
     const ptrdiff_t size = line->size, period = line->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;

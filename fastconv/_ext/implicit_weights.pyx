@@ -258,8 +258,8 @@ cdef void contract(
     cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
-    # `close` says that the panel holds no padding between image rows. Long rows are transposed one at a time, without
-    # the padding. Short rows are transposed together with the padding, because separate calls would take longer.
+    # `close` is set if the panel holds no padding between image rows. Rows of at least LONG_ROW elements are transposed
+    # one at a time, without the padding. Shorter rows are transposed together with the padding.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors

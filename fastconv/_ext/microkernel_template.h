@@ -411,7 +411,7 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector is read so that it ends at the last element to copy, so its odd lanes are selected. */
+    /* The last load ends at the last element to copy. So the elements to copy are in its odd lanes. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i,

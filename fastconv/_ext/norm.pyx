@@ -1,9 +1,9 @@
 """Batch, layer and group normalisation, forward and backward, on several threads.
 
-Images are (N, C, S), with S cells per channel. An item is the work for one set of numbers that are normalised together,
-such as a channel of all images. It reads the numbers twice, the second time from the cache if they fit. Means,
-variances, gamma and beta of channels are doubles. `queue` is the shared state of the call, which distributes the items
-among threads: see team.h.
+Images have the shape (N, C, S), with S elements per channel. The numbers that share one mean and one variance, such as
+a channel of all images, are one work item. A thread reads these numbers twice, the second time from the cache if they
+fit. Means, variances, gamma and beta of channels are doubles. `queue` is the shared state of the call, which
+distributes the work items among threads: see team.h.
 """
 
 from libc.math cimport sqrt

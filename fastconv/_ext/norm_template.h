@@ -140,8 +140,8 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
 }
 
 /* Return whether sets are short. For a short set, adding up the lanes of its sums takes as long as the rest, so the
- * lanes of several short sets are added up together. The result does not depend on the number of sets in one call,
- * because the sums of a set must not depend on it. */
+ * lanes of several short sets are added up together. The number of sets that a thread processes in one call must not
+ * influence this choice, because the sums of a set would then depend on that number. */
 FC_INLINE int FC_N(fc_is_short)(fc_set set)
 {
     return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;

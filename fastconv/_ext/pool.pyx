@@ -244,8 +244,7 @@ cdef inline Py_ssize_t scatter_band(
     const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
     """Add the gradients of the outputs whose maximum is one of the n cells of the band, which starts at cell `first`.
-
-    Returns the number of these outputs.
+    Return the number of these outputs.
     """
     cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n

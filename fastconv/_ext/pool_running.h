@@ -222,7 +222,7 @@ static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_ax
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
-    /* Windows `first` to `last`, inclusive, count all their k cells. */
+    /* For the windows `first` to `last`, inclusive, a mean divides by k, the number of all cells of a window. */
     const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
     const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;

@@ -177,7 +177,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     for (axis = begin = 0; axis < 3; begin += k[axis++])
         for (i = 0; i < k[axis]; i++)
             low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];
-    /* From here on, `high` holds the fibres and `low` holds the factors. */
+    /* After this loop, `high` holds the fibres and `low` holds the factors. */
     for (i = 0; i < total; i++) {
         const double fibre = low[i];
         low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];

@@ -43,8 +43,8 @@ def shape(int dtype, int isa, bint dots):
 spare = FC_LIST_SPARE
 
 
-# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. All distances between
-# elements (the fields whose names end in "step" or "pitch") are in elements.
+# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. Distances are in
+# elements, and offsets are in bytes.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -61,7 +61,7 @@ cdef struct Sizes:
     Py_ssize_t copy_lines      # the number of rows that one call of the kernel copies to vectors
     Py_ssize_t copies          # the number of calls of this kernel for one channel
     Py_ssize_t lines           # the number of rows of results of one part of a block
-    Py_ssize_t wide            # the number of results of one such row; they are stored as one vector each
+    Py_ssize_t wide            # the number of results of one such row; each result takes one lane of a vector
     Py_ssize_t tiles           # the number of tiles of the results of a block
     Py_ssize_t lane_images     # the number of images of a block; no two images share a lane
     Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis; each lane holds one part
@@ -95,11 +95,11 @@ cdef struct Task:
     const void* w
     const void* bias
     void* result
-    const int32_t* at              # the offset `off` (see sparse.h) of each weight, or -1 if the weight is not used
+    const int32_t* at              # for each weight: its element of `off` in sparse.h, or -1 if the weight is not used
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.
     const Py_ssize_t* copies
-    const Py_ssize_t* lines        # the offset, in the vectors, of the first element that each row of results reads
+    const Py_ssize_t* lines        # for each row of results: the offset of the first copied vector that the row reads
     # Four numbers for each tile: its number of rows, its number of vectors per row, its first row, its first vector.
     const Py_ssize_t* tiles
     char* lists

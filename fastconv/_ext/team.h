@@ -75,7 +75,7 @@ typedef struct fc_work_queue {
     ptrdiff_t stop;        /* whether the call has to stop */
     ptrdiff_t poll_period; /* the time between two checks in milliseconds */
 } fc_work_queue;
-/* The indices of two fields if the queue is read as an array of integers. Tests use them. */
+/* The indices of two fields, for tests that read the queue as an array of integers. */
 enum {
     FC_STOP_INDEX = offsetof(fc_work_queue, stop) / sizeof(ptrdiff_t),
     FC_POLL_PERIOD_INDEX = offsetof(fc_work_queue, poll_period) / sizeof(ptrdiff_t)
@@ -159,8 +159,8 @@ static inline void fc_futex_wait(ptrdiff_t *event, unsigned seen)
 }
 #endif
 
-/* Initialize the work queue of a call without helpers. A chunk has up to 65536 items, because nearly all such calls
- * should consist of a single chunk. */
+/* Initialize the work queue of a call without helpers. A chunk has up to 65536 items, so nearly all calls have a single
+ * chunk. */
 static inline void fc_serial_queue(fc_work_queue *queue)
 {
     memset(queue, 0, sizeof(*queue));

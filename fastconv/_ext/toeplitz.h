@@ -29,8 +29,8 @@ typedef struct {
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* If `places` is NULL, entry i is the tap with key (key + i) modulo `keys`. Otherwise, the position is mirrored,
-     * and places[i] is the index of the image element that the tap with key i reads. */
+    /* If `places` is NULL, the taps of the entries have the keys `key`, `key` + 1, and so on, modulo `keys`. Otherwise,
+     * the position is mirrored, and places[i] is the index of the image element that the tap with key i reads. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
@@ -318,9 +318,9 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* Return the number of image elements that the nonzero weights read in a segment, or -1 if the entries have to be sorted
- * before they can be counted. If two weights read the same image row, segments without `places` are always sorted,
- * because there are few such segments. */
+/* Return the number of image elements that the nonzero weights read in a segment, or -1 if the entries have to be
+ * sorted before they can be counted. If two weights read the same image row, segments without `places` are always
+ * sorted, because there are few such segments. */
 static inline ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)

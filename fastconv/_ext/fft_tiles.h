@@ -77,7 +77,7 @@ static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p
     return FC_N(fc_load)(some);
 }
 
-/* Scale a strip of results, add the bias, and store them. Returns whether all stored results are finite. */
+/* Scale a strip of results, add the bias, and store the results. Return whether all stored results are finite. */
 static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view,
                              const fc_fft_place *place, FC_T scale, const FC_T *bias)
 {

@@ -61,7 +61,7 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 #endif
 }
 
-/* Compute c = a @ b or, with `add`, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
+/* Compute c = a @ b or, if `add` is set, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
  * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over

@@ -181,8 +181,8 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, 
 }
 
 /* Compute the mean and the variance of one set. The mean and the variance of each part of the set are computed while
- * the part is in the cache. They are then combined with those of the earlier parts (T. Chan, G. Golub, R. LeVeque,
- * "Updating formulae and a pairwise algorithm for computing sample variances"). */
+ * the part is in the cache. They are then combined with the mean and the variance of the earlier parts (T. Chan, G.
+ * Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
 FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, double *variance)
 {
     const ptrdiff_t piece = set.n < FC_PART ? set.n : FC_PART, rows = set.runs == 1 ? 1 : FC_PART / piece;

@@ -19,8 +19,8 @@ ctypedef fused index_t:
 
 cdef enum:
     FEW = 4
-    FEW_BYTES = 1 << 12   # FEW planes of at most this number of bytes stay in the L1 cache together
-    PAIR_BYTES = 1 << 13  # two planes of at most this number of bytes stay in the L1 cache together
+    FEW_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
+    PAIR_BYTES = 1 << 13  # if a plane has at most this number of bytes, two planes fit into the L1 cache
 
 
 cdef inline bint scatter_planes(

@@ -146,12 +146,12 @@ def running(
     int dtype, source, norms, factors, target, indices, bint wide, table, int op, int input_op, int result_op,
     space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute the forward pass or the adjoint of a pooling, as `table` says.
+    """Compute the forward pass or the adjoint of a pooling, whose plan is `table`.
 
     In the forward pass, `source` is x and `target` is the output; for the adjoint, `source` is dout and `target` is dx.
     The indices of maxima are written to `indices`. `norms` has the size of `source`, and is needed if `input_op` is
-    FC_INPUT_OVER_NORM. `factors` has the size of `target`, and is needed if `result_op` is FC_RESULT_TIMES. Each
-    thread has one of the `workspaces` rows of `space`.
+    FC_INPUT_OVER_NORM. `factors` has the size of `target`, and is needed if `result_op` is FC_RESULT_TIMES.
+    `space` consists of `workspaces` workspaces, one for each thread.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

@@ -28,8 +28,8 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. If elements past the end may be read, whole vectors are copied, because later
- * stores overwrite the elements past the end. Returns a mask of the lanes that have a NaN. */
+/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied, because
+ * later stores overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -50,7 +50,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
     return odd;
 }
 
-/* Copy one row of the image to the workspace, for any stride. Returns a mask of the lanes that have a NaN. */
+/* Copy one row of the image to the workspace, for any stride. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
@@ -67,7 +67,7 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return odd;
 }
 
-/* Copy to the workspace the cells of a plane that the rows [begin, end) of outputs at depth `od` read. Returns 0 if no
+/* Copy the cells of a plane that the rows [begin, end) of outputs at depth `od` read to the workspace. Return 0 if no
  * cell is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
@@ -321,7 +321,7 @@ FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(norm, zero, 1), dout / norm, zero);
 }
 
-/* Find the output rows that read rows [begin, end) of the input. Returns the first of these output rows, and sets *last
+/* Find the output rows that read rows [begin, end) of the input. Return the first of these output rows, and set *last
  * to the last of them. */
 FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {

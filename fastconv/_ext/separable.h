@@ -13,9 +13,9 @@ typedef struct {
 } fc_conv_axis;
 
 /* One axis. `size` is the size of the source, and `output_size` is the size of the result. The result has `phases`
- * stride phases of at most `out` outputs, which are divided into blocks of `block` outputs. A block whose first output
- * is `begin` reads no source element before index begin * stride - pad. Its first output reads no element after index
- * begin * stride - pad + halo. */
+ * stride phases of at most `out` outputs, which are divided into blocks of `block` outputs. A block that starts at
+ * output b reads no source element before index b * stride - pad. Output b reads no source element after index
+ * b * stride - pad + halo. */
 typedef struct {
     ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
     const fc_conv_axis *phase;

@@ -72,8 +72,8 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Compute `vectors` vectors of one row of sums over source rows that are `pitch` elements apart. With `add`, the sums
- * are added to `to`. */
+/* Compute `vectors` vectors of one row of sums over source rows that are `pitch` elements apart. If `add` is set, the
+ * sums are added to `to`. */
 FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                 int add, const int vectors)
 {
@@ -94,7 +94,7 @@ FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *f
         FC_N(fc_store)(to + v * FC_VL, sums[v]);
 }
 
-/* Compute `n` columns of one row of sums. With `add`, the sums are added to `to`. */
+/* Compute `n` columns of one row of sums. If `add` is set, the sums are added to `to`. */
 static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t n, int add)
 {

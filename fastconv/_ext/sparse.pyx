@@ -89,13 +89,14 @@ cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
     return s
 
 
-# The arguments of a call of `run`. All threads of the call read them.
+# The arguments of a call of `product`. All threads of the call read them.
 cdef struct Task:
     const void* source
     const void* w
     const void* bias
     void* result
-    const int32_t* at              # for each weight: its element of `off` in sparse.h, or -1 if the weight is not used
+    # For each weight: the offset of the image element that it multiplies, in vectors; -1 if the weight is not used.
+    const int32_t* at
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.
     const Py_ssize_t* copies
@@ -114,7 +115,7 @@ cdef struct Task:
     Py_ssize_t group_step          # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at       # maps each value of `off` to the offset of the weight in its row
+    const int32_t* weight_at       # the offset of a weight in its row, for each such offset of an image element
     Py_ssize_t parts               # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t places              # the number of blocks
     int dtype

@@ -224,7 +224,7 @@ static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined
 }
 
 /* Run work(task) in this thread and in the workers that join, and return when all of them have finished. If a signal
- * handler raised, returns -1 with the exception set. The results of the work are then undefined. */
+ * handler raised an exception, return -1 with the exception set. The results of the work are then undefined. */
 static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, void *task)
 {
     fc_broadcast_slot *slot = queue->slot;
@@ -321,7 +321,7 @@ static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, p
     return (draws - 1 - fc_fetch_add_ordered(&queue->taken_from_end, 1)) * grain;
 }
 
-/* Return the next of `total` items, in ascending order. Returns `total` or a larger number if no item is left or the
+/* Return the next of `total` items, in ascending order. Return `total` or a larger number if no item is left or the
  * call has to stop. */
 static inline ptrdiff_t fc_next_item(fc_work_queue *queue, ptrdiff_t total)
 {

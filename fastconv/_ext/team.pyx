@@ -17,7 +17,7 @@ cdef extern from "Python.h":
 
 
 #: The indices of two fields, for tests that read a work queue as an array of integers. PERIOD is the time between two
-#: checks for signals in milliseconds. STOP says whether a signal handler stopped the call.
+#: checks for signals in milliseconds. STOP is nonzero if a signal handler stopped the call.
 PERIOD, STOP = FC_POLL_PERIOD_INDEX, FC_STOP_INDEX
 
 

@@ -43,7 +43,7 @@ RECTIFY, RECTIFY_GRADIENT, LEAK = F_RECTIFY, F_RECTIFY_GRADIENT, F_LEAK
 SIGMOID, SIGMOID_GRADIENT, TANH, TANH_GRADIENT = F_SIGMOID, F_SIGMOID_GRADIENT, F_TANH, F_TANH_GRADIENT
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Each:
     fc_each_t kernel
     const char* first

@@ -107,8 +107,8 @@ FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
     return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_broadcast)(1) + e)), x);
 }
 
-/* Select `from` in lanes where `sign` is above zero, and `other` elsewhere. With `nan`, NaN in `sign` selects `from`,
- * too. */
+/* Select `from` in lanes where `sign` is above zero, and `other` elsewhere. If `nan` is set, a NaN in `sign` selects
+ * `from`, too. */
 FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
 {
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(sign, FC_N(fc_broadcast)(0), nan), from, other);

@@ -1,5 +1,5 @@
-# Access to the elements of a C-contiguous array by a pointer and a length. A memoryview would take ten times as long,
-# which matters for small images.
+# Access to the elements of a C-contiguous array by a pointer and a length. Making a memoryview would take ten times as
+# long, which matters for small images.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
@@ -23,5 +23,6 @@ cdef inline Buffer contiguous_buffer(object array, Py_ssize_t itemsize, bint wri
 
 
 cdef inline Py_ssize_t* index_pointer(object array) except NULL:
-    """Return the address of the elements of an array. The caller guarantees the dtype, intp, and the length."""
+    """Return the address of the elements of an array. The caller guarantees that the dtype is intp, and that the array
+    is long enough."""
     return <Py_ssize_t*> contiguous_buffer(array, sizeof(Py_ssize_t), False).at

@@ -28,10 +28,10 @@ cdef extern from "borders.h" nogil:
 
 
 cdef enum:
-    HEADER = 7    # the number of sizes at the start of the tables; the lists of cells follow
+    HEADER = 7    # the number of sizes at the start of `tables`; the lists of indices follow the sizes
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Call:
     fc_borders borders
     const void* source
@@ -81,7 +81,9 @@ def extend(x, padded, tables, int dtype, int isa, queue):
 
 
 def fold(padded, x, tables, int dtype, int isa, queue):
-    """Write the adjoint of `extend`: each cell of x is the sum of the cells of `padded` that are copies of it."""
+    """Compute the adjoint of `extend`: set each element of x to the sum of the elements of `padded` that `extend`
+    copies from that element.
+    """
     cdef Call c
     read_call(&c, padded, x, tables, dtype, False, queue)
     with nogil:

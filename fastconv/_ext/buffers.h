@@ -1,5 +1,5 @@
-/* Functions that get memory from the system, offer its pages to the system, and return it. FC_MAPS is 1 if they are
- * implemented on this system. */
+/* Functions that allocate pages of memory, free them, and allow the system to reclaim them. FC_MAPS is 1 if the
+ * functions are implemented on this system. */
 #ifndef FASTCONV_BUFFERS_H
 #define FASTCONV_BUFFERS_H
 
@@ -33,7 +33,7 @@ static inline char *fc_map(size_t nbytes, int large) {
 
 static inline void fc_unmap(char *at, size_t nbytes) { (void)munmap(at, nbytes); }
 
-/* Allow the system to take the pages when memory runs short. Returns 0 if the system does not support this. */
+/* Allow the system to reclaim the pages when memory runs short. Return 0 if the system does not support this. */
 static inline int fc_offer(char *at, size_t nbytes) { return madvise(at, nbytes, MADV_FREE) == 0; }
 
 /* Return whether the process has an address limit, RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d). */

@@ -96,11 +96,11 @@ cdef list sizes(const FreeList* free):
 
 @cython.final
 cdef class Pool:
-    """A pool that keeps at most `keep` bytes of free memory, and none if the process has an address limit.
+    """A pool that keeps at most `keep` bytes of free memory. If the process has an address limit, the pool keeps none.
 
-    A mapping of at least `large` bytes is large: the system may take its pages while the mapping is free. At most
-    `keep_small` bytes of small mappings are kept. If large mappings need room, small mappings are evicted until they
-    take at most a quarter of `keep`.
+    A mapping of at least `large` bytes is a large mapping: the system may take its pages while the mapping is free. The
+    pool keeps at most `keep_small` bytes of small mappings. If large mappings need room, small mappings are evicted
+    until they take at most a quarter of `keep`.
     """
 
     cdef FreeList _free

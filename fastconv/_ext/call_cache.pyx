@@ -31,15 +31,18 @@ cdef class CallCache:
         self._calls, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
 
     def get(self, tuple arrays, dict options):
-        """Return the value that is stored for arrays of the same shapes and dtype and for equal options, or None.
+        """Return the value that is stored for arrays of the same shapes and dtype and for equal options, or None if
+        there is none.
 
-        Some of `arrays` may be None.
+        An element of `arrays` may be None.
         """
         key = self._key(arrays, options)
         return None if key is None else self._calls.get(key)
 
     def put(self, tuple arrays, dict options, found):
-        """Store the value `found`, unless these arrays or options are of a kind that is not stored."""
+        """Store the value `found` for calls with such arrays and options. If the arrays do not meet the conditions of
+        `CallCache`, or an option is of another type than `plain` accepts, do nothing.
+        """
         key = self._key(arrays, options)
         if key is not None:
             if len(self._calls) >= self._most:
@@ -85,7 +88,7 @@ cdef class CallCache:
                 return None
             key.append(name)
             key.append(value)
-            # Tell True from 1, because the two compare equal as keys but may mean different options.
+            # Mark a bool, because True and 1 compare equal as keys, but may mean different options.
             if type(value) is bool:
                 key.append(bool)
         return tuple(key)
@@ -94,7 +97,7 @@ cdef class CallCache:
 cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
     """Write the number of axes and the shape of an array to `numbers`, starting at index `n`.
 
-    Returns the next free index, or -1 if the array is not C-contiguous and aligned, or has more than MOST_AXES axes.
+    Return the next free index, or -1 if the array is not C-contiguous and aligned, or has more than MOST_AXES axes.
     """
     cdef Py_buffer buffer
     cdef Py_ssize_t i, ndim

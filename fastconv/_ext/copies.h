@@ -4,9 +4,9 @@
 
 #include "isa.h"
 
-/* A plane is the part of an array along the two axes that a copy transposes. The copy of a plane is
- * to[i * to_pitch + j] = from[i * step + j * pitch] for i < high and j < wide. If `past` is set, stores bypass the
- * caches if the instruction set has such stores. */
+/* A plane is the two axes that a copy transposes. The copy of a plane is to[i * to_pitch + j] = from[i * step + j *
+ * pitch] for i < high and j < wide. If `past` is set, stores bypass the caches if the instruction set has such
+ * stores. */
 typedef struct {
     ptrdiff_t step, pitch, to_pitch, high, wide, past;
 } fc_plane;

@@ -27,18 +27,20 @@ cdef extern from "copies.h" nogil:
 
 
 cdef enum:
-    HEADER = 9       # the number of integers of a plan before its outer axes
-    AXIS = 3         # the number of integers of an outer axis
+    HEADER = 9       # the number of integers at the start of a plan, before the outer axes
+    AXIS = 3         # the number of integers that describe one outer axis
 
 
-# The arguments of a copy, which all of its threads read.
+# The arguments of a copy, which all threads of the call read.
 cdef struct Copy:
     const char* source
     char* to
-    fc_plane plane           # sizes and strides of a whole plane
-    Py_ssize_t block_high    # the size of a block of a plane
-    Py_ssize_t block_wide
-    Py_ssize_t axes          # the number of outer axes; each is (size, step in the source, step in the copy)
+    fc_plane plane           # the sizes and strides of the two axes that the copy transposes
+    Py_ssize_t block_high    # the number of rows of a block of a plane
+    Py_ssize_t block_wide    # the number of columns of a block of a plane
+    # The number of outer axes. Each outer axis has three integers: its size, its stride in the source, and its stride
+    # in the copy.
+    Py_ssize_t axes
     const Py_ssize_t* axis
     Py_ssize_t items
     Py_ssize_t itemsize
@@ -99,10 +101,10 @@ cdef void blocks_worker(void* task) noexcept nogil:
 
 
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
-    """Copy one block of a plane.
+    """Copy one block of a plane. `item` is the index of the block among the blocks of all planes.
 
-    `item` numbers the blocks of all planes. Blocks below each other in the copy have consecutive numbers, because they
-    share cache lines of the source at their edges if its columns are contiguous.
+    The index grows from top to bottom of the copy first. If columns of the source are contiguous, two blocks that are
+    neighbours in this direction share cache lines of the source.
     """
     cdef fc_plane plane = c.plane
     cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at

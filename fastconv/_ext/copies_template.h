@@ -40,9 +40,9 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* Copy `count` adjacent squares. FC_SQUARES squares together fill whole cache lines of the copy, because a half-written
- * line might leave the L1 cache and be loaded again. This happens if the rows of the copy are many pages apart, because
- * few of their lines then fit the L1 cache. */
+/* Copy `count` adjacent blocks of FC_TL x FC_TL elements. FC_SQUARES blocks together fill whole cache lines of the
+ * copy. Otherwise, a half-written line might leave the L1 cache and be loaded again. This happens if the rows of the
+ * copy are many pages apart, because few of their lines then fit the L1 cache. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int past)
 {
@@ -66,7 +66,8 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     }
 }
 
-/* Copy a plane by transposing squares in registers. This needs columns of the source that are contiguous in memory. */
+/* Copy a plane by transposing square blocks in registers. This needs columns of the source that are contiguous in
+ * memory. */
 static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
 {
     const FC_T *from = (const FC_T *)from_;
@@ -84,7 +85,8 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
         return;
     }
     if (step == 1) {
-        /* Read whole cache lines of the source while they are in a cache. */
+        /* The inner loops run along the contiguous axis of the source, so that a cache line is used completely while it
+         * is in a cache. */
         const ptrdiff_t down = high - high % FC_TL, side = FC_SQUARES * FC_TL;
         const int past = plane->past && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
         for (j = 0; j + side <= wide; j += side)

@@ -6,9 +6,9 @@
 #include "isa.h"
 
 /* The taps of one output, divided into `k` columns of `high` taps. The first tap of column j reads the image at offset
- * at[j], and each next tap reads one row further down. The weight of the first tap is w[of[j]], and the next weights
- * follow at a distance of `step` elements. Rows of the image are `pitch` elements apart, and rows of the result are
- * `to_pitch` elements apart. */
+ * at[j], and each next tap reads one row further down. The weight of the first tap is w[of[j]], and the weights of the
+ * next taps follow at a distance of `step` elements. Rows of the image are `pitch` elements apart, and rows of the
+ * result are `to_pitch` elements apart. */
 typedef struct {
     ptrdiff_t k, high, step;
     const ptrdiff_t *at, *of;
@@ -16,10 +16,10 @@ typedef struct {
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
-/* A segment: the copy of one stride phase of one plane of the source in a padded block. The segment starts with `top`
- * rows of zeros. Then `rows` rows follow, each with `before` zeros, `n` cells, and zeros up to the width of the block.
- * The segment ends with `bottom` rows of zeros. `to` is the offset of the segment in the block, and `from` is the
- * offset of its first cell in the source, both in elements. */
+/* A segment describes the copy of one stride phase of one channel to a padded block. In the block, the segment consists
+ * of `top` rows of zeros, `rows` copied rows, and `bottom` rows of zeros. A copied row has `before` zeros, `n` elements
+ * of the channel, and zeros up to the width of the block. `to` is the offset of the segment in the block. `from` is the
+ * offset of the first copied element in the source. Offsets are in elements. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_copy_segment;

@@ -1,7 +1,7 @@
-/* The sums over output positions for the gradient of the weights. Included by depthwise_template.h. */
+/* Sums over output positions, for the gradient of the weights. This file is included by depthwise_template.h. */
 
-/* Multiply vectors of dout, in `rows` neighbouring rows, by the cells that each tap reads, and add the products to the
- * sums of the taps. The taps are `count` columns of `high` taps (see fc_taps). */
+/* Multiply vectors of dout, in `rows` neighbouring rows, by the image elements that each tap reads, and add the
+ * products to the sum of the tap. The taps are `count` columns of `high` taps (see fc_taps). */
 FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
                                 const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
                                 const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
@@ -78,8 +78,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_dots_of)(high, count, taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
-/* Add the products of dout and the image to `totals`, which has one vector for each tap. Lane l of the vector is the
- * sum over the positions in lane l. */
+/* Add the products of dout and the image to `totals`, which has one vector for each tap. Each lane of a vector sums the
+ * output positions that were loaded into this lane. */
 static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals_)
 {

@@ -35,8 +35,8 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_broadcast)(0));
 }
 
-/* Copy `n` cells that are `stride` elements apart. `room` elements of `from` may be read. Writes up to FC_VL - 1
- * elements past the end of `to`. */
+/* Copy `n` elements that are `stride` elements apart. `room` elements of `from` may be read. Up to FC_VL - 1 elements
+ * past the end of `to` may be written. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -63,14 +63,14 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy `rows` rows of one segment: see fc_pad. `left` elements of `from` may be read. */
+/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. `left` elements of `from` may be read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
                              const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
     const ptrdiff_t before = segment->before, n = segment->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
-        /* For short rows, one store writes the row and clears the elements after it. */
+        /* For short rows, one store writes both the elements of a row and the zeros after them. */
         const FC_M mask = FC_N(fc_between)(0, n);
         for (; rows > 0 && left >= stride * FC_VL; rows--) {
             FC_V cells = FC_N(fc_load)(from);
@@ -124,8 +124,8 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
             FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
             FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
             to[side] += width;
-            /* Later stores of the first phase overwrite the start of the second phase, so save this start and restore
-             * it at the end. */
+            /* Later stores of the first phase overwrite the start of the second phase. So save the start of the second
+             * phase now, and restore it at the end. */
             if (row == 0 && side)
                 begin = FC_N(fc_load)(block + second->to);
         }
@@ -137,7 +137,7 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
     FC_N(fc_store)(block + second->to, begin);
 }
 
-/* Copy `count` segments to a block whose rows have `width` elements.
+/* Copy `count` segments (see fc_copy_segment) to a block whose rows have `width` elements.
  *
  * The segments must be in ascending order of their offsets in the block, because up to FC_VL - 1 elements past the end
  * of a segment may be overwritten. `room` elements of `from` may be read. */
@@ -186,17 +186,17 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
     }
 }
 
-/* Return the number of rows of the next tile, at most `most`, such that the last tile is not much smaller. */
+/* Return the number of rows of the next tile, at most `most`. The rows are divided into tiles of about the same
+ * size. */
 FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
 
-/* Compute a tile of `rows` rows of `vectors` vectors in registers. The last vector of a row starts `last` elements
- * after the first.
+/* Compute a tile of `rows` rows of `vectors` vectors in registers. The last vector of a row starts at element `last`.
  *
- * If a tile is one vector wide, only its first `lanes` lanes are results. Rows before row `loose` may nevertheless be
- * stored as whole vectors. */
+ * If a tile is one vector wide, only the first `lanes` lanes of each row are results. The rows before row `loose` are
+ * nevertheless stored as whole vectors, because later rows overwrite the other lanes. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
@@ -270,7 +270,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
-            /* The last vector of a row ends at the end of the row, so it may overlap the vector before. */
+            /* The last vector of a row ends at the end of the row, so it may overlap the previous vector. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
             const ptrdiff_t last = end - FC_VL - at;
@@ -290,7 +290,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 #undef FC_SWEEP
 #undef FC_SWEEPS
 
-/* Compute a tile of `rows` rows in which the results of the taps a and b alternate. */
+/* Compute a tile of `rows` rows in which the results of the taps a and of the taps b alternate. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
                                 FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {

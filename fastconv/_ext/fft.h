@@ -1,16 +1,16 @@
 /* Correlation by the FFT of overlap-save tiles, for every instruction set.
  *
- * The words: a cell is one element of an array, and a position is one element of a tile. A position that has no cell is
- * zero. A pair is two tiles of one image, which are transformed together as the real and the imaginary parts of complex
- * numbers. The weights are real, so the product with their spectrum keeps the two tiles separate. A signal is an image
- * with one axis, a plane has two, and a volume has three.
+ * Words: a cell is one element of an array, and a position is one element of a tile. A position that is outside the
+ * array and its border has no cell, and is zero. A pair is two tiles of one image, which are transformed together as
+ * the real and the imaginary parts of complex numbers. The weights are real, so the product with their spectrum keeps
+ * the two tiles separate. A signal is an image with one axis, a plane has two axes, and a volume has three.
  *
- * Along an axis that is not contiguous, a transform processes a strip of FC_VL neighbouring columns, one in each lane
- * (fft_template.h). Between the transforms, the plane is transposed in strips of FC_VL rows, so that the contiguous
- * axis can be transformed in the same way. A strip is loaded once for its transform, the product and the inverse
- * transform. A volume is transformed along its depth first, and then plane by plane. A signal is treated as a plane.
- * Between the transforms of the two axes of that plane, each number is multiplied by a twiddle factor (Cooley and
- * Tukey).
+ * A strip is FC_VL neighbouring columns of a plane, one in each lane of a vector. Along an axis that is not contiguous,
+ * a transform processes a strip at a time (fft_template.h). Between the transforms, the plane is transposed in strips
+ * of FC_VL rows, so that the contiguous axis can be transformed in the same way. A strip is loaded once for its
+ * transform, the product and the inverse transform. A volume is transformed along its depth first, and then plane by
+ * plane. A signal is treated as a plane. Between the transforms of the two axes of that plane, each number is
+ * multiplied by a twiddle factor (Cooley and Tukey).
  *
  * An axis with stride or dilation is divided into phases (see fastconv.convolution.fft.phase_axes). phi is the index of
  * a phase of the outputs, and tau is the index of a phase of the taps. */
@@ -20,7 +20,8 @@
 #include "isa.h"
 #include "team.h"
 
-/* The largest number of passes of a transform, and the number of bytes of a strip that fits into the L1 cache. */
+/* FC_FFT_PASSES is the largest number of passes of a transform. FC_FFT_NEAR is the size in bytes of the largest strip
+ * that fits into the L1 cache. */
 enum { FC_FFT_PASSES = 24, FC_FFT_NEAR = 1 << 15 };
 
 /* The transform along one axis: the length, the radices of the passes, and the twiddle factors of all passes. */
@@ -34,27 +35,29 @@ typedef struct {
 enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 
 /* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of an array with `size` cells,
- * which are `pitch` elements apart. `border` says which cell is repeated if that cell is outside the array. */
+ * which are `pitch` elements apart. If that cell is outside the array, `border` (a border mode) determines which cell
+ * is read instead. */
 typedef struct {
     ptrdiff_t size, pitch, step, begin, count, border;
 } fc_fft_line;
 
-/* The view of a tile in an array. `at` is the address of the array, or NULL if there is no tile. */
+/* The map from the positions of a tile to the cells of an array. `at` is the address of the array, or NULL if there is
+ * no tile. */
 typedef struct {
     char *at;
     ptrdiff_t itemsize;
     fc_fft_line lines[3];
 } fc_fft_view;
 
-/* The place of a strip in a tile. `down` is the axis of the transform, 0 or 1, or -1 for a signal. The lanes start at
- * position p of the last axis, and `lanes` positions are left from there. For a signal, p grows by `turn` with each
- * row. If `down` is 0, h is the position of the strip along axis 1. */
+/* The location of a strip in a tile. `down` is the axis of the transform (0 or 1), or -1 for a signal. Lane 0 is at
+ * position p of the last axis, and `lanes` is the number of positions from there to the end of the axis. For a signal,
+ * p grows by `turn` with each row. If `down` is 0, h is the position of the strip along axis 1. */
 typedef struct {
     ptrdiff_t down, h, p, turn, lanes;
 } fc_fft_place;
 
-/* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. A division is
- * needed only if the cell is more than one period away. */
+/* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. No division is
+ * needed unless the cell is more than one period away. */
 static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
 {
     const ptrdiff_t size = line->size, period = line->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
@@ -85,9 +88,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
 /* Return 1 if the cells at positions p to p + n - 1 are contiguous and ascend from *first, -1 if they are contiguous
  * and descend from *first, and 0 otherwise.
  *
- * Only the first and the last cell are compared. If a reflecting border changes the direction between them, the
- * distance between these two cells is less than n - 1. Other borders never change the direction. If the last cell is in
- * the other direction nevertheless, the run crosses a circular border. */
+ * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
+ * less than n - 1 cells apart. Other borders do not reverse the direction. So if the last cell is in the wrong
+ * direction from the first one, the positions cross a circular border. */
 static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -113,8 +116,8 @@ static inline int fc_fft_meets(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n
     return line->border != FC_FFT_ZEROS || ((a < b ? a : b) < line->size && (a < b ? b : a) >= 0);
 }
 
-/* Return the address of the first cell of the row at a place of a view, or NULL if the place has no cell. The axis of
- * the transform is not included. */
+/* Return the address of the first cell of a row of a strip, or NULL if the row has no cell. The position along the axis
+ * of the transform is not included in the address. */
 static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *place)
 {
     ptrdiff_t axis, at = 0;
@@ -132,26 +135,28 @@ static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *pla
 
 /* The parts of the work on a pair of tiles.
  *
- * FC_FFT_OUTER loads the tiles and transforms them along the outermost axis. FC_FFT_RESULT transforms them back along
- * that axis, and stores the results. The items of the other parts are the strips of a plane, or the planes of a volume.
- * FC_FFT_FORWARD transforms an item, and FC_FFT_INVERSE transforms it back. FC_FFT_FUSED does both, and between them
- * multiplies the item by `kernel`. FC_FFT_SUM transforms an item and the same item of `other`, and adds their product
- * to `sum`. */
+ * FC_FFT_OUTER loads the tiles and transforms them along the outermost axis. FC_FFT_RESULT applies the inverse
+ * transform along the outermost axis, and stores the results. A work item of any other part is a strip of a plane, or a
+ * plane of a volume. FC_FFT_FORWARD transforms an item, and FC_FFT_INVERSE applies the inverse transform. FC_FFT_FUSED
+ * transforms an item, multiplies it by `kernel`, and applies the inverse transform. FC_FFT_SUM transforms an item and
+ * the same item of `other`, and adds their product to `sum`. */
 enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_SUM, FC_FFT_RESULT };
 
-/* The work on a pair of tiles: the views of its source and of its result, and its workspace. */
+/* The work on a pair of tiles: where the tiles are read (`from`) and the results are stored (`to`), and the
+ * workspaces. */
 typedef struct {
     fc_fft_view from[2], to[2];
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
-    int first; /* Whether `sum` is still empty. */
-    ptrdiff_t *count; /* The counter of items with a result that is not finite. */
+    int first; /* Whether the next product is the first term of `sum`, which is then overwritten. */
+    ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
-/* A product of spectra: out[a][b] is the sum over n of x[a][n] * conj(k[b][n]), where each element is a spectrum, or is
- * increased by this sum with `add`. `of_x` and `of_k` are the numbers of a and b. x[a] and x[a + 1] are `x_pitch`
- * elements apart, and x[a][n] and x[a][n + 1] are `x_step` elements apart. `out_x` and `out_k` are the distances
- * between out[a] and out[a + 1], and between out[a][b] and out[a][b + 1]. */
+/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over n of x[a][n] *
+ * conj(k[b][n]) or, if `add` is set, increased by this sum. `of_x` is the number of indices a, and `of_k` is the number
+ * of indices b. x[a] and x[a + 1] are `x_pitch` elements apart, and x[a][n] and x[a][n + 1] are `x_step` elements
+ * apart; k has the same layout with `k_pitch` and `k_step`. out[a] and out[a + 1] are `out_x` elements apart, and
+ * out[a][b] and out[a][b + 1] are `out_k` elements apart. */
 typedef struct {
     const void *x, *k;
     void *out;
@@ -159,17 +164,17 @@ typedef struct {
 } fc_fft_product;
 
 /* The layout of an array in memory, and the map from positions of tiles to cells. `outer`, `group` and `inner` are the
- * distances between images (or filters), groups and channels, in elements. `tiled` says whether the array is divided
- * into tiles. Along an axis, position 0 of the first tile is cell origin + phi * of_phi + tau * of_tau, and `whole` is
- * the number of positions of all tiles together. The other arrays are those of fc_fft_line. */
+ * distances between two images (or filters), groups and channels, in elements. `tiled` is 1 if the array is divided
+ * into tiles. Along each axis, position 0 of the first tile is cell origin + phi * of_phi + tau * of_tau, and all tiles
+ * together have `whole` positions. `size`, `pitch`, `step`, `count` and `border` are those of fc_fft_line. */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
     ptrdiff_t size[3], pitch[3], step[3], origin[3], of_phi[3], of_tau[3], count[3], border[3], whole[3];
 } fc_fft_array;
 
-/* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair. In the other steps, each thread works on
- * spectra or pairs of its own. */
+/* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair of tiles. In the other steps, each thread
+ * works on different spectra or pairs. */
 enum {
     FC_FFT_SHARED,
     FC_FFT_WEIGHTS,
@@ -187,23 +192,27 @@ typedef struct fc_fft_task {
     ptrdiff_t line, itemsize, gradient, back;
     const void *between;
     double scale;
-    /* The numbers of groups, images, rows and columns of the weights, phases of the taps (taus), phases of the outputs
-     * (phis), and tiles of an image. The arrays below have the same numbers along each axis. */
+    /* The total numbers of groups, images, rows and columns of the weight matrix, phases of the taps (tau), phases of
+     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_of[i] are these numbers
+     * along axis i, and tile[i] is the size of a tile. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_of[3];
-    /* The numbers of rows, columns, pairs and groups whose spectra are in memory at a time. */
+    /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
     ptrdiff_t of_rows, of_columns, of_pairs, of_groups;
     ptrdiff_t shared, fused, parts, lanes;
-    fc_fft_array source, weights, result; /* For the gradient of the weights, these are x, dw and dout. */
+    /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
+    fc_fft_array source, weights, result;
     char *bias;
     ptrdiff_t *counts;
     char *space;
-    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch; /* All are in elements. */
+    /* All of these offsets and distances are in elements. */
+    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch;
     fc_work_queue *queue;
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
     void (*add)(void *, const void *, ptrdiff_t);
-    /* The step, part and range of rows, columns and pairs that the threads are computing now. */
+    /* The current state, which all threads read: the step, the part, the group, and the ranges of rows, columns and
+     * pairs. */
     int step, now;
     ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
     char *of_weights, *of_source, *of_result;

@@ -1,12 +1,13 @@
-/* The steps of a call, and the division of the tiles of all images, channels and filters among threads. Included by
- * fft.h. */
+/* The steps of a call by FFT, and the division of the tiles of all images, channels and filters among threads. This
+ * file is included by fft.h. */
 
 static inline ptrdiff_t fc_fft_pieces(ptrdiff_t n, ptrdiff_t block) { return (n + block - 1) / block; }
 
 static inline ptrdiff_t fc_fft_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* Return the view of a tile. `outer` is the image or the filter, and `inner` is the channel in group t->g. `unit`
- * counts the tiles of all phases of the outputs: phi * t->tiles + tile. */
+/* Return the map from the positions of a tile to cells. `outer` is the index of the image or the filter, and `inner` is
+ * the index of the channel in group t->g. `unit` is the index of the tile among the tiles of all phases of the outputs:
+ * phi * t->tiles + tile. */
 static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, ptrdiff_t outer, ptrdiff_t inner,
                               ptrdiff_t tau, ptrdiff_t unit)
 {
@@ -26,7 +27,8 @@ static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, p
         if (array->tiled) {
             const ptrdiff_t at = tile % t->tiles_of[axis] * t->tile[axis];
             line->begin += at * line->step;
-            /* Exclude positions after the last one, where a circular border would repeat cells of the first tile. */
+            /* Exclude positions past the end of the axis, where a circular border would repeat cells of the first
+             * tile. */
             line->count = fc_fft_least(line->count, array->whole[axis] - at);
         }
         tile /= t->tiles_of[axis];
@@ -38,8 +40,8 @@ static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, p
 
 static inline ptrdiff_t fc_fft_pairs(const fc_fft_task *t) { return (t->phis * t->tiles + 1) / 2; }
 
-/* Set the views of both tiles of a pair, and return the image of the pair. `pair` is counted over all images. If the
- * pair has only one tile, views[1].at is NULL. */
+/* Set the views of both tiles of a pair, and return the index of the image. `pair` is the index of the pair among the
+ * pairs of all images. If the pair has only one tile, views[1].at is set to NULL. */
 static ptrdiff_t fc_fft_see_pair(const fc_fft_task *t, fc_fft_view *views, const fc_fft_array *array, ptrdiff_t pair,
                                  ptrdiff_t inner, ptrdiff_t tau)
 {
@@ -65,8 +67,8 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
     return t->space + slot * t->slot_pitch * t->itemsize;
 }
 
-/* Return the number of items of FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number of items of the
- * other parts. */
+/* Return the number of work items of the parts FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number
+ * for the other parts. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
     return fc_fft_pieces(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);
@@ -77,7 +79,7 @@ static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
     return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_pieces(t->axes[1].length, t->lanes);
 }
 
-/* Return the number of positions of an item of a part. The item is a strip, or a plane of a volume. */
+/* Return the number of positions of one work item. An item is a strip, or a plane of a volume. */
 static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 {
     const int deep = t->axes[0].length > 1;
@@ -86,10 +88,10 @@ static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
     return t->axes[2].length * (deep ? t->axes[1].length : t->lanes);
 }
 
-/* The number of positions that are transformed between two checks for signals. */
+/* The number of positions (elements of tiles) that a thread transforms between two checks for signals. */
 enum { FC_FFT_LOOK = 1 << 16 };
 
-/* Process all items of a part in this thread. */
+/* Process all work items of a part in this thread. */
 static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =
@@ -103,7 +105,7 @@ static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, ch
     }
 }
 
-/* Set the views of the results of a pair, and the bias, for row `row` of the weights. */
+/* Set the views of the results of a pair of tiles, and the bias, for row `row` of the weight matrix. */
 static void fc_fft_see_results(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->back ? row / t->taus : row, tau = t->back ? row % t->taus : 0;
@@ -119,7 +121,8 @@ static void fc_fft_see_sources(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t 
 }
 
 /* Prepare the transforms of a pair of tiles of x and of the same pair of dout, for groups of one channel and one
- * filter. The tiles of x are transformed in the workspace `tiles`, and those of dout in the workspace that follows. */
+ * filter. The tiles of x are transformed in the workspace at `tiles`. The tiles of dout are transformed in the
+ * workspace after it. */
 static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *tiles)
 {
     const ptrdiff_t columns = fc_fft_pieces(t->axes[2].length, t->lanes);
@@ -134,8 +137,8 @@ static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_j
     fc_fft_see_pair(t, of_dout->from, &t->result, pair, 0, 0);
 }
 
-/* Compute partial sum `part` of the gradient of group t->g in this thread: the sum, over a part of the pairs, of the
- * products of x and dout. */
+/* Compute partial sum `part` of the gradient of group t->g in this thread. The products of x and dout are summed over a
+ * part of the pairs of tiles. */
 static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, char *sum)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, begin = part * pairs / t->parts;
@@ -208,7 +211,8 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         fc_fft_all(t, &job, FC_FFT_RESULT, strip);
         return;
     case FC_FFT_PARTS: {
-        /* With several partial sums, an item is one partial sum of a group. Otherwise, it is a whole group. */
+        /* If there are several partial sums, a work item is one partial sum of a group. Otherwise, a work item is a
+         * whole group. */
         fc_fft_task own = *t;
         if (t->parts > 1) {
             fc_fft_sum_part(t, item, strip, t->of_result + item * spectrum);
@@ -224,7 +228,7 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         return;
     }
     default: {
-        /* An item is one pair of one group. The copy of the task has the index of the group. */
+        /* A work item is one pair of tiles of one group. The index of the group is set in a copy of the task. */
         const ptrdiff_t each = fc_fft_pairs(t) * t->images;
         fc_fft_task own = *t;
         own.g = t->g + item / each;
@@ -255,7 +259,7 @@ static void fc_fft_work(void *task)
     }
 }
 
-/* Run one step in all threads, and wait for them. Returns -1 if a signal handler raised. */
+/* Run one step in all threads, and wait until it is finished. Return -1 if a signal handler raised an exception. */
 static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
 {
     const ptrdiff_t draws = t->queue->slot ? 8 * (t->queue->helpers_wanted + 1) : 16;
@@ -266,7 +270,7 @@ static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
     return fc_parallel_for(t->queue, fc_fft_work, t);
 }
 
-/* Process a part of the pair of tiles in t->job in all threads. */
+/* Process one part of the work on the pair of tiles t->job. All threads share this work. */
 static int fc_fft_do_part(fc_fft_task *t, int part)
 {
     t->now = part;
@@ -275,7 +279,7 @@ static int fc_fft_do_part(fc_fft_task *t, int part)
 }
 
 /* Run a call whose groups have one filter and one channel. Compute the spectra of the weights first. Then compute the
- * results of one pair of tiles at a time, while its spectrum is in the cache. */
+ * results of one pair of tiles at a time, while the spectrum of the pair is in the cache. */
 static int fc_fft_run_fused(fc_fft_task *t)
 {
     const ptrdiff_t bytes = t->itemsize, pairs = fc_fft_pairs(t) * t->images;
@@ -315,15 +319,17 @@ static int fc_fft_run_fused(fc_fft_task *t)
     return 0;
 }
 
-/* Multiply the spectra in all threads. An item is a block of about 8 rows of all spectra, which fits into a cache. */
+/* Multiply the spectra in all threads. A work item is a block of about 8 rows of all spectra, which fits into a
+ * cache. */
 static int fc_fft_do_multiply(fc_fft_task *t)
 {
     const ptrdiff_t rows = t->pitch / (2 * t->lanes);
     return fc_fft_do(t, FC_FFT_MULTIPLY, fc_fft_pieces(rows, 8));
 }
 
-/* Run a forward or backward_data call, for blocks of rows, pairs and columns whose spectra fit into the workspace. The
- * rows of the weights are filters and the columns are channels; for backward_data, the reverse. */
+/* Run a forward or backward_data call in blocks of rows, pairs of tiles, and columns. The spectra of a block fit into
+ * the workspace. The rows of the weight matrix are filters, and the columns are channels; for backward_data, it is the
+ * reverse. */
 static int fc_fft_run_blocks(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;
@@ -360,8 +366,8 @@ static int fc_fft_run_blocks(fc_fft_task *t)
     return 0;
 }
 
-/* Run a backward_weights call whose groups have one filter and one channel. The product of each pair is added to the
- * sum while the pair is in the cache. */
+/* Run a backward_weights call whose groups have one filter and one channel. The product of each pair of tiles is added
+ * to the sum while the pair is in the cache. */
 static int fc_fft_run_sums(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images;
@@ -401,7 +407,7 @@ static int fc_fft_run_sums(fc_fft_task *t)
 }
 
 /* Run a backward_weights call. Products of x and dout are summed over all pairs of tiles. The real part of a product is
- * the sum over both tiles of the pair, because the tiles are the real and the imaginary parts. */
+ * the sum over both tiles of the pair, because one tile is the real part and the other tile is the imaginary part. */
 static int fc_fft_run_gradient(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;

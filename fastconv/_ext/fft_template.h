@@ -1,15 +1,15 @@
 /* The transforms of strips, for one dtype and instruction set: see fft.h.
  *
- * A row of a strip has FC_VL complex numbers: first the real parts, then the imaginary parts. A transform runs along
- * the column in each lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r rows
- * (decimation in frequency). The frequencies are then in a permuted order, which the inverse passes undo. Products of
- * spectra do not depend on the order. */
+ * A strip is FC_VL columns of complex numbers, one column in each lane. A row of a strip has the FC_VL real parts
+ * first, then the imaginary parts. A transform runs along the column in each lane. Each forward pass of radix r splits
+ * a block of n rows into r blocks of n / r rows (decimation in frequency). The frequencies are then in a permuted
+ * order, which the inverse passes undo. Products of spectra do not depend on the order. */
 #include "lanes.h"
 
 #undef FC_ROW
 #define FC_ROW (2 * FC_VL)
 
-/* Transform four complex numbers per lane, in registers. */
+/* Transform four complex numbers in each lane, in registers. */
 FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
@@ -20,8 +20,8 @@ FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* Transform `radix` complex numbers per lane, in registers. With real and imaginary parts swapped, this is the inverse
- * transform. */
+/* Transform `radix` complex numbers in each lane, in registers. If real and imaginary parts are swapped, this is the
+ * inverse transform. */
 FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -79,8 +79,8 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
     }
 }
 
-/* Run one pass over a strip of `length` rows, which is divided into blocks of n rows. `last` means that n equals the
- * radix, and `back` that the pass is an inverse one. */
+/* Run one pass over a strip of `length` rows, which is divided into blocks of n rows. `last` is set if n equals the
+ * radix. `back` is set for a pass of the inverse transform. */
 FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, const int radix,
                                  const int last, const int back)
 {
@@ -154,8 +154,8 @@ static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, c
 }
 #undef FC_FFT_CASE
 
-/* Run all forward passes over a strip of n rows. If the strip does not fit into the L1 cache, all passes after the
- * first are run on one block before the next. */
+/* Run all forward passes over a strip of n rows. If the strip does not fit into the L1 cache, the passes after the
+ * first one process one block at a time. */
 static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -206,7 +206,7 @@ static void FC_N(fc_fft_inverse)(FC_T *strip, const fc_fft_axis *axis)
     FC_N(fc_fft_back)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
 }
 
-/* Transpose a square of FC_VL vectors. */
+/* Transpose a block of FC_VL x FC_VL elements. */
 FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
 {
     FC_V next[FC_VL];
@@ -286,7 +286,7 @@ static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane,
     }
 }
 
-/* Multiply each element of a strip by the element of `factors` at the same place or, with `conjugate`, by its complex
+/* Multiply each element of a strip by the corresponding element of `factors` or, if `conjugate` is set, by its complex
  * conjugate. */
 FC_INLINE void FC_N(fc_fft_scale)(FC_T *strip, const FC_T *factors, ptrdiff_t rows, const int conjugate)
 {

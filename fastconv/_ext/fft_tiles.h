@@ -1,7 +1,7 @@
-/* The work on tiles and their spectra, for one dtype and instruction set: see fft.h. */
+/* The kernels that load, transform, multiply and store tiles, for one dtype and instruction set: see fft.h. */
 
-/* Return the cells at the positions p to p + FC_VL - 1 of a row. Positions without a cell, and positions from p + lanes
- * on, are zeros. */
+/* Return the cells at the positions p to p + FC_VL - 1 of a row. A position that has no cell gets 0. So does every
+ * position from p + lanes on. */
 static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes)
 {
     FC_T some[FC_VL];
@@ -26,7 +26,7 @@ FC_INLINE int FC_N(fc_fft_inside)(const fc_fft_line *line, ptrdiff_t p)
     return line->step == 1 && cell >= 0 && cell + FC_VL <= line->size && p + FC_VL <= line->count;
 }
 
-/* Load a strip of a view as the real parts (`part` is 0) or as the imaginary parts (`part` is FC_VL). Returns whether
+/* Load a strip of a tile as the real parts (`part` is 0) or as the imaginary parts (`part` is FC_VL). Return whether
  * any position of the strip may have a cell. */
 static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view, const fc_fft_place *place)
 {
@@ -56,8 +56,8 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
     return any;
 }
 
-/* Store the results v at the positions p to p + FC_VL - 1 of a row, except at positions without a cell and at positions
- * from p + lanes on. Returns v with zeros in the lanes that were not stored. */
+/* Store the results v at the positions p to p + FC_VL - 1 of a row. Positions without a cell, and positions from p +
+ * lanes on, are not stored. Return v with zeros in the lanes that were not stored. */
 static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
 {
     FC_T some[FC_VL];
@@ -77,7 +77,7 @@ static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p
     return FC_N(fc_load)(some);
 }
 
-/* Scale a strip of results, add the bias, and store them. Returns whether all stored results are finite. */
+/* Scale a strip of results, add the bias, and store the results. Return whether all stored results are finite. */
 static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view,
                              const fc_fft_place *place, FC_T scale, const FC_T *bias)
 {
@@ -107,9 +107,9 @@ static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const 
     return !FC_N(fc_any)(FC_N(fc_is_nan)(bad));
 }
 
-/* Process a strip of the transposed plane for FC_FFT_FORWARD, FC_FFT_FUSED or FC_FFT_INVERSE. FC_FFT_FUSED multiplies
- * by the conjugate of `kernel`, the spectrum of the weights. `between` has the twiddle factors of a signal, or is NULL.
- * */
+/* Process a strip of the transposed plane for the part FC_FFT_FORWARD, FC_FFT_FUSED or FC_FFT_INVERSE. FC_FFT_FUSED
+ * multiplies by the conjugate of `kernel`, the spectrum of the weights. `between` has the twiddle factors of a signal;
+ * for images with more axes it is NULL. */
 static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *between, const FC_T *kernel, int part)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -127,8 +127,8 @@ static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *b
     }
 }
 
-/* Transform a strip of x and a strip of dout (d), and add the product of x and the conjugate of d to `sum`. With
- * `first`, store the product instead. */
+/* Transform a strip of x and a strip of dout (d), and add the product of x and the conjugate of d to `sum`. If `first`
+ * is set, store the product instead. */
 static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *between, int first)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -148,7 +148,7 @@ static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, 
     }
 }
 
-/* Add `rows` rows of `more` to those of `sum`. */
+/* Add `rows` rows of the spectrum `more` to the spectrum `sum`. */
 static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
 {
     FC_T *sum = (FC_T *)sum_;
@@ -158,7 +158,7 @@ static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
         FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
 }
 
-/* Transform a plane of a volume along its columns, and store it transposed in `flat`. Columns in which no view has a
+/* Transform a plane of a volume along its columns, and store the transposed result in `flat`. Strips that contain no
  * cell are zeros, and are not transformed. */
 static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
 {
@@ -172,8 +172,8 @@ static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views,
     }
 }
 
-/* Process item `item` of a part of the work on a pair of tiles. `space` has room for a strip. For volumes, room for one
- * plane (FC_FFT_FUSED) or two planes (FC_FFT_SUM) follows. */
+/* Process work item `item` of one part of the work on a pair of tiles. `space` has room for one strip. For volumes,
+ * room for one plane (FC_FFT_FUSED) or two planes (FC_FFT_SUM) follows. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
     const ptrdiff_t deep = t->axes[0].length, high = t->axes[1].length, wide = t->axes[2].length;
@@ -189,7 +189,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         place.p = column;
         place.turn = t->line ? wide : 0;
         place.lanes = wide - column;
-        /* The strip is a column that runs through all planes. */
+        /* For a volume, the rows of this strip run through all planes. */
         volume += (column / FC_VL * high + place.h) * FC_ROW;
     }
     if (part == FC_FFT_OUTER) {
@@ -257,8 +257,8 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     }
 }
 
-/* Compute the product of fc_fft_product for the rows [begin, end) of the spectra, for `of_x` values of a and `of_k`
- * values of b. */
+/* Compute the product of spectra fc_fft_product for rows [begin, end) of the spectra, `of_x` indices a and `of_k`
+ * indices b. */
 FC_INLINE void FC_N(fc_fft_some)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out, ptrdiff_t begin,
                                  ptrdiff_t end, const int of_x, const int of_k)
 {

@@ -14,9 +14,9 @@ from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, f
 checked = bool(FC_CHECKED)
 
 
-# One spatial axis: the fields of `Axis.row` in fastconv.geometry.axis. `Axis.row` makes numbers small that have no
-# effect, so no product below overflows Py_ssize_t. At tap t, the outputs [first[t], last[t]) read a cell of the image;
-# the other outputs read padding.
+# One spatial axis, with the numbers that `Axis.row` of fastconv.geometry.axis returns. `Axis.row` replaces a huge
+# stride or dilation that has no effect by a small number, so no product below overflows Py_ssize_t. At tap t, the
+# outputs [first[t], last[t]) read an element of the image; the other outputs read padding.
 cdef struct Axis:
     Py_ssize_t size
     Py_ssize_t k
@@ -48,12 +48,14 @@ cdef inline Axis read_axis(
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """Return the input cell that output `o` reads at `tap`. A cell outside [0, size) is padding."""
+    """Return the index of the input element that output `o` reads at `tap`. An index outside [0, size) is padding."""
     return o * axis.stride + tap * axis.dilation - axis.lo
 
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
-    """Return how many outputs read, at `tap`, a cell before `bound`. These outputs come first."""
+    """Return the number of outputs that read, at `tap`, an element with an index below `bound`. These are the first
+    outputs of the axis.
+    """
     cdef Py_ssize_t cells = bound + axis.lo - tap * axis.dilation
     if cells <= 0:
         return 0
@@ -61,8 +63,8 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Return whether any output reads a cell of the image at `tap`. Debug builds also check that every output in
-    [first[tap], last[tap]) reads one.
+    """Return whether any output reads an element of the image, and not only padding, at `tap`. Debug builds also check
+    that every output in [first[tap], last[tap]) reads an element of the image.
     """
     if axis.first[tap] >= axis.last[tap]:
         return False
@@ -76,7 +78,9 @@ cdef void fill_row(
     const floating* plane, Py_ssize_t step_d, Py_ssize_t step_h, floating* row,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t kd, Py_ssize_t kh, Py_ssize_t kw,
 ) noexcept nogil:
-    """Write one row of the matrix: the cells of a plane that tap (kd, kh, kw) reads, for every output position."""
+    """Write one row of the im2col matrix: the elements of one channel that tap (kd, kh, kw) reads, for every output
+    position.
+    """
     cdef Py_ssize_t d0 = d.first[kd], d1 = d.last[kd]
     cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh]
     cdef Py_ssize_t w0 = w.first[kw], w1 = w.last[kw]
@@ -87,8 +91,9 @@ cdef void fill_row(
     if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
         zero(row, d.out * area)
         return
-    # If the stride is 1 and output rows are as long as input rows, the row of the matrix is the plane shifted by an
-    # offset. All rows of the plane are then copied as one run. The few cells that wrap around a border are cleared.
+    # If the stride is 1 and output rows are as long as input rows, the row of the matrix is the image plane shifted by
+    # an offset. All rows of the plane are then copied together, and the few elements that wrap around a border are
+    # cleared.
     cdef bint shifted = h.stride == 1 and w.stride == 1 and w.out == w.size and step_h == w.size
     src = plane + cell(d, d0, kd) * step_d + cell(h, h0, kh) * step_h + cell(w, w0, kw)
     if d0 > 0 or d1 < d.out:
@@ -112,8 +117,9 @@ cdef void fill_row(
         src = src + d.stride * step_d
 
 
-# The ranges of a row of the matrix that `fill_row` computes for a tap. The ranges are the same for every channel. They
-# are computed once, because for a 7 x 7 plane the computation would take longer than the copy.
+# The ranges of copied elements and of zeros in one row of the im2col matrix, as `fill_row` computes them. The ranges of
+# a tap are the same for every channel. They are computed once for each tap, because for a 7 x 7 image the computation
+# takes longer than the copy.
 cdef struct Shift:
     Py_ssize_t src
     Py_ssize_t head
@@ -140,8 +146,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
     shift.head = h0 * w.out + w0
     shift.n = (h1 - h0 - 1) * w.out + w1 - w0
     shift.tail = h.out * w.out - shift.head - shift.n
-    # The cells that wrapped around a border are between rows: after the end of the first row, and before the start of
-    # the last row.
+    # The elements that wrapped around a border are between the end of the first row and the start of the last row.
     shift.left, shift.right = w0, w.out - w1
     shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
     return shift
@@ -150,7 +155,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """Do the work of `fill_row` for a tap whose ranges are in `shift`."""
+    """Do the work of `fill_row` for a tap with the precomputed ranges `shift`."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)
@@ -162,7 +167,7 @@ cdef inline void fill_shifted(
         zero_column(at + pitch - 1 - i, shift.rows, pitch)
 
 
-# The arguments of a call, which all of its threads read. Steps are distances in elements.
+# The arguments of a call, which all threads of the call read. Distances are in elements.
 cdef struct Lowering:
     void* image
     void* cols
@@ -171,13 +176,13 @@ cdef struct Lowering:
     Py_ssize_t step_channel
     Py_ssize_t step_d
     Py_ssize_t step_h
-    Py_ssize_t step_matrix  # the distance between the matrices of two images in cols
-    Py_ssize_t step_row     # the distance between two rows of cols
-    Py_ssize_t rows         # the number of rows of the matrix of an image
+    Py_ssize_t step_matrix  # the distance in cols between the matrices of two images
+    Py_ssize_t step_row     # the distance in cols between two rows of a matrix
+    Py_ssize_t rows         # the number of rows of the matrix of one image
     Py_ssize_t total
     Py_ssize_t block        # for col2im: the number of image rows of a block
     Py_ssize_t blocks       # for col2im: the number of blocks of a plane
-    bint shifted            # whether `shifts` describes the taps
+    bint shifted            # for im2col: whether `shifts` has the ranges of each tap
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
     fc_work_queue* queue
@@ -235,7 +240,7 @@ cdef void rows_of_double(void* task) noexcept nogil:
 
 
 cdef void rows_worker(const Lowering* t, floating* dtype) noexcept nogil:
-    """Write chunks of rows of cols until none are left."""
+    """Take chunks of rows of cols from the work queue until none are left, and write these rows."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
@@ -283,8 +288,8 @@ cdef void gather_block(
     const floating* cols, Py_ssize_t step_row, floating* block,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """Compute the image rows [begin, end) at depth `id_` of a channel. Each cell is the sum of the elements of cols to
-    which im2col copies it.
+    """Compute the image rows [begin, end) at depth `id_` of a channel. Each element is the sum of the elements of cols
+    to which im2col copies that element.
     """
     cdef Py_ssize_t kd, kh, kw, od, oh, h0, h1, w0, w1, at
     cdef const floating* src
@@ -322,8 +327,8 @@ def col2im(
     """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
     contiguous.
 
-    A thread adds all taps to a block of `block` image rows, which stay in its cache. No two threads write the same
-    cell.
+    A thread adds all taps to a block of `block` image rows, which stays in the cache of the thread. No two threads
+    write the same element.
     """
     cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
     t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
@@ -341,7 +346,7 @@ cdef void blocks_of_double(void* task) noexcept nogil:
 
 
 cdef void blocks_worker(const Lowering* t, floating* dtype) noexcept nogil:
-    """Compute chunks of blocks of image rows until none are left."""
+    """Take chunks of blocks of image rows from the work queue until none are left, and compute these blocks."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]

@@ -1,8 +1,8 @@
 """The gradient of the weights by implicit GEMM: a matrix product that sums over output positions.
 
-Vector lanes hold pairs of a channel and a tap, which are the columns of the gradient. Packing reads these columns from
-a padded block, and transposes them into panels. fastconv.convolution.implicit_gemm.calls divides the work into items,
-and makes all tables that are read here.
+A column of the gradient is a pair of a channel and a tap, and each vector lane holds one column. Packing reads the
+columns from a block of the padded image, and transposes them into panels.
+fastconv.convolution.implicit_gemm.calls divides the work into work items, and makes all tables that this module reads.
 """
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
@@ -19,18 +19,18 @@ from fastconv._ext.team cimport (
 
 
 cdef enum:
-    LONG_ROW = 8      # The largest side of a square that `interleave` transposes.
-    MOST_VECTORS = 3  # The largest number of vectors of a tile.
+    LONG_ROW = 8      # The largest block that `interleave` transposes in registers is LONG_ROW x LONG_ROW elements.
+    MOST_VECTORS = 3  # The largest number of vectors in a row of a tile.
     # The largest number of panels that are packed at a time. It equals `_HELD` of
     # fastconv.convolution.implicit_gemm.calls.
     MOST_HELD = 64
-    # The largest number of rows of a tile if weights are pruned. It is small, because the rows of a large result share
-    # cache sets.
+    # The largest number of rows of a tile if the weights are pruned. The number is small, because the rows of a large
+    # result share cache sets.
     MASKED_ROWS = 4
 
 
-# The sizes of a call, in the order of the list that fastconv.convolution.implicit_gemm.calls makes. Pitches and
-# offsets are in elements of the dtype, unless a comment says otherwise.
+# The sizes of a call, in the order of the list that fastconv.convolution.implicit_gemm.calls makes. Distances and
+# offsets are in elements of the dtype, unless a comment gives another unit.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -45,10 +45,11 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t edge_at
-    Py_ssize_t lists_at       # the offset of the lists of `list_positions`, one for each number of vectors of a tile
-    Py_ssize_t list_pitch     # the distance between two lists, in integers
-    Py_ssize_t held           # the number of panels that are packed at a time if weights are pruned
-    Py_ssize_t held_pitch     # the distance between two panels
+    # The offset of the lists that `list_positions` fills: one list for tiles of one vector, one for tiles of two, ...
+    Py_ssize_t lists_at
+    Py_ssize_t list_pitch     # the distance between two of these lists, in integers
+    Py_ssize_t held           # the number of panels that are packed at a time if the weights are pruned
+    Py_ssize_t held_pitch     # the distance between two of these panels
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -65,7 +66,7 @@ cdef Py_ssize_t pack_gradient(
     floating* panel, const floating* dout, const Block* b, const ConvAxis* axes, const WeightSizes* s,
     const Kernels* kernel, int tall,
 ) noexcept nogil:
-    """Pack `dout` at the positions of a block into panels of `tall` filters. Returns the number of positions."""
+    """Pack dout, for the output positions of a block, into panels of `tall` filters. Return the number of positions."""
     cdef Py_ssize_t[8] at
     cdef Py_ssize_t plane = axes[1].out * axes[2].out, positions = axes[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
@@ -92,8 +93,8 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """Set `rows` to the offset of each position of a block in a panel of `width` lanes. The panel also holds the
-    padding between rows, but `rows` has no offsets of padding.
+    """Write the offset of each output position of a block, in a panel of `width` lanes, to `rows`. The panel also holds
+    the padding between image rows, but no offset in `rows` points to this padding.
     """
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):
@@ -103,7 +104,7 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
-# The arguments of a call. All threads of the call read them.
+# The arguments of a call of `Contract.run`. All threads of the call read them.
 cdef struct Contraction:
     const void* source
     const void* dout
@@ -121,20 +122,22 @@ cdef struct Contraction:
     WeightSizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    # The tile kernels: for listed positions and for contiguous positions, and then the same two with a mask.
+    # The four tile kernels. Kernels 0 and 2 read positions at listed offsets, 1 and 3 read contiguous positions.
+    # Kernels 2 and 3 apply the weight mask.
     fc_tile_t[4] tiles
     fc_row_masked_t row_masked
 
 
 cdef class Contract:
-    """A plan that computes the gradient of the weights, dout @ columns(source).T, in `parts` partial sums.
+    """A plan that computes the gradient of the weights, dout @ columns(source).T, as one or more partial sums.
 
-    result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and so on. The caller adds the partial sums.
-    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace.
+    With `parts` partial sums, result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and so on. The caller
+    adds the partial sums. `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the
+    workspace.
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # keeps the tables alive, because `_contraction` has pointers into them
+    cdef tuple _tables    # references to the tables, because `_contraction` has pointers into them
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 
@@ -164,10 +167,10 @@ cdef class Contract:
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
     def run(self, source, dout, result, space, queue, weight_mask=None):
-        """Run the plan. All arrays have the dtype of the plan. `queue` may be None if there are no workers.
+        """Run the plan. All arrays have the dtype of the plan. If `queue` is None, the calling thread works alone.
 
-        `weight_mask` may be the weights. The result is then 0 where the weights are 0. Only a plan with one partial sum
-        supports a mask.
+        If `weight_mask` is given, the result is 0 where the mask is 0. Only a plan with one partial sum supports a
+        mask.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
@@ -203,7 +206,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
-    """Compute items of a contraction until none are left."""
+    """Process work items until none are left. An item is a block of channels of one group and one partial sum."""
     cdef const WeightSizes* s = &c.sizes
     cdef const ConvAxis* axes = &c.axes[0]
     cdef Block block
@@ -223,7 +226,7 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
                 block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
             unravel_block(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # Apply the mask with the last block only, because earlier blocks do not complete the sums.
+            # Apply the mask together with the last block, because only then the sums are complete.
             weight_mask = NULL
             if c.weight_mask != NULL and piece + s.parts >= c.blocks:
                 weight_mask = <const floating*> c.weight_mask + at
@@ -245,17 +248,18 @@ cdef void contract(
     const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* weight_mask, fc_row_masked_t row_masked,
     fc_work_queue* queue,
 ) noexcept nogil:
-    """Multiply one block of positions: [filters x positions] @ [positions x channels * taps]. If `weight_mask` is not
-    NULL, the result is 0 where the mask is 0.
+    """Compute the product [filters x positions] @ [positions x channels * taps] for one block of output positions. If
+    `weight_mask` is not NULL, the result is 0 where the mask is 0.
 
-    With a mask, several panels are packed at a time, so that longer parts of a few rows of the result are read and
-    written. With one panel at a time, successive cache lines of the result would be in different pages, and the
-    hardware would not prefetch them.
+    With a mask, several panels of columns are packed at a time, because a kernel call then accesses long contiguous
+    parts of a few rows of the result. With one panel at a time, successive cache lines of the result would be in
+    different pages, and the hardware would not prefetch them.
     """
     cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
-    # Rows that are long enough are transposed one at a time, and packed without the padding between them.
+    # `close` is set if the panel holds no padding between image rows. Rows of at least LONG_ROW elements are transposed
+    # one at a time, without the padding. Shorter rows are transposed together with the padding.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
@@ -268,7 +272,7 @@ cdef void contract(
     cdef const floating* cells
     cdef floating* packed = space + s.positions_at
     cdef floating* edge = space + s.edge_at
-    cdef floating* edge_mask = edge + kernel.rows * kernel.vectors * kernel.lanes    # the mask of `result`
+    cdef floating* edge_mask = edge + kernel.rows * kernel.vectors * kernel.lanes    # the mask of an edge tile
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef Py_ssize_t* list
     cdef fc_run run
@@ -298,7 +302,7 @@ cdef void contract(
         for row in range(s.filters):
             if row & 127 == 0 and fc_stopped(queue):
                 return
-            # In a panel, the filters of one position are contiguous.
+            # In a panel of dout, the values of all filters at one position are contiguous.
             first = row - row % tall
             row_masked(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
                        result + row * row_step, weight_mask + row * row_step, columns)
@@ -358,7 +362,7 @@ cdef void add_masked(
     floating* sums, const floating* result, const floating* weight_mask, Py_ssize_t pitch, Py_ssize_t width,
     Py_ssize_t rows, Py_ssize_t n,
 ) noexcept nogil:
-    """Add the result to the sums of an edge tile, and set the sums to 0 where `weight_mask` is 0."""
+    """Add `result` to `sums`, the buffer of an edge tile, and set `sums` to 0 where `weight_mask` is 0."""
     cdef Py_ssize_t row, i
     for row in range(rows):
         for i in range(n):

@@ -38,7 +38,7 @@ cdef extern from "microkernel.h":
         Py_ssize_t stride,
     ) noexcept nogil
 
-    # The masked kernels take a mask of the size of c as `bias`, and set c to 0 where the mask is 0.
+    # For the masked kernels, the argument `bias` is a mask with the shape of c. They set c to 0 where the mask is 0.
     ctypedef struct fc_microkernel_kernels:
         fc_shape_t shape
         fc_tile_t tile_listed
@@ -57,8 +57,8 @@ cdef extern from "microkernel.h":
     const fc_microkernel_kernels* fc_microkernel_for(int dtype, int isa) noexcept nogil
 
 
-# The kernels of one dtype and instruction set, without the tile kernels. A module that multiplies tiles gets these from
-# fc_microkernel_for.
+# The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules that need the latter
+# call fc_microkernel_for.
 cdef struct Kernels:
     int rows
     int vectors
@@ -78,7 +78,8 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     return k
 
 
-# Return the number of vectors of the next tile, at most `most`, if `left` vectors are divided into about equal tiles.
+# Return the number of vectors of the next tile. `left` vectors are divided into tiles of at most `most` vectors, and
+# all tiles have about the same size.
 cdef inline int next_vectors(Py_ssize_t left, int most) noexcept nogil:
     cdef Py_ssize_t tiles = (left + most - 1) // most
     return <int> ((left + tiles - 1) // tiles)

@@ -46,8 +46,8 @@ FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return a mask of the lanes in which `value` replaces the maximum `held`, because `value` is larger. With `nan`, a
- * value of NaN also replaces a number. */
+/* Return a mask of the lanes in which `value` replaces the maximum `held`, because `value` is larger. If `nan` is set,
+ * a value of NaN also replaces a number. */
 FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS

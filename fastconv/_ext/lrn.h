@@ -14,7 +14,8 @@ typedef struct {
     double alpha, beta, k;
 } fc_response;
 
-/* The value of beta. The first three can be computed with square roots and divisions; FC_POWER is any other value. */
+/* The kinds of beta. The first three powers are computed with square roots and divisions. FC_POWER is any other
+ * beta. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)
@@ -22,9 +23,9 @@ static inline int fc_power_of(double beta)
     return beta == 0.75 ? FC_THREE_QUARTERS : beta == 0.5 ? FC_HALF : beta == 1 ? FC_ONE : FC_POWER;
 }
 
-/* The result of a pass over the windows, where scale = k + alpha * sum of squares. FC_RESPOND: the output. FC_WEIGH:
- * the first term of dx, dout / scale^beta, and the products that FC_SPREAD sums over windows. FC_SPREAD: the second
- * term of dx, which is added to the first. */
+/* The passes over the windows, where scale = k + alpha * sum of squares. FC_RESPOND computes the output. FC_WEIGH
+ * computes the first term of dx, which is dout / scale^beta, and the products that FC_SPREAD sums over windows.
+ * FC_SPREAD computes the second term of dx, and adds it to the first. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 typedef void (*fc_lrn_t)(const void *x, void *y, ptrdiff_t n, const fc_response *layer, void *space);

@@ -1,7 +1,7 @@
 """Local response normalisation, forward and backward, on several threads.
 
-Images are (N, C, S), with S positions. An item is a block of positions of an image, with all channels; `width` is the
-largest number of positions of a block. Each thread has a row of `space`. `queue` is the shared state of the call, which
+Images have the shape (N, C, S), with S positions. A work item is a block of at most `width` positions of one image,
+with all channels. Each thread has one row of the workspace `space`. `queue` is the shared state of the call, which
 distributes the items among threads: see team.h.
 """
 
@@ -32,7 +32,7 @@ cdef extern from "lrn.h" nogil:
     const fc_lrn_kernels* fc_lrn_for(int dtype, int isa)
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Response:
     fc_response layer
     fc_lrn_t forward
@@ -81,8 +81,8 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
 
 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute dx, the gradient of `forward`. A row of `space` has room for C rows of `width` elements more than in
-    `forward`.
+    """Compute dx, the gradient of `forward`. A row of `space` has room for C + window[0] + window[1] + 3 rows of
+    `width` elements.
     """
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, queue)
     cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False)

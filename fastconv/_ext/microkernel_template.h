@@ -8,9 +8,8 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 }
 
 /* A tile sums at most FC_K_BLOCK products at a time, and then adds up these partial sums, because rounding errors grow
- * with the length of a sum. If k is above FC_K_BLOCK, it is divided into the fewest parts that are short enough,
- * because each part reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two
- * parts. */
+ * with the length of a sum. If k is above FC_K_BLOCK, it is divided into as few parts as possible, because each part
+ * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
 /* The number of steps of k in one iteration of the loop. */
@@ -62,7 +61,7 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 #endif
 }
 
-/* Compute c = a @ b or, with `add`, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
+/* Compute c = a @ b or, if `add` is set, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
  * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over
@@ -276,8 +275,9 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
 
 /* Transpose `rows` rows of n elements: to[p * width + i] = from[at[i] + p] for p < n and i < rows <= width.
  *
- * Rows are transposed in groups of FC_TL, the last group first. The stores of a group may write past the group, into
- * elements that a group before or a later row overwrites. Up to FC_TL elements past the end of `to` may be written. */
+ * Rows are transposed in groups of FC_TL rows, the last group first. The stores of a group may overwrite elements after
+ * the group. This is harmless, because an earlier group or a later row is written afterwards. Up to FC_TL elements past
+ * the end of `to` may be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)
 {
@@ -291,7 +291,7 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
             row[i] = from + at[group + i < rows ? group + i : rows - 1];
         for (p = 0; p < n && n >= FC_TL; p += FC_TL) {
             FC_N(fc_t) square[FC_TL];
-            /* The last square overlaps the one before it. */
+            /* The last block of FC_TL elements overlaps the previous block. */
             p = p + FC_TL <= n ? p : n - FC_TL;
             FC_UNROLL
             for (i = 0; i < FC_TL; i++)
@@ -308,7 +308,7 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
 }
 
 /* Copy k rows, each `vectors` vectors long, to contiguous memory. Also prefetch the first and the last cache line of
- * the part that follows in each row, because the next tile reads that part. With large planes, the rows are in
+ * the next `vectors` vectors of each row, because the next tile reads them. With large images, the rows are in
  * different pages, so the hardware does not prefetch them. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
@@ -325,11 +325,11 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
     }
 }
 
-/* Pack the positions of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at + i] for
- * every run and i < run.n.
+/* Pack the output positions of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at +
+ * i] for every run and i < run.n.
  *
- * With `spare`, reads and writes may go up to FC_VL - 1 elements past a run. The next run or row then overwrites the
- * elements past the run. */
+ * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past the end of a run. The next run or row then
+ * overwrites these elements. */
 static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
                             const fc_run *runs, ptrdiff_t count, int spare)
 {
@@ -365,8 +365,8 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* Copy the rows of a tile, each `width` elements long, to the runs of the result or, with `add`, add them there. Rows
- * of the result are `pitch` elements apart, and the results of a run are `step` elements apart. */
+/* Copy the rows of a tile, each `width` elements long, to the runs of the result or, if `add` is set, add them to the
+ * runs. Rows of the result are `pitch` elements apart, and the results of a run are `step` elements apart. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {
@@ -411,7 +411,7 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector is read so that it ends at the last element to copy, so its odd lanes are selected. */
+    /* The last load ends at the last element to copy. So the elements to copy are in its odd lanes. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i,

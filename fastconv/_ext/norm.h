@@ -6,13 +6,13 @@
 
 #include "isa.h"
 
-/* The largest number of columns that are processed together. */
+/* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of sets of numbers. A set is numbers that are summed together, such as one channel of all images. It has
- * `runs` runs of `n` contiguous numbers, and the starts of the runs are `pitch` elements apart. There are `sets` sets,
- * and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets share one mean and one scale;
- * otherwise each set has its own. */
+/* The layout of sets of numbers. A set is numbers that are summed together, such as one channel of all images. A set
+ * has `runs` runs of `n` contiguous numbers, and the starts of the runs are `pitch` elements apart. There are `sets`
+ * sets, and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets are normalised with the
+ * same mean and scale; otherwise each set has its own mean and scale. */
 typedef struct {
     ptrdiff_t runs, n, pitch, sets, apart, alike;
 } fc_set;

@@ -1,9 +1,9 @@
 """Batch, layer and group normalisation, forward and backward, on several threads.
 
-Images are (N, C, S), with S cells per channel. An item is the work for one set of numbers that are normalised together,
-such as a channel of all images. It reads the numbers twice, the second time from the cache if they fit. Means,
-variances, gamma and beta of channels are doubles. `queue` is the shared state of the call, which distributes the items
-among threads: see team.h.
+Images have the shape (N, C, S), with S elements per channel. The numbers that share one mean and one variance, such as
+a channel of all images, are one work item. A thread reads these numbers twice, the second time from the cache if they
+fit. Means, variances, gamma and beta of channels are doubles. `queue` is the shared state of the call, which
+distributes the work items among threads: see team.h.
 """
 
 from libc.math cimport sqrt
@@ -66,13 +66,13 @@ cdef extern from "norm.h" nogil:
 
 
 cdef enum:
-    FEW = 2048  # the number of elements of neighbouring channels that are processed together and fit the L1 cache
+    FEW = 2048  # neighbouring channels are processed together if they have at most this number of elements in total
     LONG = 1 << 20  # the number of elements that one pass reads in about a millisecond
 
 COLUMNS = FC_COLUMNS
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Norm:
     const fc_norm_kernels* kernels
     bint train
@@ -82,12 +82,12 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # gamma and beta in the dtype of x, in functions of groups if S is 1; else NULL
-    const char* betas
+    const char* gammas   # gamma in the dtype of x, for group normalisation with S = 1; otherwise NULL
+    const char* betas    # beta in the dtype of x, for group normalisation with S = 1; otherwise NULL
     double* mean
-    double* spread       # the variance in batch_forward, else NULL
+    double* spread       # the variance, for `batch_forward`; otherwise NULL
     double* scale        # 1 / sqrt(variance + eps)
-    double* sums         # for each channel: the sum of dout and the sum of dout (x - mean) / sqrt(variance + eps)
+    double* sums         # (C, 2): the sum of dout and the sum of dout * (x - mean) * scale of each channel
     double eps
     Py_ssize_t N
     Py_ssize_t C
@@ -99,7 +99,8 @@ cdef struct Norm:
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the address of an aligned array of n elements.
 
-    Raises an error for any other array, because the user may have changed the cache of the forward pass.
+    Raise an error if the array is not aligned or has another size, because the user may have changed the cache of the
+    forward pass.
     """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n or <size_t> run.at % <size_t> itemsize:
@@ -108,10 +109,11 @@ cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writabl
 
 
 cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, queue) except *:
-    """Return the arguments that all calls have. dout is None in a forward pass, and `to` is None if only sums are
-    computed.
+    """Return a `Norm` with the arguments that all functions share. In a forward pass, dout is None. If only sums are
+    computed, `to` is None.
 
-    With `grouped`, each group of each image has one mean and one scale; otherwise each channel has.
+    If `grouped` is set, there is one mean and one scale for each group of each image. Otherwise, there is one mean and
+    one scale for each channel.
     """
     cdef Norm q
     cdef Py_ssize_t sets
@@ -138,7 +140,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 def has_negative(numbers):
     """Return whether an element of an array of doubles is below 0.
 
-    NumPy is not used, because it would take as long as a small layer.
+    NumPy is not used, because a call of NumPy would take as long as a small layer.
     """
     cdef Buffer run = contiguous_buffer(numbers, 8, False)
     cdef const double* each = <const double*> run.at
@@ -153,8 +155,8 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps). If `train` is set, mean and
     variance are computed from x; otherwise they are inputs.
 
-    x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). The other arrays are C doubles
-    each. An item is one channel, or COLUMNS channels if S is 1.
+    x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). Each of the other arrays has C
+    doubles. A work item is one channel or, if S is 1, COLUMNS channels.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, queue)
     q.spread = <double*> exactly(variance, q.C, 8, True)
@@ -165,21 +167,23 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
-    """Return the number of channels that are processed together. Small channels are grouped to save kernel calls, but
-    a group must stay in the cache between the passes.
+    """Return the number of channels that one kernel call processes. The number is above 1 for small channels, because
+    this saves kernel calls. It is limited, because these channels must stay in the cache between two passes.
     """
     cdef Py_ssize_t few = min(FEW // (q.N * q.S), <Py_ssize_t> FC_COLUMNS)
-    # The kernels process eight short channels at once.
+    # Use a multiple of eight, because the kernels process eight short channels at once.
     return few // 8 * 8 if few >= 8 else max(few, <Py_ssize_t> 1)
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Return whether the call has to stop. This is checked only within items of many cells."""
+    """Check for signals, and return whether the call has to stop. For a work item of fewer than LONG elements, return
+    False without a check.
+    """
     return cells >= LONG and fc_stopped(q.queue)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """Return the number of runs or sets, of `count` with n elements each, to process between two checks for signals."""
+    """Return the number of rows, out of `count` rows of n elements, to process between two checks for signals."""
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 

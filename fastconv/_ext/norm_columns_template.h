@@ -1,5 +1,5 @@
-/* Functions of norm_template.h for sets that are the columns of a matrix. It has set.runs rows and set.n columns, and
- * set.n <= FC_COLUMNS. */
+/* The functions of norm_template.h for sets that are the columns of a matrix. The matrix has set.runs rows and set.n
+ * columns, and set.n <= FC_COLUMNS. */
 
 #undef FC_ROWS
 /* The number of rows that are summed in the dtype before the sums are added to doubles. */
@@ -60,8 +60,9 @@ static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_set set, const do
     }
 }
 
-/* For each column, compute the sum of dout and the sum of dout (x - mean) factor. Each column has one mean and one
- * factor. If `of_a_row` is not 0, each row has one mean and one factor instead, stored `of_a_row` elements apart. */
+/* For each column, compute the sum of dout and the sum of dout * (x - mean) * factor. If `of_a_row` is 0, each column
+ * has one mean and one factor. Otherwise, each row has one mean and one factor, and the means and factors of two rows
+ * are `of_a_row` elements apart. */
 static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_set set, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums)
 {

@@ -6,13 +6,13 @@
 #include "lanes.h"
 
 #undef FC_PART
-/* The number of elements that are summed in the dtype before the sum is added to a double: 32 in every lane of four
- * vectors. */
+/* The number of elements that are summed in the dtype before the sum is added to a double. It is 32 elements in each
+ * lane of four vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* The sums that are computed over a set. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2 and the
- * sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout and the sum of dout (x - mean). FC_SUM_OF_WEIGHED: the same two
- * sums of gamma dout in place of dout. */
+/* The sums that are computed over a set. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2, and the
+ * sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout, and the sum of dout * (x - mean). FC_SUM_OF_WEIGHED: the sums
+ * of FC_SUM_OF_PRODUCTS with gamma * dout in place of dout. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -25,7 +25,7 @@ typedef struct {
     FC_V mean, first[4], second[4];
 } FC_N(fc_sum);
 
-/* Add a vector of terms, which starts at element i, to the vectors first[k] and second[k] of sums. `what` is one of
+/* Add the terms of the vector that starts at element i to the sums first[k] and second[k]. `what` is one of
  * FC_SUM_OF_*. If `masked` is 1, lanes outside `mask` add nothing. */
 FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int what, const int masked, FC_I mask)
 {
@@ -80,14 +80,14 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
     return sums[0];
 }
 
-/* Compute the sums over a part of a set: `runs` runs of n elements, which start `pitch` elements apart. A part has at
- * most about FC_PART elements. Runs shorter than a vector are summed in *first and *second, everything else in the
- * result. */
+/* Compute the sums over a part of a set: `runs` runs of n elements, whose starts are `pitch` elements apart. A part has
+ * at most about FC_PART elements. The elements of runs that are shorter than a vector are summed in *first and *second.
+ * All other elements are summed in the vectors of the returned struct. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
     FC_N(fc_sum) s;
-    /* The last vector of a run ends at the end of the run. The mask leaves out the lanes that were already summed. */
+    /* The last vector of a run ends at the end of the run. The mask excludes the lanes that were already summed. */
     const FC_I rest = FC_N(fc_less)(FC_N(fc_broadcast_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
     double few = 0, few_second = 0;
     ptrdiff_t r, i;
@@ -128,7 +128,7 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
     return s;
 }
 
-/* Add the sums of a part to *first and *second. */
+/* Compute the sums over a part of a set, and add them to *first and *second. */
 FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                  ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
@@ -139,16 +139,16 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += few_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Return whether a set is short, so that adding up the lanes of its sums takes as long as the sums. The lanes of
- * several short sets are added up together. The sums of a set must not depend on the number of sets that a thread
- * processes in one call, so this number is not considered. */
+/* Return whether sets are short. For a short set, adding up the lanes of its sums takes as long as the rest, so the
+ * lanes of several short sets are added up together. The number of sets that a thread processes in one call must not
+ * influence this choice, because the sums of a set would then depend on that number. */
 FC_INLINE int FC_N(fc_is_short)(fc_set set)
 {
     return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;
 }
 
-/* Compute the sums of `count` short sets, where count <= FC_TL. The vectors of sums are transposed and then added, so
- * that lane c has the total of set c. */
+/* Compute the sums of `count` short sets, where count <= FC_TL. The vectors of partial sums are transposed and then
+ * added, so that lane c has the sum of set c. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, ptrdiff_t count, const FC_T *means,
                                    const int what, double *first, double *second)
 {
@@ -180,9 +180,9 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, 
     }
 }
 
-/* Compute the mean and the variance of one set. They are computed for each part of the set while the part is in the
- * cache, and then combined with the mean and variance of the earlier parts (T. Chan, G. Golub, R. LeVeque, "Updating
- * formulae and a pairwise algorithm for computing sample variances"). */
+/* Compute the mean and the variance of one set. The mean and the variance of each part of the set are computed while
+ * the part is in the cache. They are then combined with the mean and the variance of the earlier parts (T. Chan, G.
+ * Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
 FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, double *variance)
 {
     const ptrdiff_t piece = set.n < FC_PART ? set.n : FC_PART, rows = set.runs == 1 ? 1 : FC_PART / piece;
@@ -197,8 +197,8 @@ FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, 
             double sum = 0, own = 0, rest = 0, off;
             FC_T about;
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, 0, FC_SUM_OF_X, &sum, &rest);
-            /* `about` differs from the mean because of rounding. The mean of x - about is this difference, so it is
-             * added. */
+            /* `about` is the mean of the part, rounded to the dtype. The mean of x - about is the rounding error, so it
+             * is added. */
             about = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, about, FC_SUM_OF_SQUARES, &own, &rest);
             off = about + rest / k - middle;
@@ -241,8 +241,8 @@ static void FC_N(fc_moments)(const void *x_, fc_set set, double *mean, double *v
     }
 }
 
-/* Compute y = (x - mean) factor + shift for n elements. If `row` is 1, each element is then multiplied by its gamma,
- * and its beta is added. If n is not a multiple of the vector length, the last vector overlaps the vector before it. */
+/* Compute y = (x - mean) * factor + shift for n elements. If `row` is 1, each element is then multiplied by its gamma,
+ * and its beta is added. If n is not a multiple of the vector length, the last vector overlaps the previous vector. */
 FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
                                   double mean, double factor, double shift, const int row)
 {
@@ -285,7 +285,7 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
     FC_N(fc_scale_run)((const FC_T *)x, (const FC_T *)gamma, (const FC_T *)beta, (FC_T *)y, n, mean, factor, 0, 1);
 }
 
-/* Write the sum of dout and the sum of dout (x - mean) over one set to `sums`. With FC_SUM_OF_WEIGHED, dout is
+/* Write the sum of dout and the sum of dout * (x - mean) over one set to `sums`. For FC_SUM_OF_WEIGHED, dout is first
  * multiplied by gamma. */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_set set, double mean,
                                      double *sums, const int what)
@@ -303,7 +303,7 @@ FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T
     sums[1] -= (mean - m) * sums[0];
 }
 
-/* For each set, compute the sum of dout and the sum of dout (x - mean) scale. */
+/* For each set, compute the sum of dout and the sum of dout * (x - mean) * scale. */
 static void FC_N(fc_products)(const void *dout_, const void *x_, fc_set set, const double *mean, const double *scale,
                               double *sums)
 {
@@ -338,7 +338,8 @@ static void FC_N(fc_products_row)(const void *dout, const void *x, const void *g
     FC_N(fc_add_products)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, set, mean, sums, FC_SUM_OF_WEIGHED);
 }
 
-/* Compute dx = of_dout dout + of_x (x - mean) + shift for n elements. If `row` is 1, dout is multiplied by gamma. */
+/* Compute dx = of_dout * dout + of_x * (x - mean) + shift for n elements. If `row` is 1, dout is first multiplied by
+ * gamma. */
 FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T *gamma, FC_T *dx, ptrdiff_t n,
                                     double mean, double of_dout, double of_x, double shift, const int row)
 {
@@ -362,7 +363,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
     }
 }
 
-/* Compute dx = scale gamma dout + of_x (x - mean) + shift for each set. */
+/* Compute dx = scale * gamma * dout + of_x * (x - mean) + shift for each set. */
 static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_set set, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift)
 {

@@ -1,5 +1,5 @@
-# Packing of weights into panels for the tiles of implicit.pyx. A panel holds the weights of some rows; for every k, the
-# weights of these rows are contiguous.
+# Packing of the weight matrix into panels for the kernels of implicit.pyx. A panel is a block of rows, stored column by
+# column: for each index k of a column, the weights of all rows of the panel are contiguous.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
@@ -11,36 +11,36 @@ cdef enum:
 
 
 cdef enum WeightLayout:
-    LAYOUT_GENERIC = 0  # No two weights need be contiguous.
-    LAYOUT_ROWS = 1    # The weights of a row are contiguous.
-    LAYOUT_TAPS = 2    # The weights of a row and a channel are contiguous.
-    LAYOUT_COLUMNS = 3  # The weights of one k are contiguous. Those of the next k are `channel_step` elements further.
+    LAYOUT_GENERIC = 0  # The weights may have any strides.
+    LAYOUT_ROWS = 1    # The weights of each row of the matrix are contiguous.
+    LAYOUT_TAPS = 2    # The weights of one row and one channel are contiguous.
+    LAYOUT_COLUMNS = 3  # Each column of the matrix is contiguous. Two columns are `channel_step` elements apart.
 
 
-# The sizes of a call, in the order of the table that fastconv.convolution.implicit_gemm.calls makes. Steps, pitches and
+# The sizes of a call, in the order of the table that fastconv.convolution.implicit_gemm.calls makes. All distances and
 # offsets are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # the number of rows of the result in a group: its filters or, for dx, its channels
-    Py_ssize_t row_step       # the distance between the weights of two rows
-    Py_ssize_t mc             # the number of rows of an item
+    Py_ssize_t rows           # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step       # the distance between two rows of the weight matrix
+    Py_ssize_t mc             # the number of rows of a work item
     Py_ssize_t channels       # the number of channels of the source in a group
     Py_ssize_t channel_step   # the distance between the weights of two channels
     Py_ssize_t taps
-    Py_ssize_t kc             # the depth of a block of k
-    Py_ssize_t channel_pitch  # the distance between two channels of a block
-    Py_ssize_t image_pitch    # the distance between two images of a block
+    Py_ssize_t kc             # the depth KC of one block of the inner dimension k
+    Py_ssize_t channel_pitch  # the distance between two channels of a block of the padded image
+    Py_ssize_t image_pitch    # the distance between two images of a block of the padded image
     Py_ssize_t mode           # a value of Mode in implicit.pyx
     Py_ssize_t weight_layout          # a value of WeightLayout
     Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
-    Py_ssize_t packing        # whether positions are packed into a panel even if their lanes are contiguous
-    Py_ssize_t tiles          # the number of tiles that are multiplied by some rows of weights before the next rows
-    Py_ssize_t panel_pitch    # the distance between two shared panels of packed weights
-    Py_ssize_t panels         # the number of panels that threads share, or 0; they follow the workspaces of the threads
+    Py_ssize_t packing        # whether elements of the image are packed into a panel even if they are contiguous
+    Py_ssize_t tiles          # the number of tiles of columns that are multiplied by one panel before the next panel
+    Py_ssize_t panel_pitch    # the distance between two blocks of packed weights that threads share
+    Py_ssize_t panels         # the number of these shared blocks, which follow the workspaces of the threads; may be 0
     Py_ssize_t panel_at       # the offset of the packed weights in the workspace of a thread
-    Py_ssize_t positions_at   # the offset of the packed positions in the workspace of a thread
+    Py_ssize_t positions_at   # the offset of the packed elements of the image in the workspace of a thread
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -58,7 +58,7 @@ cdef inline void pack_taps(
     floating* to, Py_ssize_t pitch, const floating* source, const Py_ssize_t* at, Py_ssize_t rows,
     const Py_ssize_t* tap_of, Py_ssize_t taps,
 ) noexcept nogil:
-    """Pack some taps of one channel, for all rows of a panel."""
+    """Pack the weights of one channel at some taps, for all rows of a panel."""
     cdef Py_ssize_t t, i
     for t in range(taps):
         for i in range(rows):
@@ -70,10 +70,10 @@ cdef inline void pack_strided(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """Pack weights of LAYOUT_GENERIC in the order of `pack_weights`, STRIDED_PANELS panels at a time, by channel.
+    """Do the work of `pack_weights` for LAYOUT_GENERIC. STRIDED_PANELS panels are packed at a time, channel by channel.
 
-    Packing one panel at a time would read single cache lines that are far from each other in large weights. Packing all
-    panels at once would write to cache lines that share cache sets.
+    With one panel at a time, reads would jump between distant cache lines of large weights. With all panels at once,
+    the cache lines that are written would share cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
@@ -101,8 +101,8 @@ cdef inline void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Pack rows [0, rows) of w for k in [begin, end) into panels of `width` rows. With `full`, the last panel has space
-    for `width` rows, too, even if fewer are left.
+    """Pack rows [0, rows) and columns [begin, end) of the weight matrix into panels of `width` rows. If fewer than
+    `width` rows are left for the last panel, the panel gets the size of `width` rows only if `full` is set.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

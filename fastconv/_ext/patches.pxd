@@ -1,36 +1,37 @@
-# Copies of blocks of the padded image, split into stride phases, in the workspace of a thread.
+# Copies of blocks of the padded image to the workspace of a thread. In a copy, the stride phases are separate arrays.
 #
-# A cell is one element of an image, along all or one of its axes. Phase p of an axis with stride s has the padded cells
-# p, p + s, p + 2 * s, ... With dilation e, output o reads padded cell o * s + t * e at tap t, which is cell
-# o + (t * e) // s of phase (t * e) % s. A block stores each phase separately. So at every tap, the outputs of a row
-# read contiguous cells, even with a stride. Phases that no tap reads are not stored.
+# Phase p of an axis with stride s consists of the padded elements p, p + s, p + 2 * s, and so on. With dilation e,
+# output o reads padded element o * s + t * e at tap t. This is element o + (t * e) // s of phase (t * e) % s. So at
+# each tap, the outputs of a row read contiguous elements of one phase, even with a stride. Phases that no tap reads
+# are not stored.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_prefetch, floating, zero_short
 
 
 cdef enum:
-    FAR_BYTES = 8192   # The largest number of bytes of the next channel that are prefetched.
+    FAR_BYTES = 8192   # The largest number of bytes that are prefetched from the next channel.
 
 
-# One axis of a problem and of its blocks: a row of `Layout.axes` in fastconv.convolution.blocking, and its phases.
+# One axis of a convolution, and of the blocks of its output. The numbers are a row of `Layout.axes` in
+# fastconv.convolution.blocking.
 cdef struct ConvAxis:
-    Py_ssize_t size      # the number of cells of the source
+    Py_ssize_t size      # the size of the source (the array that the convolution reads)
     Py_ssize_t stride
-    Py_ssize_t lo        # the number of padding cells before the source; negative if the source is cropped
-    Py_ssize_t out       # the number of outputs of the problem
+    Py_ssize_t lo        # the padding before the source; negative if the source is cropped
+    Py_ssize_t out       # the number of outputs
     Py_ssize_t block     # the number of outputs of a block
-    Py_ssize_t halo      # the number of cells of a phase that the last output reads after its first cell
-    Py_ssize_t n_phases     # the number of phases that are stored
-    Py_ssize_t phase_pitch    # the distance between two phases in a block, in elements
-    Py_ssize_t pitch     # the distance between two consecutive cells of a phase in a block, in elements
-    Py_ssize_t output_offset     # the result cell of output 0
-    Py_ssize_t output_stride      # the number of result cells from one output to the next
-    Py_ssize_t output_size     # the number of cells of the result
-    const Py_ssize_t* phase    # the phases that are stored, in ascending order
+    Py_ssize_t halo      # n outputs read n + halo neighbouring elements of a stride phase
+    Py_ssize_t n_phases     # the number of stride phases that are stored
+    Py_ssize_t phase_pitch    # the distance between two stored phases, in elements
+    Py_ssize_t pitch     # the distance in memory between two neighbours along this axis in a stored phase
+    Py_ssize_t output_offset     # the index in the result array at which output 0 is stored
+    Py_ssize_t output_stride      # the distance, along this axis of the result array, between two outputs
+    Py_ssize_t output_size     # the size of the result array along this axis
+    const Py_ssize_t* phase    # the stride phases that are stored, in ascending order
 
 
-# A block: the outputs [begin, begin + n) along each axis, in images [image, image + images).
+# A block of outputs: [begin, begin + n) along each axis, in the images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -45,7 +46,7 @@ cdef enum:
 cdef inline void read_conv_axes(
     ConvAxis* axes, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
-    """Set the three axes: each from a row of `table` and a row of `phases`, which has `most_phases` elements."""
+    """Set `axes` (3 elements) from the rows of `table` and `phases`. A row of `phases` has `most_phases` elements."""
     cdef Py_ssize_t i
     for i in range(3):
         axes[i].size, axes[i].stride, axes[i].lo = table[0], table[1], table[2]
@@ -58,7 +59,9 @@ cdef inline void read_conv_axes(
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,
                                   Py_ssize_t n) noexcept nogil:
-    """Return how many of the first `n` cells of a phase, counted from output `begin`, lie before the source."""
+    """Return the index of the first element of a stride phase that is not padding before the source, at most `n`.
+    Element 0 is the first element that output `begin` reads.
+    """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= 0:
         return 0
@@ -66,7 +69,8 @@ cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssi
 
 
 cdef inline Py_ssize_t last_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """Return how many of the first `n` cells of a phase, counted from output `begin`, lie before the end of the source.
+    """Return the index of the first element of a stride phase that is padding after the source, at most `n`. Element 0
+    is the first element that output `begin` reads.
     """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= axis.size:
@@ -79,17 +83,18 @@ cdef inline void fill(
     const ConvAxis* axes, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
     bint far,
 ) noexcept nogil:
-    """Copy `channels` channels of each image to a block. `source` is the first of these channels in image 0.
+    """Copy the padded elements that `block` reads to `patch`, for `channels` channels of each image. `source` points to
+    the first of these channels in image 0.
 
-    With `far`, which means that the source is in no cache, also prefetch the first cells of the next channel. They may
-    be in other pages, which the hardware does not prefetch.
+    If `far` is set, the source is expected to be in no cache. The start of the next channel is then prefetched, because
+    the hardware does not prefetch across pages.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
     cdef const ConvAxis* w = &axes[2]
     cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
     cdef Py_ssize_t deep = block.n[0] + d.halo, high = block.n[1] + h.halo, wide = block.n[2] + w.halo
-    # Rows may share padding: the end of one row then overlaps the start of the next by `over` cells.
+    # Rows may share padding. The end of a row then overlaps the start of the next row by `over` elements.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
     cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells

@@ -15,15 +15,15 @@ cdef extern from "peak.h":
 
 
 cdef enum:
-    ROUNDS = 10_000   # the number of rounds of the loop in an item, which takes about 50 us
+    ROUNDS = 10_000   # the number of iterations of the loop for one work item, which takes about 50 us
 
 
 def operations(int dtype, int isa):
-    """Return the number of floating-point operations of an item, for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of floating-point operations of one work item. `dtype` is 0 (float32) or 1 (float64)."""
     return 2 * ROUNDS * fc_peak_for(dtype, isa).width()
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Loop:
     fc_peak_t kernel
     Py_ssize_t items
@@ -33,8 +33,8 @@ cdef struct Loop:
 
 
 def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, queue):
-    """Compute `items` items. `queue` is the shared state of the call, which distributes the items among threads: see
-    team.h. `sums` has an element for each thread.
+    """Run the loop for `items` work items. `queue` is the shared state of the call, which distributes the items among
+    threads: see team.h. `sums` has one element for each thread.
     """
     cdef Loop loop
     loop.kernel, loop.items, loop.queue = fc_peak_for(dtype, isa).peak, items, work_queue(queue)
@@ -49,7 +49,7 @@ cdef void items_worker(void* task) noexcept nogil:
     cdef Py_ssize_t grain = loop.queue.grain, begin = fc_next_chunk(loop.queue, &worker, loop.items)
     cdef double total = 0
     while begin < loop.items:
-        # The factor is small, so that the sums keep their value, but large enough that no product is denormal.
+        # The factor 1e-30 is so small that adding a product does not change a sum. No product is denormal.
         total += loop.kernel(min(grain, loop.items - begin) * ROUNDS, 1e-30)
         begin = fc_next_chunk(loop.queue, &worker, loop.items)
     loop.sums[worker.id % loop.workspaces] = total

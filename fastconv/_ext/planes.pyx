@@ -23,21 +23,21 @@ cdef extern from "planes.h" nogil:
     const fc_planes_kernels* fc_planes_for(int dtype, int isa)
 
 
-# The arguments of a reduction of planes, which all of its threads read.
+# The arguments of a reduction of planes (one channel of one image each), which all threads of the call read.
 cdef struct Reduction:
     fc_total_t total
     fc_highest_t highest
     const void* x
-    void* out            # doubles in `totals`, else of the dtype of x
+    void* out            # the result: doubles for the function `totals`, otherwise elements of the dtype of x
     int32_t* indices
-    Py_ssize_t planes    # the number of planes; in `channels`, the number of channels
-    Py_ssize_t images    # the number of images, set in `channels` only
+    Py_ssize_t planes    # the number of planes or, for the function `channels`, of channels
+    Py_ssize_t images    # the number of images; used by the function `channels` only
     Py_ssize_t cells     # the number of elements of a plane
     fc_work_queue* queue
 
 
 def totals(const floating[:, ::1] x, double[::1] sums, int isa, queue):
-    """Compute sums (P,): the sum of each row of x (P, n)."""
+    """Compute the sum of each row of x (P, n), and write it to sums (P,)."""
     cdef Reduction r
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
@@ -71,7 +71,8 @@ cdef void totals_worker(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def channels(int dtype, x, out, Py_ssize_t images, int isa, queue):
-    """Compute out (C,): the sum of each channel of x (N, C, ...) over all images, added up in double.
+    """Compute the sum of each channel of x (N, C, ...) over all images, and write it to out (C,). The terms are added
+    up in double precision.
 
     x and out are of `dtype`, 0 (float32) or 1 (float64).
     """

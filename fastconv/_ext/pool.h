@@ -1,9 +1,10 @@
-/* Pooling with vectors along a row of outputs (forward) or of the input (backward), for every instruction set.
+/* Pooling for every instruction set. Vectors run along a row of outputs in the forward pass, and along a row of the
+ * input in the backward pass.
  *
- * Rows are first copied to a workspace with padding around them, and split into stride phases: phase p of a padded row
- * has the cells p, p + stride, p + 2 stride, ... Every tap then reads contiguous cells, for any stride, dilation and
- * padding. A plane is one channel of one image, and a cell is one element of a plane. A block is a group of consecutive
- * rows that are processed together. */
+ * Rows are first copied to a workspace, with padding around them, and split into stride phases: phase p of a padded row
+ * has the elements p, p + stride, p + 2 stride, and so on. So every tap reads contiguous elements, for any stride,
+ * dilation and padding. A plane is one channel of one image, and a cell is one element of a plane. A block is a set of
+ * consecutive rows that are processed together. */
 #ifndef FASTCONV_POOL_H
 #define FASTCONV_POOL_H
 
@@ -23,36 +24,45 @@
  * needs an input without NaN. FC_POOL_MEAN computes the mean, and FC_POOL_NORM the root of the sum of squares. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* A pooling by rows. fastconv.layers.pool.tables computes the fields. The axes of arrays of three are depth, height and
- * width. The workspace stores each stride phase of a padded row as `width` contiguous cells. At a tap with offset a,
- * output i of a row reads element a + i of the workspace. */
+/* The plan of a pooling by blocks of rows. fastconv.layers.pool.tables computes the fields. An array of three has one
+ * element for each of the axes D, H and W. The workspace stores each stride phase of a padded row as `width` contiguous
+ * cells. At a tap with offset a, output i of a row reads cell a + i of the workspace. */
 typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
     ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
-    ptrdiff_t rows;   /* the number of rows of a block in the workspace, at each depth that the block reads */
-    /* [0]: for each output depth, and [1]: for each output row, the range [first, last) of taps inside the image */
+    ptrdiff_t rows;   /* the number of rows of the workspace for each depth (index along D) that a block reads */
+    /* For each output, the range [first, last) of taps that are inside the image: tap_ranges[0] along D, tap_ranges[1]
+     * along H. */
     const ptrdiff_t *tap_ranges[2];
-    ptrdiff_t n_phases, phase_pitch;  /* the number of stored phases of a row; their distance in elements */
-    ptrdiff_t width;  /* the number of cells of a phase */
-    /* For each phase three numbers: the image cell that is cell 0 of the phase, and the range [a, b) of the cells of
-     * the phase that are inside the image. */
+    /* The number of stride phases of a row that are stored, and the distance between two phases in elements. */
+    ptrdiff_t n_phases, phase_pitch;
+    ptrdiff_t width;  /* the number of cells of one stride phase of a row */
+    /* Three numbers for each stride phase: the image column that is cell 0 of the phase, and the range [a, b) of the
+     * cells of the phase that are inside the image. */
     const ptrdiff_t *phase;
-    /* For each tap of a window of one depth: its offset in the workspace, in elements, and its distance from the corner
-     * of the window, in cells of the image. */
+    /* For each tap along H and W: `at` is the offset of the tap in the workspace, in elements. `delta` is the distance
+     * of the tap from the first tap of the window, in cells of the image. */
     const ptrdiff_t *at;
     const ptrdiff_t *delta;
-    /* For each output along the width: the distance from the corner of its window to its first cell in the image. */
+    /* For each output along W: the distance from the start of its window to the first cell of the window inside the
+     * image. */
     const ptrdiff_t *first;
-    const ptrdiff_t *count[3];  /* for each output along each axis: the number of cells of its window that count */
+    /* count[i][o] is the number of cells of window o along axis i by which a mean divides. */
+    const ptrdiff_t *count[3];
     /* The following fields are for the backward pass. */
-    ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs */
-    /* tap_end[r]: the end of the range of `offset` for the cells with index r modulo the stride. */
+    ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs in the workspace */
+    /* `offset` lists the taps that read each stride phase of the input. The list of phase r ends at index tap_end[r],
+     * where the list of phase r + 1 starts. */
     const ptrdiff_t *tap_end;
-    /* For each tap: the element of a row of the workspace that has the output which reads cell 0 of a phase. Cell i of
-     * the phase is read by the output i elements later. */
+    /* For each tap: the index in the workspace, within a row, of the output that reads cell 0 of the stride phase at
+     * this tap. Output offset[t] + i reads cell i of the phase. */
     const ptrdiff_t *offset;
-    const ptrdiff_t *seen_end[2];  /* for each input depth [0] and input row [1]: the end of its range of `seen` */
-    const ptrdiff_t *seen[2];  /* for each input depth [0] and input row [1]: the outputs that read it, ascending */
+    /* The outputs that read each index of the input are listed in `seen`. The list of index i ends at seen_end[0][i]
+     * along D, and at seen_end[1][i] along H. */
+    const ptrdiff_t *seen_end[2];
+    /* The indices of the outputs that read each index of the input, in ascending order: seen[0] along D, seen[1]
+     * along H. */
+    const ptrdiff_t *seen[2];
 } fc_pool;
 
 typedef void (*fc_pool_begin_t)(const fc_pool *g, int op, void *lanes);

@@ -1,4 +1,4 @@
-"""Gradients of max pooling: each element of dout is added to the cell that was the maximum of its window.
+"""Gradients of max pooling: each element of dout is added to the element of dx that was the maximum of its window.
 
 A plane is one channel of one image, so there are N * C planes. A cell is one element of a plane of dx.
 """
@@ -19,8 +19,8 @@ ctypedef fused index_t:
 
 cdef enum:
     FEW = 4
-    FEW_BYTES = 1 << 12   # the largest size of a plane for which FEW planes stay in the L1 cache
-    PAIR_BYTES = 1 << 13  # the largest size of a plane for which two planes stay in the L1 cache
+    FEW_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
+    PAIR_BYTES = 1 << 13  # if a plane has at most this number of bytes, two planes fit into the L1 cache
 
 
 cdef inline bint scatter_planes(
@@ -28,8 +28,8 @@ cdef inline bint scatter_planes(
 ) noexcept nogil:
     """Add dout to dx for `planes` planes, and return whether an index is outside its plane.
 
-    If windows overlap, an addition may have to wait for the previous addition to the same plane. So the additions of
-    several planes alternate.
+    If windows overlap, two successive additions may be to the same element, and the second has to wait for the first.
+    So the loop alternates between several planes.
     """
     cdef Py_ssize_t i
     cdef int j
@@ -58,9 +58,10 @@ cdef struct Scatter:
 
 
 def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, queue):
-    """Add each element of dout (planes * L) to the cell of dx (planes * cells) that its index names.
+    """Add each element of dout (planes * L) to the element of dx (planes * cells) whose index within the plane is given
+    by `indices`.
 
-    Returns whether all indices are within their planes.
+    Return whether all indices are within their planes.
 
     `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `wide`, else int32. An index outside the plane is
     ignored. It can occur only if the user has changed the cache of the forward pass.
@@ -136,8 +137,8 @@ cdef struct Bands:
     int32_t* marks
     const Py_ssize_t* table
     Py_ssize_t bands
-    Py_ssize_t blocks    # the number of blocks of a band
-    Py_ssize_t pages     # the number of pages of a thread
+    Py_ssize_t blocks    # the number of blocks of a band; a block is FC_PAGE cells
+    Py_ssize_t pages     # the number of pages that each thread has; a page holds the rounding errors of one block
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs
@@ -148,7 +149,7 @@ cdef struct Bands:
 
 cdef enum:
     LOOK = 1 << 15  # the number of outputs that a thread processes between two checks for signals
-    FC_PAGE = 64    # the number of cells of a block, and of elements of a page
+    FC_PAGE = 64    # the number of cells of a block, and the number of rounding errors in a page
 
 
 def max_backward_bands(
@@ -157,14 +158,14 @@ def max_backward_bands(
 ):
     """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
 
-    The rounding errors of a sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2). The
-    sums of the errors are in pages, of which each thread has `pages`. A block of FC_PAGE cells gets a page when the
-    first gradient is added to one of its cells. When no page is free, the errors of all pages are added to dx, which
-    rounds dx once more. This is rare, because few cells of a plane are the maximum of many windows.
+    The rounding errors of each sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2).
+    These sums of errors are stored in pages. Each thread has `pages` pages. A block of FC_PAGE cells gets a page when
+    the first gradient is added to one of its cells. When no page is free, the errors in all pages are added to dx,
+    which rounds dx once more. This is rare, because few cells of a plane are the maximum of many windows.
 
-    A plane is divided into `bands` bands of cells. For each band, `table` holds the range [begin, end) of its cells,
-    and the range [begin, end) of the outputs whose windows overlap the band. Returns whether the index of each output
-    is in a band that its window overlaps. If not, dx is incomplete.
+    A plane is divided into `bands` bands of cells. For each band, `table` holds two ranges [begin, end): the cells of
+    the band, and the outputs whose windows overlap the band. Return whether the index of each output is in a band that
+    the window of the output overlaps. If not, dx is incomplete.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
@@ -211,14 +212,14 @@ cdef void bands_double_int64(void* task) noexcept nogil:
 
 # The pages of a thread.
 cdef struct Pages:
-    int32_t* page   # the page of each block, or -1
-    int32_t* owner  # the block of each page
+    int32_t* page   # the index of the page of each block, or -1 if the block has no page
+    int32_t* owner  # the index of the block that uses each page
     Py_ssize_t used
     Py_ssize_t most
 
 
 cdef void close_pages(Pages* pages, floating* dx, const floating* lost, Py_ssize_t n) noexcept nogil:
-    """Add the rounding errors to the n cells of the band, and free all pages."""
+    """Add the rounding errors in all pages to the n cells of the band, and free all pages."""
     cdef Py_ssize_t i, j, first
     for i in range(pages.used):
         first = <Py_ssize_t> pages.owner[i] * FC_PAGE
@@ -243,8 +244,7 @@ cdef inline Py_ssize_t scatter_band(
     const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
     """Add the gradients of the outputs whose maximum is one of the n cells of the band, which starts at cell `first`.
-
-    Returns the number of these outputs.
+    Return the number of these outputs.
     """
     cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n
@@ -252,7 +252,7 @@ cdef inline Py_ssize_t scatter_band(
     for i in range(outputs):
         at = <size_t> (<Py_ssize_t> indices[i] - first)
         if at != held:
-            # Neighbouring windows often have the same maximum, so its sum stays in a register.
+            # Store a sum only when the index changes, because neighbouring windows often have the same maximum.
             if held < <size_t> n:
                 dx[held], lost[place] = total, rest
             held = at

@@ -1,9 +1,9 @@
-/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common pooling. These kernels
- * read the image directly, without the workspace of pool.h. `cell` is the index, within the plane, of the first cell of
- * the first row. */
+/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, which are by far the most common poolings.
+ * These kernels read the image directly, without the workspace of pool.h. The argument `cell` is the index, in the
+ * plane, of the first element of the first row. */
 
-/* Load 2 * FC_VL elements, and split them into those with an even and those with an odd index. Only the first `there`
- * elements may be read; all others are 0. */
+/* Load 2 * FC_VL elements, and split them into the elements with even and with odd indices. Only the first `there`
+ * elements may be read; the other elements are set to 0. */
 FC_INLINE void FC_N(fc_load_evens_odds)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
 {
     FC_T some[2 * FC_VL];
@@ -55,9 +55,9 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
     }
 }
 
-/* Compute the rows of dx that belong to `rows` rows of outputs. If the width is odd, the last column is set to 0.
- * Returns whether an index is out of its window; such an index is ignored. `dout` may be read up to `dout_end`, and
- * `where` up to the same element. */
+/* Compute the rows of dx that belong to `rows` rows of outputs. If the width is odd, the last column is set to 0. An
+ * index that is outside its window is ignored. Return whether there is such an index. `dout` may be read up to
+ * `dout_end`, and `where` up to the same element. */
 static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
                                       ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {
@@ -69,7 +69,7 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
     FC_T *dx = (FC_T *)dx_;
     for (; rows > 0; rows--, cell += 2 * width, dout += wide, where += wide) {
         int low;
-        /* Write the upper row first, because its last vector also writes into the lower row, or into later rows. */
+        /* Write the upper row first, because its last vector may overwrite the lower row and later rows. */
         for (low = 0; low < 2; low++, dx += width) {
             ptrdiff_t i, left;
             for (i = 0; i < wide; i += FC_VL) {
@@ -118,7 +118,7 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
     return FC_N(fc_any)(out_of_window);
 }
 
-/* Compute the norm of each window with `norm`, else the mean. */
+/* Compute the L2 norm of each window if `norm` is set, and the mean if not. */
 FC_INLINE void FC_N(fc_pool_2x2_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
                                      const void *out_end, ptrdiff_t rows)
 {
@@ -155,8 +155,8 @@ static void FC_N(fc_pool_2x2_norm)(const void *x, const void *x_end, ptrdiff_t w
     FC_N(fc_pool_2x2_sum)(1, x, x_end, width, out, out_end, rows);
 }
 
-/* Compute dx for the norm with `by_norm`, else for the mean. If the width is odd, the last column is set to 0. The
- * gradient of the norm is dout divided by the norm, times x. */
+/* Compute dx of L2 pooling if `by_norm` is set, and of average pooling if not. If the width is odd, the last column is
+ * set to 0. The gradient of the norm is dout divided by the norm, times x. */
 FC_INLINE void FC_N(fc_pool_2x2_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
                                         ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
                                         const void *dx_end, ptrdiff_t rows)

@@ -89,8 +89,8 @@ cdef extern from "pool.h" nogil:
     const fc_pool_kernels* fc_pool_for(int dtype, int isa)
 
 
-# The location of a block: its plane, its depth, its rows [begin, end), and the index `at` of its first element in the
-# array.
+# A block of rows [begin, end) of a plane, at one index `depth` along D. `at` is the index, in the array, of the first
+# element of the block.
 cdef struct Place:
     Py_ssize_t plane
     Py_ssize_t depth
@@ -99,15 +99,15 @@ cdef struct Place:
     Py_ssize_t at
 
 
-# A pooling, and the sizes of its blocks of rows. Sizes in the workspace are in elements.
+# The plan of a pooling by blocks of rows. All sizes are in elements.
 cdef struct Plan:
     fc_pool pool
     Py_ssize_t block_rows
-    Py_ssize_t batch      # the number of blocks that are in the workspace together
+    Py_ssize_t batch      # the number of blocks that are in the workspace at a time
     Py_ssize_t block      # the size of one block in the workspace
-    Py_ssize_t lanes      # the size of the tables at the start of the workspace, before the blocks
-    Py_ssize_t cells      # the number of cells of a plane of the input
-    Py_ssize_t outputs    # the number of cells of a plane of the output
+    Py_ssize_t lanes      # the size of the tables at the start of the workspace, which precede the blocks
+    Py_ssize_t cells      # the number of elements of a plane of the input
+    Py_ssize_t outputs    # the number of elements of a plane of the output
 
 
 cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
@@ -135,7 +135,7 @@ cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
 
 
 cdef inline Place place(Py_ssize_t i, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
-    """Return the location of block i of an array whose planes have the sizes `sizes`."""
+    """Return block i of an array. `sizes` has the depth, the height and the width of the array."""
     cdef Place here
     cdef Py_ssize_t blocks = (sizes[1] - 1) // plan.block_rows + 1
     cdef Py_ssize_t above = i // blocks

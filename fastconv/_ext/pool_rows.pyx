@@ -1,7 +1,7 @@
-"""Max, average and L2 pooling and their adjoints, with vectors along a row of outputs: see pool.h.
+"""Max, average and L2 pooling and their adjoints. Vectors run along a row of outputs: see pool.h.
 
-Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `queue` is the
-shared state of the call, which distributes the work among threads: see team.h.
+A plane is one channel of one image, so an array consists of N * C planes. `dtype` is 0 (float32) or 1 (float64).
+`queue` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from libc.stdint cimport int32_t
@@ -16,16 +16,16 @@ cdef inline floating* aligned(floating* p) noexcept nogil:
     return <floating*> ((<size_t> p + 63) // 64 * 64)
 
 
-# The arguments of a pooling by rows, which all of its threads read.
+# The arguments of a pooling by rows, which all threads of the call read.
 cdef struct Rows:
     Plan plan
     const void* source
     Py_ssize_t sources   # the number of elements of `source`
     void* result
-    Py_ssize_t results   # the number of elements of `result`, set for the adjoint only
+    Py_ssize_t results   # the number of elements of `result`; used by the backward pass only
     int32_t* indices
-    const void* norms    # the norms for the adjoint of L2 pooling, or NULL
-    const void* factors  # x for the adjoint of L2 pooling, or NULL
+    const void* norms    # the outputs of L2 pooling, for its backward pass; otherwise NULL
+    const void* factors  # the input x of L2 pooling, for its backward pass; otherwise NULL
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
@@ -38,10 +38,10 @@ cdef struct Rows:
 def forward_rows(
     int dtype, x, out, indices, bint norm, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute out for every window of x.
+    """Compute the maximum, the L2 norm or the mean of each window of x, and write it to `out`.
 
-    If `indices` is not empty, out is the maximum, and the index of the maximum is written to `indices`. Otherwise out
-    is the L2 norm with `norm`, else the mean. Each thread has one of the `workspaces` rows of `space`.
+    If `indices` is not empty, the maximum is computed, and its index is written to `indices`. Otherwise, the L2 norm is
+    computed if `norm` is set, and the mean if not. `space` consists of `workspaces` workspaces, one for each thread.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -80,7 +80,7 @@ cdef void forward_of_double(void* task) noexcept nogil:
 
 
 cdef inline floating* begin_rows(const Rows* r, Py_ssize_t worker_id, floating* dtype) noexcept nogil:
-    """Return the workspace of this thread, with the tables that all windows share filled in."""
+    """Fill in the tables at the start of the workspace of this thread, and return the workspace."""
     cdef floating* lanes = aligned(<floating*> r.space + worker_id * r.space_pitch)
     fc_check(worker_id < r.workspaces)
     fc_pool_for(0 if floating is float else 1, r.isa).begin(&r.plan.pool, r.op, lanes)
@@ -105,7 +105,7 @@ cdef void forward_worker(const Rows* r, floating* dtype) noexcept nogil:
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
-        # Vectors may write past a row, but not past the end of the outputs of this chunk.
+        # A vector may write past the end of its row, but not past the end of the outputs of this chunk.
         here = place(last, plan, plan.pool.out)
         end = out + here.at
         first = begin
@@ -131,11 +131,11 @@ cdef void forward_worker(const Rows* r, floating* dtype) noexcept nogil:
 def backward_rows(
     int dtype, dout, norms, x, dx, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute dx for the mean or, if `norms` and x are not None, for the L2 norm.
+    """Compute dx of average pooling or, if `norms` and x are not None, of L2 pooling.
 
-    For the mean, each element of dout is divided by the number of cells of its window, and added to each cell of the
-    window. For the L2 norm, each element is divided by the norm of its window, and the sum at each cell is multiplied
-    by x.
+    For the mean, each element of dout is divided by the number of elements of its window, and the quotient is added to
+    dx at each element of the window. For the L2 norm, each element of dout is divided by the norm of its window, and
+    the sum of these quotients at each element of dx is multiplied by x.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -211,7 +211,7 @@ cdef void backward_worker(const Rows* r, floating* dtype) noexcept nogil:
         begin = fc_next_chunk(r.queue, &worker, r.total)
 
 
-# The arguments of a 2 x 2 pooling with stride 2, which all of its threads read.
+# The arguments of a 2 x 2 pooling with stride 2, which all threads of the call read.
 cdef struct Pool2x2:
     fc_pool_2x2_forward_t forward
     fc_pool_2x2_backward_t backward
@@ -220,13 +220,13 @@ cdef struct Pool2x2:
     const void* source
     Py_ssize_t sources   # the number of elements of `source`
     void* result
-    int32_t* indices     # NULL for the mean and the norm
-    const void* norms    # the norms for the adjoint of L2 pooling, or NULL
-    const void* factors  # x for the adjoint of L2 pooling, or NULL
+    int32_t* indices     # the indices of the maxima; NULL for average and L2 pooling
+    const void* norms    # the outputs of L2 pooling, for its backward pass; otherwise NULL
+    const void* factors  # the input x of L2 pooling, for its backward pass; otherwise NULL
     char* out_of_window
-    Py_ssize_t height    # the number of rows of the image
+    Py_ssize_t height    # the number of rows of an image
     Py_ssize_t width
-    Py_ssize_t rows      # the number of rows of outputs in a block
+    Py_ssize_t rows      # the number of rows of outputs of a block
     Py_ssize_t total
     fc_work_queue* queue
 
@@ -288,10 +288,10 @@ cdef void pool_2x2_forward_worker(const Pool2x2* p, floating* dtype) noexcept no
 def backward_2x2(
     int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, queue,
 ):
-    """Compute dx for `forward_2x2`: for the maximum if `indices` is not empty, for the L2 norm if `norms` and x are not
-    None, else for the mean.
+    """Compute dx of a 2 x 2 pooling with stride 2: of max pooling if `indices` is not empty, of L2 pooling if `norms`
+    and x are not None, and otherwise of average pooling.
 
-    Returns whether every index is within its window.
+    Return whether every index is within its window.
     """
     cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

@@ -1,26 +1,26 @@
 /* Maxima and sums over windows, computed axis by axis. The number of steps grows with the logarithm of the window size.
  *
- * Two adjacent windows of v cells make a window of 2 v cells,
- * and one more cell makes a window of 2 v + 1 cells. So a sum over k cells takes log2(k) steps, plus one for each set
- * bit of k after the first. Its terms form a tree of depth at most 2 log2(k), so its error is as small as the error of
- * a pairwise sum. Nothing is ever subtracted, so an inf or a NaN affects only the windows that read it. A maximum may
- * read a cell twice, so it takes ceil(log2(k)) steps; among equal numbers the first is chosen. (The running maximum of
- * van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", 1992, and of
- * Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But a sum computed in this way
- * adds up prefixes as long as the window, and the steps along a row cannot be vectorised.)
+ * Two adjacent windows of v cells are joined to a window of 2 v cells, and one more cell makes a window of 2 v + 1
+ * cells. So a sum over k cells takes log2(k) steps, plus one step for each set bit of k after the first. The terms of
+ * the sum form a tree of depth at most 2 log2(k), so the error is as small as the error of a pairwise sum. Nothing is
+ * ever subtracted, so an inf or a NaN affects only the windows that contain it. A maximum may read a cell twice, so it
+ * takes ceil(log2(k)) steps. If several cells are equal, the first is the maximum. (The running maximum of van Herk, "A
+ * fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", 1992, and of Gil and
+ * Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But a sum computed in this way adds up
+ * prefixes as long as the window, and the steps along a row cannot be vectorised.)
  *
- * The windows after a step are called a level. Along the width, a step processes vectors of a row in the L1 cache.
- * Along height and depth, rows are processed in order. Each level has a ring buffer of the rows that later windows
- * need; all ring buffers together have about k rows. So the workspace of an item (`fc_running_item`) holds about k
- * rows.
+ * A level is all windows that exist after the same number of steps. Along the width, a step processes a row, in
+ * vectors, in the L1 cache. Along height and depth, rows are processed in order. Each level has a ring buffer with the
+ * rows that later windows need. All ring buffers together have about k rows, so the workspace of a work item
+ * (`fc_running_item`) has about k rows.
  *
  * The kernels read sources and write targets. In the forward pass, the sources are the cells of the image, and the
- * targets are the outputs; in the adjoint of a sum, the sources are the outputs, and the targets are the cells.
+ * targets are the outputs. In the adjoint of a sum, the sources are the outputs, and the targets are the cells.
  *
- * The adjoint of a sum is a sum over the outputs that read a cell. Take an axis with stride s, dilation d and g =
- * gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g, ... They read the
- * cell at the taps t, t + s / g, t + 2 s / g, ... below k. The number of these taps takes only two values, which differ
- * by one. The sums over the smaller number of outputs are the level before the sums over the larger number. */
+ * The adjoint of a sum computes, for each cell, a sum over the outputs that read the cell. Take an axis with stride s,
+ * dilation d and g = gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g,
+ * and so on. They read the cell at the taps t, t + s / g, t + 2 s / g, and so on, below k. The number of these taps has
+ * only two different values, n and n + 1. The sums of n outputs are the level before the sums of n + 1 outputs. */
 #ifndef FASTCONV_POOL_RUNNING_H
 #define FASTCONV_POOL_RUNNING_H
 
@@ -30,57 +30,60 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum. FC_INPUT_CELLS: the sources. FC_INPUT_SQUARES: their squares. FC_INPUT_OVER_COUNT: the sources,
- * which are gradients, divided by the number of cells of their window. FC_INPUT_OVER_NORM: gradients divided by the
- * norm of their window. */
+/* The terms of a sum. FC_INPUT_CELLS: the sources. FC_INPUT_SQUARES: the squares of the sources. FC_INPUT_OVER_COUNT:
+ * the sources, which are gradients, each divided by the number of cells of its window. FC_INPUT_OVER_NORM: the sources,
+ * which are gradients, each divided by the norm of its window. */
 enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
-/* The result of a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number of cells of the
- * window. FC_RESULT_ROOT: the root of the sum. FC_RESULT_TIMES: the sum times a cell of the input. */
+/* The result that is computed from a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number
+ * of cells of the window. FC_RESULT_ROOT: the square root of the sum. FC_RESULT_TIMES: the sum times the cell of x. */
 enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
-/* The level that a row of targets is computed from. FC_FROM_LAST: the last level. FC_FROM_EARLY: the level before the
- * last. FC_FROM_NOTHING: no level, because no source contributes to the row. */
+/* The level from which a row of targets is computed. FC_FROM_LAST: the level after the last step. FC_FROM_EARLY: the
+ * level before the last step. FC_FROM_NOTHING: no level, because no source contributes to the row. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
-    /* The number of elements past a row that may be read or written. It is the length of the longest vector. */
+    /* The number of elements past the end of a row that may be read or written. It is the number of lanes of the
+     * largest vector. */
     FC_RUNNING_SLACK = 16,
-    FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels of a window */
+    FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels */
 };
 
-/* The targets [begin, end) along an axis. They are computed from the `n` sources that start at `source`. */
+/* The targets [begin, end) along an axis, which are computed from the `n` sources that start at index `source`. */
 typedef struct {
     ptrdiff_t begin, end, source, n;
 } fc_running_strip;
 
-/* The width. Step l joins two windows whose starts are `shift[l]` cells apart. If `plus[l]` is 1, step l instead
- * extends a window by one cell, which is `shift[l]` cells after the last cell of the window. In the forward pass
- * `phases` is 0, and the window of output o starts at cell o * stride - lo. In the backward pass, `phases` is stride /
- * gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases, and `step` is dilation /
- * gcd(stride, dilation). If `keeps` is 1, a later step needs the sources themselves, so they are copied first. */
+/* The axis W. Step l joins two windows whose starts are `shift[l]` cells apart. But if `plus[l]` is 1, step l adds one
+ * cell to a window, `shift[l]` cells after its last cell. In the forward pass, `phases` is 0, and the window of output
+ * o starts at cell o * stride - lo. In the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and `rest`
+ * are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). If `keeps` is 1,
+ * the sources are copied first, because a later step needs the original sources. */
 typedef struct {
     ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
     const ptrdiff_t *shift, *plus;
     const fc_running_strip *strips;
 } fc_running_width;
 
-/* The height or the depth. Sources are processed in ascending order. They start at row `first`, and some lie outside
- * the array. For source i, depth[i] is the number of levels that need it (-1: no target needs it). When source i has
- * been processed, the targets target[j] for ends[i - 1] <= j < ends[i] are complete, and are computed from level
- * from[j], an FC_FROM_* constant. */
+/* The axis H or D. Sources are processed in ascending order. They start at index `first`, and some are padding outside
+ * the array. depth[i] is the number of levels that need source i, or -1 if no target needs it. After source i, the
+ * targets target[j] with ends[i - 1] <= j < ends[i] are complete. Target target[j] is computed from level from[j], an
+ * FC_FROM_* constant. */
 typedef struct {
     ptrdiff_t size, targets, levels, early, first, rows;
-    const ptrdiff_t *shift, *plus, *ring; /* `ring`: for each level, the number of rows in rings of earlier levels */
+    /* ring[l] is the total number of rows in the ring buffers of the levels before l. */
+    const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
-    /* The bands into which the axis is divided; `source` of a band is counted from `first`. */
+    /* The ranges of targets into which the axis is divided. The field `source` of a range is counted from `first`. */
     const fc_running_strip *bands;
 } fc_running_axis;
 
-/* The windows of an axis. A mean counts the cells in [low, high), which is the image with or without its padding. */
+/* The windows along one axis. A mean divides by the number of cells of the window in [low, high), which is the image
+ * with or without its padding. */
 typedef struct {
     ptrdiff_t size, k, stride, lo, dilation, low, high;
 } fc_running_windows;
 
-/* The work for one source row along the height or the depth: `depth` of the `levels` levels need the row, and
- * ring_row[l] is the row of the ring of level l that the source row replaces. */
+/* The work for one source row along H or D. `depth` of the `levels` levels need the row. ring_row[l] is the row of the
+ * ring buffer of level l that is replaced. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
@@ -101,26 +104,26 @@ typedef void (*fc_running_finish_maxima_t)(const void *from, ptrdiff_t pitch, co
 /* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-/* Return the number of taps of the window of output o that read cells before `cell`. */
+/* Return the number of taps of the window of output o that read a cell with an index below `cell`. */
 static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o, ptrdiff_t cell)
 {
     const ptrdiff_t taps = fc_floor_div(cell - (o * w->stride - w->lo) + w->dilation - 1, w->dilation);
     return taps < 0 ? 0 : taps < w->k ? taps : w->k;
 }
 
-/* Return the number of cells of the window of output o that a mean counts. */
+/* Return the number of cells of the window of output o by which a mean divides. */
 static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
 {
     return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
 }
 
-/* Return the first cell of the image in the window of output o. */
+/* Return the index of the first cell of the window of output o that is inside the image. */
 static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t o)
 {
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Return the distance, in elements, between the rows of neighbouring planes after the steps along the width. */
+/* Return the distance, in elements, between the rows of two neighbouring planes after the steps along W. */
 static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
 {
     return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
@@ -140,12 +143,13 @@ FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t strips, heights, depths; /* the number of parts of a plane along the width, the height and the depth */
-    /* The size, in elements, of a row of sources and of a row of targets; the number of rows of targets of an item. */
+    ptrdiff_t strips, heights, depths; /* the number of ranges of targets along W, H and D */
+    /* The length of a row of sources and of a row of targets in the workspace, in elements, and the number of rows of
+     * targets of a work item. */
     ptrdiff_t row_pitch, pitch, high;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* the number of sources and of targets of a plane */
-    ptrdiff_t group, planes;    /* the number of planes of an item; the number of all planes */
+    ptrdiff_t sources, targets; /* the number of elements of a plane of the source and of the target */
+    ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
     int dtype, isa, op, input_op, result_op, wide;
     const char *source, *norms, *factors;
     char *target, *where;
@@ -154,12 +158,14 @@ typedef struct {
 /* The workspace of a thread. */
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *neutral, *counts, *rings, *deep_rings;
-    ptrdiff_t item, pitch; /* the size in bytes of an element; of a row, with the indices of maxima */
-    ptrdiff_t many, segment; /* the number of planes of the current item; the distance of their rows, in elements */
-    int op;                /* FC_RUNNING_*; becomes FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
+    ptrdiff_t item, pitch; /* the size of an element and of a row in bytes; rows of maxima include their indices */
+    /* the number of planes of the current item, and the distance between their rows in elements */
+    ptrdiff_t many, segment;
+    /* FC_RUNNING_*; FC_RUNNING_MAX is replaced by FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
+    int op;
 } fc_running_space;
 
-/* Return the number of elements of the workspace of a thread: see `fc_running_begin`. */
+/* Return the number of elements of the workspace that a thread needs: see `fc_running_begin`. */
 static inline ptrdiff_t fc_running_elements(const fc_running *g)
 {
     const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
@@ -195,8 +201,8 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the work for the source row `arrival`, which is the row `since` of the item. A level takes part if it needs
- * the row and if its window starts within the item. */
+/* Return the work for source row `arrival`, which is row `since` of the work item. A level is included if it needs the
+ * row and if its window does not start before the work item. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t since, char *rings, ptrdiff_t pitch)
 {
@@ -211,12 +217,12 @@ static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_ax
     return m;
 }
 
-/* For each window [begin, end) along the width, write the number of cells that a mean counts, in the dtype of the
- * kernel. */
+/* For each window [begin, end) along W, write the number of cells by which a mean divides. The numbers have the dtype
+ * of the kernel. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
-    /* The windows from `first` to `last`, inclusive, count all their k cells. */
+    /* For the windows `first` to `last`, inclusive, a mean divides by k, the number of all cells of a window. */
     const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
     const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;
@@ -229,14 +235,14 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
     }
 }
 
-/* Return the number of cells that a mean counts along the depth, times the number along the height. */
+/* Return the number of cells by which the mean of a window at (d, h) divides along D, times that number along H. */
 static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Do the steps along the depth for row h, at which the steps along width and height are complete, and write the targets
- * that this row completes. */
+/* Do the steps along D for row h, for which the steps along W and H are done. Then write the targets that this row
+ * completes. */
 static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
                                      const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
@@ -285,7 +291,8 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Do the steps along width and height for a row of sources, then process each row that these steps complete. */
+/* Do the steps along W and H for one row of sources. Then do the steps along D for each row that is complete along
+ * H. */
 static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t deep_arrival, const fc_running_strip *depths,
                                      const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
@@ -323,8 +330,8 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Compute an item: the targets of a strip of the width, a band of the height and a band of the depth, in one or several
- * planes. Neighbouring strips have consecutive item numbers. */
+/* Compute one work item: a range of targets along each of the axes W, H and D, in one or several planes. Items that
+ * differ only in the range along W have consecutive numbers. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, fc_work_queue *queue)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
@@ -333,7 +340,8 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
-    /* Indices of maxima are relative to this cell, so that 32 bits are enough for them. */
+    /* The index of the first source cell of the item. Indices of maxima are relative to `base`, so that 32 bits are
+     * enough. */
     const ptrdiff_t base =
         ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
     fc_running here = *g;

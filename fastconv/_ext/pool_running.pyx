@@ -1,7 +1,7 @@
 """Max, average and L2 pooling by windows of any size, axis by axis, and their adjoints: see pool_running.h.
 
-Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `queue` is the
-shared state of the call, which distributes the work among threads: see team.h.
+A plane is one channel of one image, so an array consists of N * C planes. `dtype` is 0 (float32) or 1 (float64).
+`queue` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
@@ -103,11 +103,11 @@ cdef extern from "pool_running.h" nogil:
     void fc_running_item(fc_running* g, fc_running_space* at, Py_ssize_t item, fc_work_queue* queue) noexcept
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call, which all threads of the call read.
 cdef struct Call:
     fc_running plan
     char* space
-    Py_ssize_t space_bytes  # the number of bytes of the workspace of a thread
+    Py_ssize_t space_bytes  # the size of the workspace of a thread in bytes
     Py_ssize_t workspaces
     Py_ssize_t total
     fc_work_queue* queue
@@ -146,12 +146,12 @@ def running(
     int dtype, source, norms, factors, target, indices, bint wide, table, int op, int input_op, int result_op,
     space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute the forward pass or the adjoint of a pooling, as `table` says.
+    """Compute the forward pass or the adjoint of a pooling, whose plan is `table`.
 
     In the forward pass, `source` is x and `target` is the output; for the adjoint, `source` is dout and `target` is dx.
     The indices of maxima are written to `indices`. `norms` has the size of `source`, and is needed if `input_op` is
-    FC_INPUT_OVER_NORM. `factors` has the size of `target`, and is needed if `result_op` is FC_RESULT_TIMES. Each
-    thread has one of the `workspaces` rows of `space`.
+    FC_INPUT_OVER_NORM. `factors` has the size of `target`, and is needed if `result_op` is FC_RESULT_TIMES.
+    `space` consists of `workspaces` workspaces, one for each thread.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

@@ -3,15 +3,15 @@
 
 FC_INLINE void FC_N(fc_store_lanes)(FC_L *p, FC_I v) { *(FC_N(fc_iu) *)p = v; }
 
-/* Compute the n terms of a sum or a maximum from n sources (see FC_INPUT_* in pool_running.h). Returns a mask of the
- * lanes that have a NaN. */
+/* Compute n terms of a sum or a maximum from n sources (see FC_INPUT_* in pool_running.h). Return a mask of the lanes
+ * in which a source was NaN. */
 FC_INLINE FC_I FC_N(fc_running_cells)(const int input_op, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
                                       const FC_T *count, FC_T shared, ptrdiff_t n)
 {
     const FC_V zero = FC_N(fc_broadcast)(0), times = FC_N(fc_broadcast)(shared);
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t i, last;
-    /* The last vector overlaps the vector before it. */
+    /* The last vector overlaps the previous vector. */
     for (i = 0; n >= FC_VL && i < n; i += FC_VL) {
         const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
         FC_V v = FC_N(fc_load)(from + at);
@@ -41,8 +41,8 @@ FC_INLINE FC_I FC_N(fc_running_cells)(const int input_op, FC_T *FC_RESTRICT to, 
     return nan;
 }
 
-/* Do one step along a row: join two windows and, if `more` is not 0, add the cell `more` elements after their start.
- * `to` may be `v`, because no vector reads elements that an earlier vector has written. */
+/* Do one step along a row: join two windows or, if `more` is not 0, also add the cell that is `more` elements after the
+ * start. `to` may be equal to `v`, because no vector reads elements that an earlier vector has written. */
 FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to, ptrdiff_t n, ptrdiff_t shift,
                                      ptrdiff_t more)
 {
@@ -57,7 +57,7 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
     }
 }
 
-/* Do one step along a row for maxima and their indices. In the `first` step, the index of element i is i. */
+/* Do one step along a row for maxima and their indices. If this is the `first` step, the index of element i is i. */
 FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *held, FC_T *to,
                                        FC_L *to_held, ptrdiff_t n, ptrdiff_t shift, FC_L base)
 {
@@ -75,7 +75,7 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* For the adjoint, compute each cell of a row as a sum over the outputs that read it: see `fc_running_width`. */
+/* For the adjoint, compute each cell of a row as a sum over the outputs that read the cell: see `fc_running_width`. */
 static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_strip *strip, const FC_T *sums,
                                     const FC_T *cells, FC_T *to)
 {
@@ -111,10 +111,10 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
     }
 }
 
-/* Do the steps along the width for one row of sources of each of `many` planes. Writes the results to `to`. The indices
- * of maxima, with `base` added, follow them. The rows of the planes, which are `plane` elements apart in memory, are
- * treated as one long row; windows that overlap two planes are computed, too, but not used. Returns whether a source is
- * NaN. */
+/* Do the steps along W for one row of each of `many` planes, and write the results to `to`. For maxima, the indices of
+ * the maxima plus `base` follow the results. The rows of the planes are `plane` elements apart in memory, but are
+ * processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
+ * source is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
@@ -201,8 +201,8 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     return odd;
 }
 
-/* Combine a row with earlier rows, which are in the rings. At each level, the current row replaces the oldest row of
- * the ring, and both rows together give the row of the next level. */
+/* Combine the current row with earlier rows, which are in the ring buffers. At each level, the current row replaces the
+ * oldest row of the ring buffer, and the two rows together give the row of the next level. */
 FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
                                          FC_T *const *to,
                                          ptrdiff_t n, ptrdiff_t pitch)
@@ -245,8 +245,8 @@ FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_st
             }
         }
         {
-            /* The row of the last level is a result. A row of another level is stored in the ring of the level. The row
-             * of level `early` is a result, too. */
+            /* The row of the last level and the row of level `early` are results. The row of any other level is stored
+             * in the ring buffer of its level. */
             FC_T *ring_row = depth < levels ? (FC_T *)m->ring_row[depth] : to[1];
             FC_UNROLL
             for (u = 0; u < UNITS; u++) {
@@ -272,7 +272,7 @@ static void FC_N(fc_running_merge)(const fc_running_merge_step *m, int op, const
         FC_N(fc_running_merge_of)(FC_RUNNING_MAX_OR_NAN, m, (const FC_T *)from, to, n, pitch);
 }
 
-/* Return a vector of results from sums: see FC_RESULT_* in pool_running.h. */
+/* Compute a vector of results from a vector of sums: see FC_RESULT_* in pool_running.h. */
 FC_INLINE FC_V FC_N(fc_running_finished)(const int result_op, FC_V v, const FC_T *by, FC_V shared)
 {
     if (result_op == FC_RESULT_OVER_COUNT)
@@ -290,8 +290,8 @@ FC_INLINE FC_V FC_N(fc_running_finished)(const int result_op, FC_V v, const FC_T
     return v;
 }
 
-/* Store n results. The last vector overlaps the vector before it, because the memory after the strip belongs to other
- * threads. */
+/* Store n results. The last vector overlaps the previous vector, because the memory after the n results may be written
+ * by other threads. */
 FC_INLINE void FC_N(fc_running_finish_of)(const int result_op, const FC_T *from, const FC_T *by, FC_T shared, FC_T *to,
                                           ptrdiff_t n)
 {

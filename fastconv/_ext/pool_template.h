@@ -1,8 +1,8 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Fill in three tables that all windows of a call use: the fields `first`, `count[2]` and `delta` of fc_pool, converted
- * to elements of vectors. FC_SLACK elements follow each of the first two tables. */
+/* Convert the fields `first`, `count[2]` and `delta` of fc_pool to elements of vectors, and write the three tables to
+ * `lanes`. All windows of a call use these tables. FC_SLACK elements follow each of the first two tables. */
 static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
 {
     FC_L *first = (FC_L *)lanes;
@@ -28,8 +28,8 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. If elements past the end may be read, whole vectors are copied, because later
- * stores overwrite the elements past the end. Returns a mask of the lanes that have a NaN. */
+/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied, because
+ * later stores overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -50,7 +50,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
     return odd;
 }
 
-/* Copy one row of the image to the workspace, for any stride. Returns a mask of the lanes that have a NaN. */
+/* Copy one row of the image to the workspace, for any stride. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
@@ -67,12 +67,12 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return odd;
 }
 
-/* Copy to the workspace the cells of a plane that the rows [begin, end) of outputs at depth `od` read. Returns 0 if no
+/* Copy the cells of a plane that the rows [begin, end) of outputs at depth `od` read to the workspace. Return 0 if no
  * cell is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
-    /* Make a local copy, because no store can alias it. */
+    /* Use a local copy, because the compiler then knows that no store changes it. */
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t height = g->size[1], width = g->size[2], pitch = g->pitch;
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
@@ -136,8 +136,9 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
     return FC_N(fc_pool_load_of)(0, g, op, space, plane, plane_end, od, begin, end);
 }
 
-/* A vector of n outputs. `from` points to the cells that the first tap of the windows reads; `out` and `where` point to
- * the results; `corner` is the index of the corner of the first window. */
+/* A vector of n outputs. `from` points to the cells that the first tap of the windows reads. `out` and `where` point to
+ * the values and the indices of the results. `corner` is the index, in the plane, of the first cell of the first
+ * window. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
@@ -206,7 +207,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             }
         }
         if (parts > 1) {
-            /* The next depth starts with the maximum over all parts of this depth. */
+            /* Combine the maxima of all parts into the first part, from which the next depth continues. */
             FC_UNROLL
             for (u = 0; u < units; u++) {
                 FC_UNROLL
@@ -320,7 +321,7 @@ FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(norm, zero, 1), dout / norm, zero);
 }
 
-/* Find the output rows that read rows [begin, end) of the input. Returns the first of these output rows, and sets *last
+/* Find the output rows that read rows [begin, end) of the input. Return the first of these output rows, and set *last
  * to the last of them. */
 FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {
@@ -335,8 +336,9 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
     return low;
 }
 
-/* Write to the workspace the gradients dout of the outputs that read rows [begin, end) of the input at depth `id`. For
- * the mean, dout is divided by the number of cells of the window; for the norm, by the norm. */
+/* For all outputs that read rows [begin, end) of the input at depth `id`, write dout to the workspace. For the mean,
+ * each element of dout is divided by the number of cells of its window. For the norm, it is divided by the norm of its
+ * window. */
 static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
                                 const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
                                 ptrdiff_t end)
@@ -377,9 +379,9 @@ static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *la
     }
 }
 
-/* Compute rows [begin, end) of dx at depth `id` of a plane from the workspace, for strides of 1 and 2 along the width.
- * Every cell is a sum over the outputs that read it, so it is written once, and no two threads write the same cell. The
- * sum is multiplied by x, unless x is NULL. */
+/* Compute rows [begin, end) of dx at depth `id` of a plane from the workspace, for a stride of 1 or 2 along W. Each
+ * cell of dx is computed as a sum over the outputs that read it. So each cell is written once, and no two threads write
+ * the same cell. If x is not NULL, the sum is multiplied by x. */
 static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const void *x_, const void *x_end, void *dx_,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {

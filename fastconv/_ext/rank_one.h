@@ -9,8 +9,8 @@
 
 #include "runs.h"
 
-/* An entry of a kernel that differs from the product of the factors: the index of the entry in the kernel, its value,
- * and the product. */
+/* A weight of a kernel that differs from the product of the factors: its index in the kernel, its value, and the
+ * product. */
 typedef struct {
     ptrdiff_t place;
     double value, product;
@@ -19,8 +19,8 @@ typedef struct {
 /* Return the number of doubles of the workspace that fc_factor_f32 and fc_factor_f64 need. */
 static inline ptrdiff_t fc_factor_space(const ptrdiff_t k[3]) { return 2 * (k[0] + k[1] + k[2]); }
 
-/* Divide the `k` numbers by their greatest common divisor, if all are integers of at most `bits` bits times a common
- * power of two. Returns the divisor; returns 0 and changes nothing if the numbers are not of this form. */
+/* If all `k` numbers are integers of at most `bits` bits times a common power of two, divide them by their greatest
+ * common divisor, and return the divisor. Otherwise, change nothing and return 0. */
 static inline double fc_primitive(double *a, ptrdiff_t k, int bits)
 {
     ptrdiff_t i;

@@ -1,13 +1,13 @@
 /* The functions of rank_one.h for one dtype. */
 
-/* Return the index of the first entry of largest magnitude, -1 if an entry is inf or NaN, or -2 if all entries are
+/* Return the index of the first weight of largest magnitude, -1 if a weight is inf or NaN, or -2 if all weights are
  * zero. */
 static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
 {
     const FC_T infinity = (FC_T)INFINITY;
     FC_BITS most = 0, bits, infinite;
     ptrdiff_t i;
-    /* Magnitudes have the same order as their bit patterns, so inf and NaN compare above all other numbers. */
+    /* Compare magnitudes by their bit patterns, in which inf and NaN are larger than all other numbers. */
     memcpy(&infinite, &infinity, sizeof bits);
     for (i = 0; i < n; i++) {
         memcpy(&bits, &w[i], sizeof bits);
@@ -23,8 +23,8 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
     }
 }
 
-/* Return the difference between an entry and the product (a + a_low) * (c + c_low). The low parts extend the precision
- * of doubles; for floats they are not needed. */
+/* Return the difference between a weight `value` and the product (a + a_low) * (c + c_low). The terms a_low and c_low
+ * extend the precision of doubles; for floats they are not needed. */
 static inline double FC_F(fc_error)(double value, double a, double a_low, double c, double c_low)
 {
     const double product = a * c;
@@ -33,8 +33,8 @@ static inline double FC_F(fc_error)(double value, double a, double a_low, double
     return (value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
 }
 
-/* Return the largest difference from the product of the factors that is allowed for an entry: slightly more than the
- * error bound that fc_factor explains. `most` is the largest magnitude of an entry. */
+/* Return the largest difference between the weight `value` and the product of the factors that is allowed. It is
+ * slightly more than the error bound that fc_factor explains. `most` is the largest magnitude of a weight. */
 static inline double FC_F(fc_allowed)(double value, double most, double tolerance, double least)
 {
     const double magnitude = fabs(value), unit = ldexp(1, 1 - FC_MANTISSA);
@@ -43,10 +43,9 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
     return (tolerance + 2 * unit * log(most / magnitude)) * magnitude + least;
 }
 
-/* Compute factors whose products are exact, if the entries of the kernel are integers times a power of two. Returns
- * whether such factors exist. `from` holds the entries of the fibres (see fc_factor) of the three axes, one after
- * another. `to` gets the factors in the same order, and may be the same array. `at` is the index of the pivot along
- * each axis. */
+/* Compute factors whose products are exact, if the weights of the kernel are integers times a power of two. Return
+ * whether such factors exist. `from` is the concatenation of the fibres (see fc_factor) of the three axes. The factors
+ * are written to `to` in the same order; `to` may be the same array. `at` is the index of the pivot along each axis. */
 static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;
@@ -92,27 +91,27 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
         }
 }
 
-/* Compute the factors of the kernel w (k[0], k[1], k[2]).
+/* Compute the factors of the kernel w, which has the shape (k[0], k[1], k[2]).
  *
- * Returns 0 if w is an outer product, up to rounding in its dtype. Then to[i] is entry order[i] of the factors of the
- * three axes, one after another. Returns 1 if w is not an outer product. Then *off is set to the entry that differs
- * most from the product of the factors, unless `off` is NULL. Returns 2 if w has an inf or NaN.
+ * Return 0 if w is an outer product, up to rounding in its dtype. Then to[i] is element order[i] of the concatenated
+ * factors of the three axes. Return 1 if w is not an outer product. Then *off is set to the weight that differs most
+ * from the product of the factors, unless `off` is NULL. Return 2 if w has an inf or NaN.
  *
- * The pivot is the entry of largest magnitude, and the fibres are the entries on the lines through the pivot along each
- * axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot is at
- * (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
+ * The pivot is the weight of largest magnitude. The fibre of an axis is all weights on the line through the pivot along
+ * that axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot
+ * is at (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
  *
- * Each entry of an outer product of r factors was rounded up to r times: in r - 1 products, and in a possible division
- * of the kernel by its sum. The comparison uses 2 * r entries. So the two sides differ by at most 2 * r * r * eps / 2
- * times the entry, plus r * r times the smallest positive number of the dtype. Here eps is the distance from 1 to the
+ * Each weight of an outer product of r factors was rounded up to r times: in r - 1 products, and in a possible division
+ * of the kernel by its sum. The comparison uses 2 * r weights. So the two sides differ by at most 2 * r * r * eps / 2
+ * times the weight, plus r * r times the smallest positive number of the dtype. Here eps is the distance from 1 to the
  * next number of the dtype.
  *
- * An entry of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
- * and is a relative error of the entry. The entries of the fibres together have an error of the same size. So a further
- * error of 2 * eps * |t| times the entry is allowed, where t is log(entry / largest entry). Even an entry that is 1e-19
- * times the largest must then agree in all but two digits.
+ * A weight of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
+ * and is a relative error of the weight. The weights of the fibres together have an error of the same size. So a
+ * further error of 2 * eps * |t| times the weight is allowed, where t is log(weight / largest weight). Even a weight
+ * that is 1e-19 times the largest must then agree in all but two digits.
  *
- * If the largest entry is so small that the smallest positive number matters, only relative errors are allowed. */
+ * If the largest weight is so small that the smallest positive number matters, only relative errors are allowed. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
                            double *space, fc_off *off)
 {
@@ -133,7 +132,8 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     p = (double)w[pivot];
     if (fabs(p) < ldexp(FC_LEAST, 2 * FC_MANTISSA)) {
         least = 0;
-        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* Unscaled products of doubles would lose digits. */
+        /* Scale the weights, because products of such small doubles would lose digits. */
+        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1;
     }
     p *= up;
     most = fabs(p);
@@ -177,7 +177,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     for (axis = begin = 0; axis < 3; begin += k[axis++])
         for (i = 0; i < k[axis]; i++)
             low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];
-    /* Set `high` to the fibres and `low` to the factors. */
+    /* After this loop, `high` holds the fibres and `low` holds the factors. */
     for (i = 0; i < total; i++) {
         const double fibre = low[i];
         low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];

@@ -19,7 +19,7 @@
 #define FC_RESTRICT __restrict__
 #endif
 
-/* Prefetch the cache line at p, which will be read or written soon. This is for addresses that the hardware cannot
+/* Prefetch the cache line at p, which will be read or written soon. Use this for addresses that the hardware cannot
  * predict. An invalid address has no effect. */
 #if defined(__GNUC__)
 #define FC_PREFETCH(p, write) __builtin_prefetch((p), (write))
@@ -68,7 +68,7 @@ static inline ptrdiff_t fc_fetch_add(ptrdiff_t *counter, ptrdiff_t grain)
  * a loop is faster than the call. setup.py sets a compiler option that keeps such a loop from becoming a call. */
 #define FC_CALL_BYTES 1024
 
-/* Copy a short run vector by vector. The last vector overlaps the vector before, so that no loop over single elements
+/* Copy a short run vector by vector. The last vector overlaps the previous vector, so that no loop over single elements
  * is needed. */
 #if defined(__GNUC__)
 typedef char fc_vector __attribute__((vector_size(16), aligned(1), may_alias));
@@ -146,7 +146,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     {                                                                                      \
         FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
     }                                                                                      \
-    /* Clear one cell in each of `rows` rows, which was copied from a neighbouring row. */ \
+    /* Clear one element in each of `rows` rows, which was copied from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

@@ -1,4 +1,5 @@
-"""Declarations that several kernels share: the functions of runs.h, the struct of an axis, and its outputs by tap."""
+"""Declarations of the functions of runs.h, which copy, add up and clear runs of elements, and wrappers for both dtypes.
+"""
 
 from libc.stdint cimport int32_t, int64_t
 

@@ -5,16 +5,17 @@
 #include "isa.h"
 #include "team.h"
 
-/* A line: the outputs of one stride phase of the result along one axis. Output o is written to result cell
- * output_offset + o * output_stride. It is the sum, over t < taps, of source cell o * stride + t * dilation - lo times
- * factor number `factors` + t. `stride` is a field of fc_phased_axis. */
+/* The outputs of one stride phase of the result along one axis. Output o is stored at index output_offset + o *
+ * output_stride of the result. It is the sum over t < taps of source[o * stride + t * dilation - lo] times element
+ * `factors` + t of the factors. `stride` is a field of fc_phased_axis. */
 typedef struct {
     ptrdiff_t out, output_offset, output_stride, lo, dilation, taps, factors;
 } fc_conv_axis;
 
-/* One axis. It has `size` cells of the source, `output_size` cells of the result, and `phases` lines of at most `out`
- * outputs, which are divided into blocks of `block` outputs. The first output of a block, output `begin`, reads no cell
- * before source cell begin * stride - pad, and no cell more than `halo` cells after that. */
+/* One axis. `size` is the size of the source, and `output_size` is the size of the result. The result has `phases`
+ * stride phases of at most `out` outputs, which are divided into blocks of `block` outputs. A block that starts at
+ * output b reads no source element before index b * stride - pad. Output b reads no source element after index
+ * b * stride - pad + halo. */
 typedef struct {
     ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
     const fc_conv_axis *phase;
@@ -58,8 +59,8 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
     return n < least ? least : n > most ? most : n;
 }
 
-/* Find the taps of an output that read one of the source cells [first, end). `at` is the cell that tap 0 reads. Sets
- * *tap to the first of these taps, and *taps to their number. */
+/* Find the taps of an output that read one of the source elements [first, end). `at` is the index of the element that
+ * tap 0 reads. Set *tap to the first of these taps, and *taps to their number. */
 static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end,
                                   ptrdiff_t *tap,
                                   ptrdiff_t *taps)
@@ -70,9 +71,9 @@ static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdi
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* Map the cells `at`, `at` + `step`, ... to the cells of the image that they repeat according to `border`. Return how
- * many of the first `most` cells map to one arithmetic sequence. Set *first to the first cell of that sequence, and
- * *distance to its step. */
+/* Map the indices at, at + step, at + 2 * step, and so on to the elements of the image that they repeat according to
+ * `border`. Return how many of the first `most` indices map to one arithmetic sequence. Set *first to the start of this
+ * sequence, and *distance to its step. */
 static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                  ptrdiff_t *first, ptrdiff_t *distance)
 {

@@ -1,7 +1,8 @@
-"""Separable convolution. The kernel is an outer product of vectors, its factors, so it is applied axis by axis.
+"""Separable convolution. The kernel is an outer product of one vector for each axis, so it is applied axis by axis.
+These vectors are the factors of the kernel.
 
-`factors` computes the factors of kernels, and `convolve` applies them. fastconv.convolution.separable divides the work
-into items, and makes all tables that are read here.
+`factors` computes the factors of kernels, and `convolve` applies the factors. fastconv.convolution.separable divides
+the work into work items, and makes all tables that this module reads.
 """
 
 from libc.stdlib cimport free, malloc
@@ -83,12 +84,12 @@ def lanes(int dtype, int isa):
 
 
 def factors(int dtype, w, kernel, order, to, bint telling):
-    """Compute the factors of the kernel of every filter of w (F, KD, KH, KW), and write them to `to` (F, len(order)).
+    """Compute the factors of the kernel of each filter of w (F, KD, KH, KW), and write them to `to` (F, len(order)).
 
-    `order` indexes the entries of the factors of the three axes, one after another. Returns None if all kernels are
-    outer products. Otherwise returns a tuple with the index of the first filter whose kernel is not an outer product.
-    With `telling`, the tuple also has the index of the entry that differs most from the product of the factors, the
-    entry, and the product. These are missing if the kernel has an inf or NaN.
+    The three factors are concatenated to one vector of KD + KH + KW elements, and to[f, i] is element order[i] of this
+    vector. Return None if all kernels are outer products. Otherwise, return a tuple with the index of the first filter
+    whose kernel is not an outer product. If `telling` is set and the kernel is finite, the tuple also has the index of
+    the weight that differs most from the product of the factors, that weight, and that product.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Buffer weights = contiguous_buffer(w, itemsize, False)
@@ -139,11 +140,11 @@ cdef struct Task:
 
 
 def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, counts, int isa, queue):
-    """Convolve each channel of x along D, H and W in turn. `counts` is set to 1 for each image with an inf or NaN.
+    """Convolve each channel of x along D, H and W in turn. If a result of image n is inf or NaN, set counts[n] to 1.
 
-    `bias` is None or has one number for each channel of the result. `axes` (3, 8) has the fields of fc_phased_axis,
-    `phases` (n, 7) has the fields of fc_conv_axis for all lines, and `sizes` has the fields of fc_separable. `space`
-    has the shape (threads, bytes).
+    `bias` is None or has one number for each channel of the result. `axes` (3, 8) has the fields of fc_phased_axis for
+    each axis, `phases` (n, 7) has the fields of fc_conv_axis for the stride phases of all axes, and `sizes` has the
+    fields of fc_separable. The workspace `space` has the shape (threads, bytes).
     """
     cdef Task t
     cdef fc_phased_axis* axis
@@ -187,7 +188,7 @@ def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, co
 
 
 cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexcept nogil:
-    """Return the number of cells of a channel of the result or, without `output_size`, of a channel of the source."""
+    """Return the number of elements of a channel of the result or, if `output_size` is not set, of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
         cells *= call.axes[i].output_size if output_size else call.axes[i].size

@@ -1,7 +1,7 @@
 /* The kernels of separable.h for one dtype and instruction set. */
 
-/* A tile of sums has FC_SUM_ROWS rows of at most FC_SUM_VECTORS vectors. A row that is summed on its own has at most
- * FC_ROW_VECTORS vectors at a time. Both fit into the registers. */
+/* The size of a tile of sums that fits into the registers is FC_SUM_ROWS rows of FC_SUM_VECTORS vectors. A single row
+ * of sums is computed in blocks of FC_ROW_VECTORS vectors. */
 #undef FC_SUM_ROWS
 #undef FC_SUM_VECTORS
 #undef FC_ROW_VECTORS
@@ -13,7 +13,7 @@
 #define FC_SUM_VECTORS 2
 #define FC_ROW_VECTORS 6
 #endif
-/* The width of a strip of columns in elements. Each strip is summed from top to bottom before the next one, so that the
+/* The width, in elements, of a block of columns. Each block is summed from top to bottom before the next block, so that
  * source rows that several outputs read stay in the L1 cache. */
 #undef FC_STRIP
 #define FC_STRIP (1024 / FC_BYTES)
@@ -36,8 +36,8 @@ FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sum
     }
 }
 
-/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least
- * FC_SUM_ROWS - 1 taps. */
+/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least FC_SUM_ROWS
+ * - 1 taps. */
 FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t to_pitch, const int vectors)
 {
@@ -72,8 +72,8 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Compute `vectors` vectors of one row of sums over source rows that are `pitch` elements apart. With `add`, the sums
- * are added to `to`. */
+/* Compute `vectors` vectors of one row of sums over source rows that are `pitch` elements apart. If `add` is set, the
+ * sums are added to `to`. */
 FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                 int add, const int vectors)
 {
@@ -94,7 +94,7 @@ FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *f
         FC_N(fc_store)(to + v * FC_VL, sums[v]);
 }
 
-/* Compute `n` columns of one row of sums. With `add`, the sums are added to `to`. */
+/* Compute `n` columns of one row of sums. If `add` is set, the sums are added to `to`. */
 static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t n, int add)
 {
@@ -117,8 +117,8 @@ static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Compute outputs [begin, begin + count) of a line along D or H. Each output is a row of sums, and the rows are
- * `to_pitch` elements apart. */
+/* Compute the outputs [begin, begin + count) of one stride phase along D or H. Each output is a row of sums, and the
+ * rows are `to_pitch` elements apart. */
 static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_conv_axis *phase, ptrdiff_t stride, ptrdiff_t begin,
                               ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
 {
@@ -136,7 +136,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_conv_axis *phase,
                 for (j = 0; j + FC_SUM_VECTORS * FC_VL <= wide; j += FC_SUM_VECTORS * FC_VL)
                     FC_N(fc_sum_tile)(source + j, pitch, factors, taps, target + j, to_pitch, FC_SUM_VECTORS);
                 for (; j < wide; j += FC_VL) {
-                    /* The last vector overlaps the one before it. */
+                    /* The last vector overlaps the previous vector. */
                     const ptrdiff_t last = j + FC_VL <= wide ? j : wide - FC_VL;
                     FC_N(fc_sum_tile)(source + last, pitch, factors, taps, target + last, to_pitch, 1);
                 }
@@ -161,10 +161,9 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_conv_axis *phase,
     }
 }
 
-/* The arguments of sums along W. Result j of a row is the sum, over t < taps, of factors[t] times the cell that is
- * offset + j * stride + t * dilation cells after the start of the row. If `stride` is not 1, the row is split into
- * stride phases that are `phase_pitch` elements apart. With `add`, the sums are added to `to`; otherwise they include
- * `bias`. */
+/* The arguments of the sums along W. Result j of a row is the sum over t < taps of factors[t] times element offset + j
+ * * stride + t * dilation of the padded row. If `stride` is not 1, the row is split into stride phases that are
+ * `phase_pitch` elements apart. If `add` is set, the sums are added to `to`; otherwise, `bias` is added to them. */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, phase_pitch, offset;
@@ -175,9 +174,8 @@ typedef struct {
     int add;
 } FC_N(fc_across);
 
-/* Compute `vectors` vectors of one row, of which only `left` results are stored if `left` is less than FC_VL. `plain`
- * means that stride and dilation are 1. Returns `bad`, in which the lane of a result becomes NaN if the result is not
- * finite. */
+/* Compute `vectors` vectors of one row. If `left` is less than FC_VL, only `left` results are stored. `plain` means
+ * that stride and dilation are 1. Return `bad`, in which a lane becomes NaN if a result in that lane is inf or NaN. */
 FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *to, FC_V bad, const int vectors,
                               const int plain, const ptrdiff_t left)
 {
@@ -264,7 +262,8 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Fill the cells [begin, end) of a padded row, which are before or after the image. The image starts at row + pad. */
+/* Write the padding before and after the image, elements [begin, end) of a padded row. The image starts at row +
+ * pad. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
 {
@@ -276,7 +275,8 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
     }
 }
 
-/* Sum the padded rows of one block along W, and store the results. Returns `bad` as `fc_cross` does. */
+/* Sum the padded rows of one block along W, and store the results. Return a vector in which a lane is NaN if a result
+ * in that lane is inf or NaN. */
 static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
                             const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
 {
@@ -316,8 +316,8 @@ static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t beg
     return bad;
 }
 
-/* Return the line of block `index` along an axis, and set *begin and *n: the block is the outputs [begin, begin + n) of
- * the line. */
+/* Return the stride phase of block `index` along an axis. Set *begin and *n so that the block consists of the outputs
+ * [begin, begin + n) of the phase. */
 static const fc_conv_axis *FC_N(fc_place)(const fc_phased_axis *axis, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
 {
     const ptrdiff_t blocks = (axis->out + axis->block - 1) / axis->block;
@@ -327,11 +327,11 @@ static const fc_conv_axis *FC_N(fc_place)(const fc_phased_axis *axis, ptrdiff_t 
     return phase;
 }
 
-/* Compute one item of a call. Returns whether any result of the item is not finite.
+/* Compute one work item of a call. Return whether any result of the item is inf or NaN.
  *
- * An item is one channel of the result, restricted to a block of a line along D, a block of a line along H, and a block
- * of all lines along W. Sums along D are stored as planes of the workspace. Sums along H are computed from these planes
- * and stored as padded rows, which are then summed along W. */
+ * An item is one channel of the result, restricted to a block of one stride phase along D, a block of one stride phase
+ * along H, and a block of all stride phases along W. Sums along D are stored as planes in the workspace. Sums along H
+ * are computed from these planes and stored as padded rows, which are then summed along W. */
 static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
 {
     const fc_phased_axis *d = &call->axes[0], *h = &call->axes[1], *w = &call->axes[2];
@@ -352,7 +352,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     channel = item % call->channels;
     if (deep == 0 || high == 0 || wide == 0)
         return 0;
-    /* The number of cells of a padded row, and the range of cells of a source row that the padded row contains. */
+    /* The number of elements of a padded row, and the range of elements of a source row that the padded row
+     * contains. */
     width = (wide - 1) * w->stride + w->halo + 1;
     first = fc_limit(wide_begin * w->stride - w->pad, 0, w->size);
     end = fc_limit(wide_begin * w->stride - w->pad + width, first, w->size);
@@ -369,7 +370,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        /* n is 0 if the block lies outside the image. */
+        /* If the block lies outside the image, n is 0. */
         const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (top - low) * n;
         if (call->queue != NULL && fc_stopped(call->queue))

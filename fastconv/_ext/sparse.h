@@ -1,22 +1,22 @@
-/* Convolution with pruned weights, for every instruction set. Each nonzero weight scales rows of an image, and the
- * scaled rows are added up. */
+/* Convolution with pruned weights, for every instruction set. Rows of an image are multiplied by each nonzero weight
+ * and added up. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "isa.h"
 
-/* The nonzero weights of some rows and channels, with a list for each row. Short lists come first, so that the CPU
- * predicts the end of the loop over a list well. List i has `counts[i]` weights of row `rows[i]`, and starts where list
- * i - 1 ends. `val` has the weights. `off` has, for each weight, the offset from the cell of an output to the cell that
- * the weight multiplies, in vectors. */
+/* The nonzero weights of some rows and channels, with a list for each row. Short lists come first, because the CPU then
+ * predicts the end of the loop over a list well. List i has counts[i] weights of row rows[i], and starts where list i -
+ * 1 ends. `val` has the weights. `off` has, for each weight, the distance from an output to the image element that is
+ * multiplied by the weight, in vectors. */
 typedef struct {
     int32_t *rows, *counts, *off;
     void *val;
 } fc_nonzeros_list;
 
 /* The weights of some rows. The rows are `row_step` elements apart. Each row has `runs` runs of `n` contiguous weights,
- * and the runs are `run_step` elements apart. `at` has, for each weight of a row, the offset of fc_nonzeros_list, or a
- * negative number if the weight is not used. */
+ * and the runs are `run_step` elements apart. `at` has the value of `off` (see fc_nonzeros_list) for each weight of a
+ * row, or a negative number if the weight is not used. */
 typedef struct {
     const void *w;
     ptrdiff_t rows, row_step, runs, run_step, n;
@@ -26,11 +26,11 @@ typedef struct {
 /* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
 enum { FC_LENGTHS = 512 };
 
-/* The largest number of elements that a kernel may write past the end of a list. */
+/* The largest number of elements that a kernel may write past the end of a list of nonzero weights. */
 enum { FC_LIST_SPARE = 16 };
 
-/* The place of a line of results of one lane (see sparse.pyx). `to` is the offset of the line in the result, in
- * elements. `n` is the number of cells of the line that are inside the result, which may be 0. */
+/* Where one row of results of one lane is stored (see sparse.pyx). `to` is the offset of the row in the result, in
+ * elements. `n` is the number of results of the row that are inside the result array, which may be 0. */
 typedef struct {
     ptrdiff_t to, n;
 } fc_target;
@@ -76,8 +76,8 @@ typedef struct {
 
 FC_KERNELS(fc_sparse_kernels, fc_sparse_for);
 
-/* Return the largest number of vectors of a tile. Each vector takes a register. Two more registers hold operands or,
- * with `dots`, six. */
+/* Return the largest number of vectors of a tile. Each vector takes a register. Two more registers hold operands or, if
+ * `dots` is set, six. */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

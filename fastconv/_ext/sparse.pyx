@@ -1,12 +1,13 @@
-"""Convolution with pruned weights: each nonzero weight scales rows of the image, which are added to tiles in registers.
+"""Convolution with pruned weights. For each nonzero weight, the kernels multiply rows of the image by the weight, and
+add the products to a tile of the result in registers.
 
-A block of the padded image is divided into equal parts, one for each lane of a vector. The block is copied "in lanes":
-each vector holds the same cell of all parts. So every tap is an offset of whole vectors. A line is a row of results of
-a part, in all lanes.
+A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. A line is one row
+of the results of all parts, stored as vectors.
 
-A set is a number of rows of weights that are listed and multiplied together. A first call lists the nonzero weights of
-some sets, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into items, and
-makes all tables that are read here.
+A set is a block of rows of the weight matrix that are listed and multiplied together. A first call lists the nonzero
+weights of some sets, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
+work items, and makes all tables that this module reads.
 """
 
 from libc.stdint cimport int32_t
@@ -27,51 +28,51 @@ from fastconv._ext.team cimport (
 
 
 cdef enum:
-    LINE = 64        # The number of bytes of a cache line, and of the largest vector.
+    LINE = 64        # The size of a cache line in bytes. It is also the size of the largest vector.
     MOST_LANES = 16  # The largest number of lanes of a vector.
 
 
 def shape(int dtype, int isa, bint dots):
     """Return the number of lanes of a vector, and the largest number of vectors of a tile. `dtype` is 0 (float32) or 1
-    (float64). `dots` selects the kernels of the gradient of the weights.
+    (float64). If `dots` is set, the number is that of the kernels for the gradient of the weights.
     """
     return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
-#: The largest number of elements that a kernel may write past the end of a list.
+#: The largest number of elements that a kernel may write past the end of a list of nonzero weights.
 spare = FC_LIST_SPARE
 
 
-# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. Steps and pitches are in
-# elements.
+# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. Distances are in
+# elements, and offsets are in bytes.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows            # the number of rows of the result in a group: its filters or, for dx, its channels
-    Py_ssize_t row_step        # the distance between the weights of two rows
-    Py_ssize_t block_rows      # the number of rows of a set
+    Py_ssize_t rows            # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step        # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows      # the number of rows of a set (rows that are multiplied together)
     Py_ssize_t channels        # the number of channels of the source in a group
     Py_ssize_t channel_step    # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels that are copied to lanes before they are multiplied
-    Py_ssize_t taps            # the number of taps of the whole kernel
+    Py_ssize_t block_channels  # the number of channels that are copied to vectors before they are multiplied
+    Py_ssize_t taps            # the number of taps of the kernel
     Py_ssize_t patch_image     # the distance between two images in the padded block
-    Py_ssize_t channel_pitch   # the distance between two channels of the block in lanes
-    Py_ssize_t line_pitch      # the distance between two lines of the block in lanes
-    Py_ssize_t copy_lines      # the number of lines of a group that is copied to lanes by one call of the kernel
-    Py_ssize_t copies          # the number of such groups of lines
-    Py_ssize_t lines           # the number of lines of results
-    Py_ssize_t wide            # the number of results of a line, in each lane
+    Py_ssize_t channel_pitch   # the distance between two channels in the vectors of a block
+    Py_ssize_t line_pitch      # the distance between two rows in the vectors of a block
+    Py_ssize_t copy_lines      # the number of rows that one call of the kernel copies to vectors
+    Py_ssize_t copies          # the number of calls of this kernel for one channel
+    Py_ssize_t lines           # the number of rows of results of one part of a block
+    Py_ssize_t wide            # the number of results of one such row; each result takes one lane of a vector
     Py_ssize_t tiles           # the number of tiles of the results of a block
-    Py_ssize_t lane_images     # the number of parts of a block along the images
-    Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis
-    Py_ssize_t[3] part         # the number of results of a part along each axis
-    Py_ssize_t lanes_at        # the offset of the block in lanes in the workspace of a thread, in bytes
+    Py_ssize_t lane_images     # the number of images of a block; no two images share a lane
+    Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis; each lane holds one part
+    Py_ssize_t[3] part         # the number of results of one part along each axis
+    Py_ssize_t lanes_at        # the offset of the copied vectors in the workspace of a thread, in bytes
     Py_ssize_t sums_at         # the offset of the sums in the workspace of a thread, in bytes
     Py_ssize_t targets_at      # the offset of the array of fc_target in the workspace of a thread, in bytes
-    # Each pair of a set and a block of channels has its own lists.
-    Py_ssize_t list_off        # the offset of `off` in the lists of such a pair, in bytes
-    Py_ssize_t list_val        # the offset of `val` in the lists of such a pair, in bytes
-    Py_ssize_t list_pitch      # the distance between the lists of two such pairs, in bytes
+    # The lists of nonzero weights: there is one fc_nonzeros_list for each set of rows and each block of channels.
+    Py_ssize_t list_off        # the offset of `off` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_val        # the offset of `val` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_pitch      # the distance between two fc_nonzeros_list, in bytes
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -88,17 +89,20 @@ cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
     return s
 
 
-# The arguments of a call. All threads of the call read them.
+# The arguments of a call of `product`. All threads of the call read them.
 cdef struct Task:
     const void* source
     const void* w
     const void* bias
     void* result
-    const int32_t* at              # for each weight of a block of channels: its `off`, or -1 (see sparse.h)
-    # For each group of lines that is copied to lanes: its offset in the block in lanes, and in the padded block.
+    # For each weight: the offset of the image element that it multiplies, in vectors; -1 if the weight is not used.
+    const int32_t* at
+    # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
+    # padded block.
     const Py_ssize_t* copies
-    const Py_ssize_t* lines        # for each line of results: the offset of its first cell in the block in lanes
-    const Py_ssize_t* tiles        # for each tile: the numbers of lines and of results per line, first line and result
+    const Py_ssize_t* lines        # for each row of results: the offset of the first copied vector that the row reads
+    # Four numbers for each tile: its number of rows, its number of vectors per row, its first row, its first vector.
+    const Py_ssize_t* tiles
     char* lists
     char* space
     Py_ssize_t space_pitch
@@ -111,8 +115,8 @@ cdef struct Task:
     Py_ssize_t group_step          # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at       # for each `off`: the offset of the weight in its row
-    Py_ssize_t parts               # the number of partial sums of DOTS; 0 for MULTIPLY
+    const int32_t* weight_at       # the offset of a weight in its row, for each such offset of an image element
+    Py_ssize_t parts               # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t places              # the number of blocks
     int dtype
     int isa
@@ -146,12 +150,13 @@ def product(
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
     Py_ssize_t parts, int step, int isa, queue,
 ):
-    """Run one step (see `Step`) for `sets` sets of rows, starting with set `first_set`.
+    """Run one step (a value of `Step`) for `sets` sets of rows of the weight matrix, starting with set `first_set`.
 
-    To compute result = w @ columns(source) + bias, call PRUNE and then MULTIPLY. `bias` may be None. To compute the
-    gradient of the nonzero weights, call PRUNE, DOTS and SPREAD. `parts` is the number of partial sums, and `result` is
-    dout in DOTS and dw in SPREAD. The arrays are of `dtype`, 0 (float32) or 1 (float64). `space` holds the lists
-    (`lists_bytes` bytes), and then `space_pitch` bytes for each thread.
+    To compute result = w @ columns(source) + bias, run PRUNE and then MULTIPLY. `bias` may be None. To compute the
+    gradient of the nonzero weights, run PRUNE, DOTS and SPREAD. In DOTS, the argument `result` is dout; in SPREAD, it
+    is dw. The gradient is computed as `parts` partial sums, which SPREAD adds up. The arrays are of `dtype`, 0
+    (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
+    Each thread has `space_pitch` bytes after the lists.
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
@@ -197,7 +202,9 @@ def product(
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """List nonzero weights until none are left. An item is a set of rows and a block of channels."""
+    """Process work items until none are left. For each item, list the nonzero weights of a set of rows in a block of
+    channels.
+    """
     cdef const Task* t = <const Task*> task
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row, channel, channels
@@ -229,8 +236,8 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Compute items until none are left. An item is a set and, for MULTIPLY, one block. For DOTS, it is a set and all
-    blocks of a partial sum.
+    """Process work items until none are left. An item of MULTIPLY is one set of rows and one block of the result. An
+    item of DOTS is one set of rows and all blocks that one partial sum consists of.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), chosen, i, place, left
@@ -261,7 +268,7 @@ cdef void spread_of_double(void* task) noexcept nogil:
 
 
 cdef void spread(const Task* t, floating* dtype) noexcept nogil:
-    """Add up the partial sums of the gradient in the lists, and store the totals in dw."""
+    """Add up the partial sums of the gradient, which are in the lists of nonzero weights, and write the sums to dw."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t index = fc_next_item(t.queue, t.items), row, channel, i, j, part, rows
     cdef Py_ssize_t pitch = s.list_pitch - s.list_val
@@ -289,7 +296,8 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of each lane in the padded block. A lane whose image does not exist gets the last image instead.
+    """Set the offset of each lane in the padded block. If the block has fewer images than lanes for images, the other
+    lanes get the offset of the last image.
     """
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
@@ -306,7 +314,7 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, cons
 cdef void place_targets(
     fc_target* targets, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Set the targets of all lines and lanes: see fc_target."""
+    """Set the fc_target of each row of results in each lane: where the row is stored in the result."""
     cdef const ConvAxis* axis
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, line, n, d, h, w, left
@@ -339,8 +347,8 @@ cdef void place_targets(
 
 cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t image_step,
                            const Block* block) noexcept nogil:
-    """Prefetch the cells of a block in the next channel. Their rows are too short for the hardware prefetcher. `plane`
-    is that channel of image 0.
+    """Prefetch the elements that a block reads in the next channel, because rows of a block are too short for the
+    hardware prefetcher. `plane` points to the next channel of image 0.
     """
     cdef const ConvAxis* d = &t.axes[0]
     cdef const ConvAxis* h = &t.axes[1]
@@ -370,11 +378,11 @@ cdef void multiply(
     const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
-    """Compute one block for one set of rows: copy some channels to lanes, add their products to the sums, and repeat
-    until all channels are done.
+    """Compute one block of the result for one set of rows. For each block of channels, copy the channels to vectors,
+    and add their products with the weights to the sums.
 
-    For DOTS, first copy the rows of dout to lanes. Then add the products of dout and the channels to partial sum `part`
-    in the lists.
+    For DOTS, first copy the rows of dout to vectors. Then add the products of dout and the channels to the partial sum
+    with index `part`, which is stored in the lists of nonzero weights.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
@@ -458,7 +466,7 @@ cdef struct Clearing:
 
 
 def clear(int dtype, w, dw, Py_ssize_t items, int isa, queue):
-    """Set dw to 0 where w is 0. The arrays are divided into `items` equal parts, which threads share."""
+    """Set dw to 0 where w is 0. The arrays are divided into `items` equal parts, one for each work item."""
     cdef Clearing t
     cdef Buffer weights, gradients
     t.itemsize = 8 if dtype else 4

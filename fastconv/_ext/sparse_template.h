@@ -1,8 +1,8 @@
 /* The kernels of convolution with pruned weights for one dtype and instruction set: see sparse.h. */
 #include "lanes.h"
 
-/* List the nonzero ones of the n weights at `w` in `val`, and their offsets in `off`. Returns the number of nonzero
- * weights. */
+/* Write the nonzero weights among the n weights at `w` to `val`, and their offsets to `off`. Return the number of
+ * nonzero weights. */
 FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
                                       int32_t *FC_RESTRICT off, FC_T *FC_RESTRICT val)
 {
@@ -72,7 +72,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
     for (i = 0; i < weights->rows; i++) {
         const ptrdiff_t n = to->counts[i], begin = space->rows[to->rows[i]];
         for (j = 0; j < n; j += FC_VL) {
-            /* The store may write past the end of a list; the next list overwrites these elements. */
+            /* The store may write past the end of a list, because the next list overwrites these elements. */
             FC_N(fc_store)(val + j, FC_N(fc_load)(values + begin + j));
             memcpy(off + j, space->off + begin + j, FC_VL * sizeof(int32_t));
         }
@@ -81,8 +81,8 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
     }
 }
 
-/* Copy lines of a padded block to lanes: to[line][p][lane] = from[line][at[lane] + p] for p < n. Up to FC_TL - 1
- * elements past the end of each line of `from` are read. */
+/* Copy rows of a padded block to vectors: to[line][p][lane] = from[line][at[lane] + p] for p < n. Up to FC_TL - 1
+ * elements past the end of each row of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
                               const ptrdiff_t *at,
                               ptrdiff_t lines, ptrdiff_t n)
@@ -116,9 +116,9 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
-/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each line and lane with target t, and p < t.n,
- * to[t.to + p * step] = sums[line][p][lane]. The cells that are `next_row` elements further are prefetched, because the
- * next call writes them. */
+/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with target t, and p < t.n,
+ * to[t.to + p * step] = sums[line][p][lane]. The elements that are `next_row` elements further are prefetched, because
+ * the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
                                 ptrdiff_t wide, ptrdiff_t next_row)
 {
@@ -128,7 +128,7 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
     int group, i;
     for (line = 0; line < lines; line++, sums += wide * FC_VL, targets += FC_VL) {
         for (p = 0; p < wide; p += FC_TL) {
-            /* The last square overlaps the one before it. */
+            /* The last block overlaps the previous block. */
             const ptrdiff_t first = p + FC_TL <= wide || wide < FC_TL ? p : wide - FC_TL;
             const ptrdiff_t here = wide - first < FC_TL ? wide - first : FC_TL;
             FC_UNROLL
@@ -158,11 +158,12 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
     }
 }
 
-/* Multiply the nonzero weights of each row by the cells of a tile, and store or, with `add`, add the sums. The sums of
- * a tile, `high` lines of `wide` vectors, stay in registers.
+/* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the sums or, if `add` is set,
+ * add them. A tile has `high` rows of `wide` vectors, and its sums stay in registers.
  *
- * Line r of the cells is at x + lines[r]. Sums of lines are `line_pitch` elements apart, and sums of rows are `pitch`
- * elements apart. Without `add`, each sum of a row also includes initial[row], unless `initial` is NULL. */
+ * Row r of the image elements is at x + lines[r]. Two rows of a tile are `line_pitch` elements apart in `sums`, and the
+ * sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also includes
+ * initial[i], unless `initial` is NULL. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
                                     const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
                                         ptrdiff_t pitch,
@@ -224,7 +225,7 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
     }
 }
 
-/* The cases of all tile sizes that fit into the registers. Their loops are unrolled. */
+/* Select the function for the size of the tile, in which the loops have constant lengths and are unrolled. */
 #define FC_ADD_ROWS(high, wide)                                                                                  \
     case (high) * 16 + (wide):                                                                                   \
         FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
@@ -278,10 +279,12 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 #endif
 }
 
-/* Add the products of dout and the cells of a tile to the gradient of each nonzero weight, which is in `val`.
+/* Add the products of dout and the image elements of a tile to the gradient of each nonzero weight. The gradients are
+ * stored in `val`.
  *
- * The arguments are those of `fc_add_rows_of`, with dout in place of the sums. With `masked`, cells are set to 0 where
- * `mask` is not set. There dout does not exist and is filled up with zeros, and zero times inf would be NaN. */
+ * The arguments are the same as for `fc_add_rows_of`, with dout in place of the sums. If `masked` is set, image
+ * elements are set to 0 where `mask` is not set. At these elements dout was filled up with zeros, and zero times inf
+ * would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
@@ -369,8 +372,9 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
 
-/* Copy dout to lanes. For each line and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
- * otherwise 0. Returns whether there are such zeros. `mask` is NULL, or gets -1 where dout exists and 0 elsewhere. */
+/* Copy dout to vectors. For each row and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
+ * otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and to 0
+ * elsewhere. */
 static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_target *targets,
                                       ptrdiff_t lines,
                                       ptrdiff_t wide)

@@ -1,10 +1,10 @@
-/* A thread pool whose workers join a call without the interpreter.
+/* A thread pool whose workers can join a call without taking the GIL.
  *
- * Waking a thread that sleeps in a queue or waits for the GIL takes about 50 us, as long as a whole small layer takes.
- * So workers spin for a moment after each call, and check a shared slot, the broadcast slot. A call publishes its work
- * in the slot. A worker that sees the work before it is finished joins the call, and is then a helper of that call. The
- * call waits only for its helpers. One call at a time owns the slot. If the slot is taken, a call uses only its own
- * thread. */
+ * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us, as long as a whole small layer
+ * takes. So workers spin for a moment after each call, and check the broadcast slot, which is shared memory. A call
+ * publishes its work in the slot. A worker that sees the work before it is finished joins the call, and is then a
+ * helper of that call. The call waits only for its helpers. One call at a time owns the slot. If the slot is taken, a
+ * call runs on the calling thread only. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
@@ -21,7 +21,8 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 #include <time.h>
 #endif
 #if defined(__linux__)
-/* musl does not ship the kernel's headers. The two numbers are part of the kernel's interface and never change. */
+/* musl does not ship the header of the Linux kernel. These two numbers are part of the system call interface and never
+ * change. */
 #if defined(__has_include)
 #if __has_include(<linux/futex.h>)
 #include <linux/futex.h>
@@ -40,18 +41,19 @@ typedef void (*fc_task_function)(void *task);
 
 /* The broadcast slot: the work that a call publishes, and the state of its helpers. */
 typedef struct {
-    ptrdiff_t joined;         /* the number of helpers that joined the call that owns the slot, or FC_CLOSED */
+    /* the number of helpers that joined the call that owns the slot; FC_CLOSED if no call accepts helpers */
+    ptrdiff_t joined;
     ptrdiff_t taken;          /* whether a call owns the slot */
-    ptrdiff_t call;           /* the number of the call, by which a worker joins each call only once */
+    ptrdiff_t call;           /* the number of the call; a worker compares it with the last call that it joined */
     ptrdiff_t work, task;     /* the function that the threads of the call run, and its argument */
     ptrdiff_t helpers_wanted; /* the largest number of helpers that may join */
     ptrdiff_t finished;       /* the number of helpers that have returned from the function */
-    ptrdiff_t dismissals;     /* fc_run_helper returns when this number changes */
+    ptrdiff_t dismissals;     /* a counter; fc_run_helper returns when it changes */
     ptrdiff_t sleeping;       /* the number of workers that sleep or are about to sleep */
     ptrdiff_t wake_event;     /* the futex that wakes workers */
-    ptrdiff_t caller_waits;   /* whether the caller sleeps until its helpers have finished */
+    ptrdiff_t caller_waits;   /* whether the caller sleeps while its helpers finish */
     ptrdiff_t done_event;     /* the futex that wakes the caller */
-    ptrdiff_t times_waited;   /* how often a caller slept */
+    ptrdiff_t times_waited;   /* the number of times that a caller slept */
 } fc_broadcast_slot;
 enum { FC_CLOSED = -1 };
 
@@ -64,16 +66,16 @@ typedef struct fc_work_queue {
     ptrdiff_t helpers_wanted;
     fc_broadcast_slot *slot; /* NULL if the call has no helpers */
     ptrdiff_t grain;         /* the number of items of a chunk */
-    ptrdiff_t taken_from_end; /* the number of chunks that were taken from the end */
+    ptrdiff_t taken_from_end; /* the number of chunks that were taken from the end of the range of items */
     /* The function that checks for signals, or NULL if the call does not check for signals. It returns whether a signal
-     * handler raised. The exception is then set in the calling thread, and the call has to stop. */
+     * handler raised an exception. The exception is then set in the calling thread, and the call has to stop. */
     int (*poll)(struct fc_work_queue *queue);
     ptrdiff_t next_poll; /* the time of the next check in milliseconds; 0 before the first check */
     ptrdiff_t calling_thread;
     ptrdiff_t stop;        /* whether the call has to stop */
     ptrdiff_t poll_period; /* the time between two checks in milliseconds */
 } fc_work_queue;
-/* The indices of two fields if the queue is read as an array of integers. Tests use them. */
+/* The indices of two fields, for tests that read the queue as an array of integers. */
 enum {
     FC_STOP_INDEX = offsetof(fc_work_queue, stop) / sizeof(ptrdiff_t),
     FC_POLL_PERIOD_INDEX = offsetof(fc_work_queue, poll_period) / sizeof(ptrdiff_t)
@@ -182,7 +184,8 @@ static inline size_t fc_milliseconds(void)
 }
 
 /* Check for signals, and return whether the threads of the call have to stop and leave their chunks unfinished. Threads
- * call this for every chunk. Kernels whose chunks may take more than 50 ms also call this in a middle loop. */
+ * call this function for every chunk. Kernels whose chunks may take more than 50 ms also call it in an intermediate
+ * loop. */
 static inline int fc_stopped(fc_work_queue *queue)
 {
     if (queue->poll == NULL)
@@ -199,8 +202,8 @@ static inline int fc_stopped(fc_work_queue *queue)
  * 300 us. */
 enum { FC_SPINS = 10000 };
 
-/* Wait until all `joined` helpers have finished. After a while the caller sleeps. Otherwise a caller that shares a CPU
- * with a helper, and has a higher priority, would keep the helper from finishing. */
+/* Wait until all `joined` helpers have finished. After a while the caller sleeps, because a spinning caller that shares
+ * a CPU with a helper, and has a higher priority, would keep the helper from finishing. */
 static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined)
 {
     int spin;
@@ -221,7 +224,7 @@ static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined
 }
 
 /* Run work(task) in this thread and in the workers that join, and return when all of them have finished. If a signal
- * handler raised, returns -1 with the exception set. The results of the work are then undefined. */
+ * handler raised an exception, return -1 with the exception set. The results of the work are then undefined. */
 static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, void *task)
 {
     fc_broadcast_slot *slot = queue->slot;
@@ -230,7 +233,7 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
     } else {
         slot->work = (ptrdiff_t)work;
         slot->task = (ptrdiff_t)task;
-        /* Write the following fields atomically, because workers may read them even while the slot is closed. */
+        /* Write the following fields atomically, because workers may read them even while no call accepts helpers. */
         fc_atomic_exchange(&slot->helpers_wanted, queue->helpers_wanted);
         fc_atomic_exchange(&slot->finished, 0);
         fc_fetch_add_ordered(&slot->call, 1);
@@ -244,13 +247,13 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
     return fc_atomic_load(&queue->stop) ? -1 : 0;
 }
 
-/* Join the call that owns the broadcast slot, unless its number is *last, and set *last to its number. Returns whether
- * this worker joined. */
+/* Join the call that owns the broadcast slot, unless its number is *last. If this worker joined, set *last to the
+ * number of the call. Return whether this worker joined. */
 static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
 {
     const ptrdiff_t joined = fc_atomic_load(&slot->joined);
-    /* A worker joins a call only once. When it returns from the work, no chunks are left, and joining again would take
-     * another workspace. */
+    /* A worker joins a call only once, because no chunks are left when it returns from the work, and joining again
+     * would take another workspace. */
     if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
         !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;
@@ -294,7 +297,7 @@ typedef struct {
 } fc_worker;
 
 /* Return the next free number for a thread of a call. The calling thread may get any number, because a helper may call
- * this first. */
+ * this function first. */
 static inline ptrdiff_t fc_worker_id(fc_work_queue *queue) { return fc_fetch_add_ordered(&queue->workers, 1); }
 
 static inline fc_worker fc_new_worker(fc_work_queue *queue)
@@ -318,7 +321,7 @@ static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, p
     return (draws - 1 - fc_fetch_add_ordered(&queue->taken_from_end, 1)) * grain;
 }
 
-/* Return the next of `total` items, in ascending order. Returns `total` or a larger number if no item is left or the
+/* Return the next of `total` items, in ascending order. Return `total` or a larger number if no item is left or the
  * call has to stop. */
 static inline ptrdiff_t fc_next_item(fc_work_queue *queue, ptrdiff_t total)
 {

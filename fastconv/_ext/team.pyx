@@ -1,7 +1,7 @@
-"""The worker threads of the process, and the reaction of calls to signals.
+"""The worker threads of the process, and the handling of signals during calls.
 
-This code is compiled, because Python runs signal handlers only between Python instructions. So a handler that raises
-cannot interrupt this code in the middle of a change.
+This module is compiled, because Python runs signal handlers only between Python instructions. So a handler that raises
+an exception cannot interrupt the functions below in the middle of an update.
 """
 
 from _thread import start_new_thread
@@ -16,19 +16,19 @@ cdef extern from "Python.h":
     void PyErr_SetString(object kind, const char* message) noexcept
 
 
-#: The indices of two integers in the bytearray of a work queue: the time between checks for signals in milliseconds,
-#: and whether a signal handler stopped the call. Tests use them.
+#: The indices of two fields, for tests that read a work queue as an array of integers. PERIOD is the time between two
+#: checks for signals in milliseconds. STOP is nonzero if a signal handler stopped the call.
 PERIOD, STOP = FC_POLL_PERIOD_INDEX, FC_STOP_INDEX
 
 
 cdef enum:
     MILLISECONDS = 50  # The time between two checks for signals.
-    LOST = 1 << 24  # A number that is larger than the number of helpers of any call.
+    LOST = 1 << 24  # A count of finished helpers that no call can reach; it marks a call in a forked process.
 
 
 cdef int poll(fc_work_queue* queue) noexcept nogil:
-    """Run the handlers of pending signals, about every 50 ms, if this is the calling thread. Returns whether a handler
-    raised.
+    """Run the handlers of pending signals if this is the calling thread and about 50 ms have passed since the last
+    check. Return whether a handler raised an exception.
     """
     cdef size_t now
     if <Py_ssize_t> PyThread_get_thread_ident() != queue.calling_thread:
@@ -45,8 +45,8 @@ cdef int poll(fc_work_queue* queue) noexcept nogil:
 
 
 cdef int run_handlers(fc_work_queue* queue) noexcept with gil:
-    """Run the handlers of pending signals, and return whether one raised. The exception stays set, and
-    `fc_parallel_for` returns -1.
+    """Run the handlers of pending signals, and return whether a handler raised an exception. In that case, the
+    exception stays set, and `fc_parallel_for` returns -1.
     """
     cdef fc_broadcast_slot* slot = queue.slot
     if PyErr_CheckSignals() != 0:
@@ -70,16 +70,16 @@ cdef class ThreadPool:
     ``cpus()``. It sleeps at the futex of the slot or, on a system without futexes, at a queue, which wakes the worker
     more slowly.
 
-    `main` is the thread that checks for signals in its calls. Other threads do not take the GIL within a call, because
-    at interpreter shutdown taking the GIL would end the thread while helpers still read its stack.
+    Only calls from the thread `main` check for signals. Calls from other threads never take the GIL, because at
+    interpreter shutdown taking the GIL would end the thread while its helpers still read its stack.
     """
 
     cdef fc_broadcast_slot _slot
     cdef Py_ssize_t _most, _spins, _few_spins, _calls
     cdef unsigned long _main
     cdef object _queue, _cpus
-    #: The number of worker threads, and the number of active workers: those that watch the broadcast slot, or are about
-    #: to.
+    #: The number of worker threads, and the number of workers that are checking the broadcast slot or are about to
+    #: start checking it.
     cdef readonly Py_ssize_t threads, active_workers
 
     def __init__(self, Py_ssize_t most, Py_ssize_t spins, Py_ssize_t few_spins, cpus, unsigned long main):
@@ -89,15 +89,15 @@ cdef class ThreadPool:
 
     @property
     def caller_waits(self):
-        """The number of times that a caller slept until its helpers had finished."""
+        """The number of times that a calling thread slept while its helpers finished."""
         return fc_atomic_load(&self._slot.times_waited)
 
     def work_queue(self, Py_ssize_t helpers, Py_ssize_t grain):
-        """Return the work queue of a call with up to `helpers` helpers (see ``fc_parallel_for``), and start the workers
-        that are missing.
+        """Return the work queue of a call with up to `helpers` helpers (see ``fc_parallel_for``). If too few workers
+        are active, start or wake more.
         """
         cdef fc_work_queue queue
-        # This count tells a worker that is about to leave the broadcast slot that another call has started.
+        # A worker checks this count before it stops watching the broadcast slot, and stays if a new call has started.
         self._calls += 1
         if helpers > self.active_workers:
             self._spawn_workers(min(helpers, self._most))
@@ -111,7 +111,7 @@ cdef class ThreadPool:
         return PyByteArray_FromStringAndSize(<char*> &queue, sizeof(queue))
 
     cdef object _spawn_workers(self, Py_ssize_t helpers):
-        # cpus() runs Python code, in which a signal handler may raise, so it is called before any state changes.
+        # Call cpus() before any state changes, because it runs Python code, in which a signal handler may raise.
         cdef Py_ssize_t spins = self._spins if helpers < self._cpus() else self._few_spins
         while self.threads < helpers:
             try:
@@ -126,7 +126,8 @@ cdef class ThreadPool:
 
     cdef object _run_helper(self, Py_ssize_t spins):
         cdef Py_ssize_t calls = -1
-        # The GIL is not released between the last check and the decrement, so no caller counts a worker that has left.
+        # The GIL is not released between the last check of the loop and the decrement of `active_workers`. So no new
+        # call can count a worker that has already left the loop.
         while calls != self._calls:
             calls = self._calls
             with nogil:
@@ -134,14 +135,14 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """End the wait of a call whose signal handler forked. This is called in the child process, which has no
-        workers.
+        """Make a call return that would wait for helpers forever. This is for a child process whose parent forked in a
+        signal handler during the call, because the child has no worker threads.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)
 
 
 def serial_queue():
-    """Return the work queue of a call without helpers."""
+    """Return the work queue of a call that only the calling thread works on."""
     cdef fc_work_queue queue
     fc_serial_queue(&queue)
     return PyByteArray_FromStringAndSize(<char*> &queue, sizeof(queue))

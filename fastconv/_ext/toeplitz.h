@@ -1,12 +1,13 @@
-/* Kernels that write the rows of a Toeplitz matrix, and products with the matrix, for every instruction set.
+/* Kernels that build a Toeplitz matrix in CSR form, and multiply by it, for every instruction set.
  *
- * A row of weights is the weights of one filter or, for the transposed matrix, of one channel. A matrix row belongs to
- * one output position and one row of weights. An entry of a matrix row is a weight in the column of a cell of the image
- * that the position reads. A segment is a group of positions along one axis whose entries are the same up to a shift:
- * see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if mirror padding makes it read cells in another
- * order, or a cell twice. The taps along an axis are numbered by keys, in ascending order of the cells that they read;
- * the order may wrap around. A line of taps is the taps along the last axis, for one channel and one tap of each other
- * axis. A list is the values and the columns of the entries of one matrix row. */
+ * A weight row is the weights of one filter or, for the transposed matrix, of one channel. A matrix row belongs to one
+ * output position and one weight row. An entry is an element that the matrix row stores: a weight, in the column of an
+ * image element that the position reads. A segment is a set of positions along one axis whose entries are equal up to a
+ * shift of the columns: see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if mirror padding makes it
+ * read image elements in another order, or an element twice. The taps along an axis are numbered by keys, in ascending
+ * order of the image elements that they read; this order may wrap around. A tap line is all taps along the last axis,
+ * for one channel and one tap along each other axis. A list is the values and the columns of the entries of one matrix
+ * row. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 
@@ -16,25 +17,27 @@
 #include "isa.h"
 #include "runs.h"
 
-/* The number of elements of a chunk, in which rows are written. Lists have room for a chunk past their end. */
+/* The number of entries that are copied at a time. A list has room for FC_CHUNK more entries past its end. */
 enum { FC_CHUNK = 16 };
 
-/* The n entries (offset, tap) of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. `index_pitch` and
- * `weight_pitch` are the strides of the axis in a plane of the image and in the weights, in elements. */
+/* The n entries of a matrix row along one axis, each of which is a pair (offset, tap): see AxisPattern in
+ * toeplitz/pattern.py. `index_pitch` and `weight_pitch` are the strides of the axis in the image and in the weights, in
+ * elements. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* If `places` is NULL, the entries are the taps from `key`, in the order of the `keys` keys, and wrap around.
-     * Otherwise, the position is mirrored, and `places` has the cell of each key. */
+    /* If `places` is NULL, the taps of the entries have the keys `key`, `key` + 1, and so on, modulo `keys`. Otherwise,
+     * the position is mirrored, and places[i] is the index of the image element that the tap with key i reads. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
 } fc_span;
 
-/* A segment of one axis. AxisPattern in toeplitz/pattern.py explains the fields. */
+/* A set of positions along one axis whose entries are equal up to a shift. AxisPattern in toeplitz/pattern.py explains
+ * the fields. */
 typedef struct {
     ptrdiff_t start;
     ptrdiff_t step;
@@ -46,8 +49,8 @@ typedef struct {
     ptrdiff_t key;
 } fc_segment;
 
-/* The entries of a matrix row: the entries along three axes, in each of `cols` channels. The steps are the distances
- * between two channels in the image and in the weights, in elements. */
+/* The entries of a matrix row: all combinations of the entries along three axes and of `cols` channels. `index_step`
+ * and `weight_step` are the strides of the channel axis in the image and in the weights, in elements. */
 typedef struct {
     fc_span axis[3];
     ptrdiff_t cols;
@@ -55,13 +58,15 @@ typedef struct {
     ptrdiff_t weight_step;
 } fc_row;
 
-/* A node of the tree of weights: the key of a channel, plane or line of taps, and the index of its first child. */
+/* A node of the tree of nonzero weights. It stands for a channel, a depth of the kernel or a tap line, which `key`
+ * identifies. `first` is the index of its first child. */
 typedef struct {
     ptrdiff_t key;
     ptrdiff_t first;
 } fc_node;
 
-/* A line of taps: its offset from the first cell of the matrix row, its channel, and its taps [first, end). */
+/* A tap line: its offset from the first image element that the matrix row reads, the index of its channel, and the
+ * range [first, end) of its nonzero weights. */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t channel;
@@ -69,34 +74,34 @@ typedef struct {
     ptrdiff_t end;
 } fc_line;
 
-/* A nonzero weight: the offset of its line of taps from the first cell of the matrix row, the key of its tap along the
- * last axis, and its index in `value` of fc_nonzeros. */
+/* A nonzero weight: the offset of its tap line from the first image element that the matrix row reads, the key of its
+ * tap along the last axis, and its index in `value` of fc_nonzeros. */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t key;
     ptrdiff_t source;
 } fc_point;
 
-/* The points [begin, end), whose lines of taps read the same line of cells. */
+/* A range [begin, end) of nonzero weights (fc_point) whose tap lines read the same row of the image. */
 typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
 } fc_group;
 
-/* A tree of the nonzero weights of a row of weights. level[0] has a node for each channel, level[1] for each channel
- * and tap along the depth, and level[2] for each line of taps. `tap` and `value` have the key and the value of each
- * nonzero weight. Nodes and weights are in the order of the keys. Each level has an additional last node, whose `first`
- * is the end of the level below. */
+/* A tree of the nonzero weights of one weight row. level[0] has a node for each channel, level[1] for each channel and
+ * depth of the kernel, and level[2] for each tap line. tap[i] is the key, along the last axis, of nonzero weight i, and
+ * `value` has the weights. Nodes and weights are sorted by key. Each level has one more node at its end, whose `first`
+ * is the size of the next level. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* The lines of taps for one segment of each of the first two axes: see fc_lines. */
+    /* The tap lines that have nonzero weights, for one segment of each of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
-    /* The nonzero weights as points, used only if an axis has mirrored positions. fc_points sorts the points and writes
-     * them to the three arrays `at`, `key` and `ordered`. */
+    /* The nonzero weights in another form, used only if an axis has mirrored positions. fc_points sorts `points`, and
+     * writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
     fc_point *points;
     fc_point *spare_points;
     ptrdiff_t *at;
@@ -106,13 +111,13 @@ typedef struct {
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* A workspace for sorting the columns and the values of a list. */
+    /* A workspace in which the columns and the values of a list are sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
-    ptrdiff_t visits; /* the number of nodes, points and weights that were read, for tests of the amount of work */
+    ptrdiff_t visits; /* The number of nodes and weights that were read. Tests check this number. */
 } fc_nonzeros;
 
-/* The layout of a row of weights: its `cols` channels, and for each axis the tap of each key. */
+/* The layout of a weight row. It has `cols` channels, and key[a][i] is the tap along axis a with key i. */
 typedef struct {
     const ptrdiff_t *key[3];
     ptrdiff_t keys[3];
@@ -122,14 +127,15 @@ typedef struct {
     ptrdiff_t col_step;
 } fc_weights;
 
-/* The keys [low, high) of a segment. The cell of key `low` is at offset[0], the next at offset[2], and so on. */
+/* The keys [low, high) of a segment. The tap with key low + i reads the image element at offset[2 * i]. */
 typedef struct {
     ptrdiff_t low;
     ptrdiff_t high;
     const ptrdiff_t *offset;
 } fc_keys;
 
-/* Divide the keys of a segment into one range or, if they wrap around, two ranges. Returns the number of ranges. */
+/* Write the keys of a segment to `parts`, as one range or, if the keys wrap around, as two ranges. Return the number of
+ * ranges. */
 static inline int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
@@ -142,7 +148,7 @@ static inline int fc_parts(const fc_span *span, fc_keys parts[2])
     return 2;
 }
 
-/* Return the first of the nodes [begin, end) whose key is at least `low`. */
+/* Return the index of the first of the nodes [begin, end) whose key is at least `low`. The nodes are sorted by key. */
 static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t low)
 {
     while (begin < end) {
@@ -155,8 +161,9 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* List the lines of taps of a matrix row that have nonzero weights, in the order of their cells. At each level of the
- * tree, only the keys of the segments are used. This function is for axes without mirrored positions. */
+/* List the tap lines of a matrix row that have nonzero weights, in the order of the image elements that they read.
+ * Nodes of the tree whose keys are outside the segments are skipped. This function is for axes without mirrored
+ * positions. */
 static inline void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -203,7 +210,8 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Return the cell, relative to the first cell, that the tap of `key` reads in a segment that has all keys. */
+/* Return the index of the image element that the tap with key `key` reads, counted from the first image element that
+ * the segment reads. The segment must have all keys. */
 static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
 {
     if (span->places)
@@ -217,7 +225,7 @@ static inline int fc_behind(const fc_point *a, const fc_point *b)
     return a->at > b->at || (a->at == b->at && a->key > b->key);
 }
 
-/* Sort points by the cells of their lines, then by key. */
+/* Sort `points` by the offset of the tap line, then by key. */
 static inline void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -246,9 +254,10 @@ static inline void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
     nonzeros->points = from, nonzeros->spare_points = to;
 }
 
-/* List the nonzero weights as points, for all segments of the last axis. This function is for axes with mirrored
- * positions, whose segments have all keys. Two lines of taps read either the same line of cells, or all cells of one
- * line come before all cells of the other. So only the order within a group depends on the segment of the last axis. */
+/* Fill in the sorted arrays of nonzero weights (see fc_nonzeros) for all segments of the last axis. This function is
+ * for axes with mirrored positions, whose segments have all keys. For any two tap lines, either both read the same
+ * image row, or all elements that one line reads come before all elements that the other line reads. So only the order
+ * of weights that read the same image row depends on the segment of the last axis. */
 static inline void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -288,8 +297,9 @@ static inline void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t
     nonzeros->visits += n;
 }
 
-/* Count the cells that the points read in a segment whose keys have the cells `places`. Returns -1 if the cells of a
- * group are not in ascending order, because they would have to be sorted first. */
+/* Return the number of image elements that the nonzero weights read in a segment, where the tap with key i reads
+ * element places[i]. Return -1 if weights that read the same image row do not read its elements in ascending order,
+ * because they would have to be sorted first. */
 static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -308,8 +318,9 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* Count the cells that the points read in a segment. Returns -1 if the cells would have to be sorted first. Segments
- * without places are always sorted, because they are few. */
+/* Return the number of image elements that the nonzero weights read in a segment, or -1 if the entries have to be
+ * sorted before they can be counted. If two weights read the same image row, segments without `places` are always
+ * sorted, because there are few such segments. */
 static inline ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -320,8 +331,8 @@ static inline ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
     return fc_tally_places(nonzeros, span->places);
 }
 
-/* The product y of a CSR matrix and the matrix x. Both x and y have `width` columns, a multiple of the vector length.
- * The pitches are the distances of rows, in elements. */
+/* A product y = A x of a CSR matrix A and a dense matrix x. x and y have `width` columns, a multiple of the vector
+ * length. `x_pitch` and `y_pitch` are the distances between two rows, in elements. */
 typedef struct {
     const void *data;
     const void *indices;
@@ -333,7 +344,8 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
-/* The arguments of fc_contract: `count` outputs, whose n entries have the same columns up to a shift. */
+/* The arguments of fc_contract. It processes `count` outputs, each with n entries. The columns of the entries are the
+ * same for all outputs up to a shift. */
 typedef struct {
     const int64_t *columns;
     const int64_t *slots;

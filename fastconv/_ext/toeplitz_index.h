@@ -1,7 +1,7 @@
-/* Functions of toeplitz_template.h for each type of index. */
+/* The functions of toeplitz_template.h that depend on the type of the column indices. */
 
-/* Write the list of the nonzero entries of a matrix row, with columns relative to the first cell that the row reads.
- * Returns the number of entries. */
+/* Write the nonzero entries of a matrix row to `values` and `columns`. The columns are relative to the first image
+ * element that the row reads. Return the number of entries. */
 static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_, void *columns_)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -39,8 +39,8 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
-/* Sort the entries [begin, n) of a list by their columns, and add up entries in the same column. Returns the new end of
- * the list. */
+/* Sort the entries [begin, n) of a list by column, and add up entries with equal columns. Return the new end of the
+ * list. */
 static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -89,7 +89,7 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return kept;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, in the lines that fc_lines found. */
+/* Do the work of fc_list, but read only the nonzero weights, which fc_lines has listed. */
 static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -116,7 +116,7 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* Write the points [k, k + count) as entries. No two points may have the same column. */
+/* Write the entries of the nonzero weights [k, k + count). No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
                                    FC_T *values, FC_INDEX *columns, const int count)
 {
@@ -127,7 +127,7 @@ FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *pla
         columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
 }
 
-/* Write the points [begin, end) as entries. No two points may have the same column. */
+/* Write the entries of the nonzero weights [begin, end). No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
                                  ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
@@ -151,8 +151,8 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
 #undef FC_TAKE
 }
 
-/* Write the points of a group as entries, and add up points of the same cell. The cells must be in ascending order.
- * Returns the number of entries. */
+/* Write the entries of a group of nonzero weights that read the same image row. Weights that read the same element are
+ * added up to one entry. The weights must read the elements in ascending order. Return the number of entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
                                      FC_T *values, FC_INDEX *columns)
 {
@@ -170,7 +170,7 @@ FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *p
     return n;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, in the order that fc_points found. */
+/* Do the work of fc_list, but read only the nonzero weights, which fc_points has sorted. */
 static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -204,15 +204,16 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
     return n;
 }
 
-/* Write the matrix rows of segments that have one mirrored position each. `indptr` has the starts of the matrix rows of
- * a line of positions along the last axis, and `first` is the column of cell 0 of the line. `values` and `columns` are
- * a workspace with room for a list. */
+/* Write the matrix rows of `segments` segments that consist of one mirrored position each. The positions form one row
+ * of the output along the last axis. `indptr` has the starts of the matrix rows of this row, and `first` is the column
+ * of the first image element of the image row. `values` and `columns` are a workspace for one list. */
 static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
                              const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
                              void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
-    const fc_nonzeros from = *nonzeros; /* A local copy, because no store can alias it. */
+    /* Use a local copy, because the compiler then knows that no store changes it. */
+    const fc_nonzeros from = *nonzeros;
     const ptrdiff_t count = from.n_points, groups = from.n_groups;
     ptrdiff_t i, j, g, k;
     fc_row here = *row;
@@ -261,8 +262,8 @@ FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, F
         indices[i] = columns[i] + base;
 }
 
-/* Write `rows` contiguous matrix rows from one list of n entries. `first` is added to the columns of the first row, and
- * `step` more for each further row. */
+/* Write `rows` contiguous matrix rows from one list of n entries. Row i has the columns of the list plus first + i *
+ * step. */
 static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
                              ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
 {
@@ -273,14 +274,15 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     ptrdiff_t j, left;
 #define FC_WRITE(at, count) FC_I_(fc_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
-        /* The last chunk may write into the next row, which is written later, but not past the last row. */
+        /* The last chunk of a row may overwrite the start of the next row, which is written later. In the last row, no
+         * chunk may pass the end. */
         for (j = 0; j < n && end - data - j >= FC_CHUNK; j += FC_CHUNK)
             FC_WRITE(j, FC_CHUNK);
         left = n - j;
         if (left <= 0)
             continue;
-        /* In the last row, the last chunk overlaps the chunk before it. If n is less than a chunk, shorter chunks are
-         * used. */
+        /* In the last row, the last chunk overlaps the previous chunk. If a row is shorter than a chunk, smaller chunks
+         * are copied. */
         if (n >= FC_CHUNK) {
             FC_WRITE(n - FC_CHUNK, FC_CHUNK);
         } else if (n >= 8) {
@@ -297,8 +299,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
 #undef FC_WRITE
 }
 
-/* Compute rows [begin, end) of a strip of the product, which is `vectors` vectors wide. Each vector has `sums`
- * independent sums, which hide the latency of additions. After every SUMMED entries the sums are added to a total,
+/* Compute rows [begin, end) of the product, for a block of columns that is `vectors` vectors wide. For each vector,
+ * `sums` independent sums hide the latency of additions. After every SUMMED entries these sums are added to a total,
  * because long float sums would lose accuracy. */
 FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
                                const int vectors, const int sums)

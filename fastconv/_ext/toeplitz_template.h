@@ -1,7 +1,7 @@
 /* The kernels of toeplitz.h for one dtype and instruction set. */
 
-/* Compute the sum of the weights of one channel that read the same cell. A negative number in `taps` stands for a list
- * of taps: see AxisPattern in toeplitz/pattern.py. Returns whether any of the weights is nonzero. */
+/* Compute the sum of the weights of one channel that read the same image element. If taps[i] is negative, it stands for
+ * several taps along axis i: see AxisPattern in toeplitz/pattern.py. Return whether any of the weights is nonzero. */
 static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const ptrdiff_t taps[3], FC_T *value)
 {
     ptrdiff_t one[3][2], i, j, k;
@@ -25,7 +25,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* Return the number of nonzero weights of a row of weights. */
+/* Return the number of nonzero weights in one weight row. */
 static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -48,7 +48,7 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* Build the tree of the nonzero weights of a row of weights. */
+/* Build the tree of the nonzero weights of one weight row: see fc_nonzeros. */
 static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -85,8 +85,8 @@ static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *fou
     found->channels = channels;
 }
 
-/* Multiply the gradient of one output by each cell that the output reads, for `vectors` vectors of images, and add the
- * products to the sums of the weights. */
+/* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
+ * its weight. Vectors run over images, and `vectors` vectors are processed. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };
@@ -108,8 +108,8 @@ FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, c
     }
 }
 
-/* Compute sums[slot] += dy * x[column], lane by lane, for each entry of `count` outputs. From one output to the next,
- * the columns grow by `x_step` and the row of dy by `dy_step`. */
+/* For each of `count` outputs and each entry j of the output, compute sums[slots[j]] += dy * x[columns[j]], lane by
+ * lane. From one output to the next, all columns grow by `x_step`, and the row of dy grows by `dy_step`. */
 static void FC_N(fc_contract)(const fc_contraction *c)
 {
     const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;
@@ -127,7 +127,7 @@ static void FC_N(fc_contract)(const fc_contraction *c)
     }
 }
 
-/* Add up the lanes of sums[slot], add them to totals[slot], and clear sums[slot]. */
+/* For each slot, add the lanes of sums[slot] to totals[slot], and set sums[slot] to 0. */
 static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
 {
     FC_T *sums = (FC_T *)sums_;

@@ -79,7 +79,7 @@ typedef FC_L FC_N(fc_i);
 #define FC_HIDE(pointer) ((void)0)
 #endif
 
-/* An earlier template of the same file may have defined the following functions already. */
+/* Define the following functions only once, because a file may include several templates. */
 #ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
@@ -92,8 +92,8 @@ FC_INLINE FC_V FC_N(fc_broadcast)(FC_T s)
 #endif
 }
 
-/* Return the lower or, in fc_interleave_upper, the upper halves of a and b with alternating elements. log2(FC_TL)
- * rounds of such interleaving transpose a square of FC_TL vectors. */
+/* Return the lower halves of a and b with alternating elements; fc_interleave_upper returns the upper halves.
+ * log2(FC_TL) rounds of such interleaving transpose a block of FC_TL vectors. */
 FC_INLINE FC_N(fc_t) FC_N(fc_interleave_lower)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
@@ -172,7 +172,7 @@ FC_INLINE FC_V FC_N(fc_interleave_upper_lanes)(FC_V a, FC_V b)
 #endif
 }
 
-/* Return the elements with even or, in fc_odd_lanes, with odd indices: first those of a, then those of b. */
+/* Concatenate a and b, and return the elements with even indices or, in fc_odd_lanes, with odd indices. */
 FC_INLINE FC_V FC_N(fc_even_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

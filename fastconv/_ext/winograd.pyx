@@ -1,8 +1,8 @@
-"""Winograd's minimal filtering, forward and backward_data: one matrix product for each interpolation point.
+"""Winograd's minimal filtering F(m, r) for forward and backward_data: one matrix product for each interpolation point.
 
-The image is first transposed to channels-last. So the vector lanes of the transforms hold channels, and are full even
-if planes are small. fastconv.convolution.winograd.tiles divides the work into items, and makes all tables that are read
-here.
+The image is first transposed to channels-last. So the vector lanes of the transforms hold channels, and all lanes are
+used even if images are small. fastconv.convolution.winograd.tiles divides the work into work items, and makes all
+tables that this module reads.
 """
 
 from fastconv._ext.blocks cimport ceil_div, unravel_block
@@ -16,7 +16,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    PREFETCH_CHANNELS = 3           # The number of channels by which prefetches of weights are ahead of their use.
+    PREFETCH_CHANNELS = 3           # Weights are prefetched this number of channels before they are read.
     MOST_PANELS = 64                # The largest number of panels of weights in a pass.
 
 
@@ -24,7 +24,9 @@ cdef void transform_weights(
     floating* u, floating* transposed, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
     const Call* call,
 ) noexcept nogil:
-    """Transform `rows` rows of the weights of one phase, and store them in u (points, subkernels * channels, width)."""
+    """Transform `rows` rows of the weights of one stride phase, and write the result to u (points, subkernels *
+    channels, width).
+    """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -42,7 +44,7 @@ cdef void transform_weights(
             t.kernel.interleave(transposed, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
-                # The weights of one channel are contiguous, but those of the next channel are far away.
+                # Prefetch, because the weights of two channels are far apart in memory.
                 if c + i + PREFETCH_CHANNELS < s.channels:
                     fc_prefetch(w + (c + i + PREFETCH_CHANNELS) * s.channel_step,
                                 rows * s.kernel * <Py_ssize_t> sizeof(floating))
@@ -67,13 +69,13 @@ cdef void transform_weights(
 
 # One axis of a stride phase of the result.
 cdef struct Phase:
-    Py_ssize_t output_offset    # the result cell of output 0; negative if output 0 is outside the result
+    Py_ssize_t output_offset    # the index of output 0 in the result; negative if output 0 is cropped
     Py_ssize_t n_outputs
 
 
-# The outputs of a tile, along one axis, that are in the result: [begin, end).
+# The range [begin, end) of the outputs of a tile that lie inside the result, along one axis.
 cdef struct OutputRange:
-    Py_ssize_t at    # the result cell of output 0 of the tile
+    Py_ssize_t at    # the index in the result of output 0 of the tile
     int begin
     int end
 
@@ -91,11 +93,11 @@ cdef void transform_result(
     floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Transform the products of all tiles of a block back, for `rows` rows of the result. `result` points to the first
-    of these rows in image 0, and `width` is the distance between two tiles of m in elements.
+    """Apply the output transform to the products m of all tiles of a block, for `rows` channels of the result. `result`
+    points to the first of these channels in image 0. Two tiles are `width` elements apart in m.
 
-    For each image in which an inf or NaN is found, `call.overflows` is incremented. The caller then has to check the
-    image, because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
+    If a result of image n is inf or NaN, `call.overflows[n]` is incremented. The caller then has to check the image,
+    because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -140,25 +142,24 @@ cdef void transform_result(
                             )
                             lane += t.kernel.lanes
                     m = m + width
-        # Check only the first `rows` lanes, because the other lanes hold old contents of the workspace.
+        # Check only the first `rows` elements, because the other elements were computed from uninitialized memory.
         if has_nan(check, rows):
             fc_fetch_add(&call.overflows[b.image + n], 1)
 
 
-# A panel of transformed weights. Each of its vector lanes holds one row of the result. Offsets and pitches are in
-# elements.
+# A panel of transformed weights. Each vector lane holds one row of the weight matrix. Distances are in elements.
 cdef struct Panel:
     int vectors
-    Py_ssize_t width     # the number of lanes
-    Py_ssize_t column    # the first row of the panel, counted from the first row of the pass
+    Py_ssize_t width     # the number of rows in the panel, which is a number of whole vectors
+    Py_ssize_t column    # the index of the first row, counted from the first row of the pass
     Py_ssize_t at        # the offset of the panel from the first panel of the pass
-    Py_ssize_t pitch     # the distance between two points
+    Py_ssize_t pitch     # the distance between two interpolation points
 
 
 cdef Py_ssize_t list_panels(
     Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
 ) noexcept nogil:
-    """List the panels of a pass of `rows` rows, and return the number of panels."""
+    """Write the panels of a pass of `rows` rows to `panels`, and return the number of panels."""
     cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
     cdef Panel panel
     panel.column = panel.at = 0
@@ -178,10 +179,11 @@ cdef Py_ssize_t list_panels(
 cdef void multiply(
     const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint new_weights
 ) noexcept nogil:
-    """Compute the results of a block for `s.block_rows` rows, starting with row `first`, in passes of `s.pass_rows`.
+    """Compute the results of a block of tiles for `s.block_rows` rows, starting with row `first`. Each pass computes
+    `s.pass_rows` rows.
 
-    A pass multiplies [tiles x k] @ [k x rows] for each point, where k is the number of subkernels times channels. It
-    then transforms the products back.
+    A pass computes the product [tiles x k] @ [k x rows] for each interpolation point, where k is the number of
+    subkernels times the number of channels. Then the pass applies the output transform to the products.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -219,7 +221,7 @@ cdef void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # These tiles stay in the cache while they are multiplied by all rows of the pass.
+                    # Multiply the n tiles by all rows of the pass while the tiles are in the cache.
                     for i in range(count):
                         p = &panels[i]
                         call.tile(
@@ -247,10 +249,10 @@ def product(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
-    """Compute result = w * source + bias, where * is the convolution. `planes` are the offsets of the channels of an
+    """Compute result = w * source + bias, where * is the convolution. `planes` has the offset of each channel of an
     image.
 
-    Returns 0 if the whole result is finite. Otherwise `overflows` is above 0 for each image with an inf or NaN.
+    Return 0 if the whole result is finite. Otherwise overflows[n] is above 0 for each image n with an inf or NaN.
     """
     cdef Call call
     cdef fc_work_queue* shared = work_queue(queue)
@@ -283,7 +285,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Compute items of a product until none are left."""
+    """Process work items until none are left. An item is a block of tiles and a block of rows of the weights."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms

@@ -24,8 +24,9 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Return coefficient `k` of the product of (x - S) over all pairs except pair `but`; if `but` is -1, over all pairs.
- * The products are written out, so that every compiler computes them at compile time. */
+/* Return coefficient k of a polynomial in x. The polynomial is the product of (x - S) over all pairs of points except
+ * pair `but`, where S is the square of the points of a pair. If `but` is -1, no pair is left out. The products are
+ * written out, so that every compiler computes them at compile time. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);
@@ -47,7 +48,7 @@ FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
     return n == 0 ? 1 : n == 1 ? square : n == 2 ? square * square : square * square * square;
 }
 
-/* Replace d by B^T d, the values of a tile of the image at the points. */
+/* Compute B^T d, the values of an image tile d at the interpolation points, and store them in d. */
 FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
 {
     const int pairs = FC_PAIRS(points);
@@ -81,7 +82,7 @@ FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
     }
 }
 
-/* Compute u = G g, the values of a kernel g of `taps` taps at the points. */
+/* Compute u = G g, the values of a kernel g of `taps` taps at the interpolation points. */
 FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
 {
     int i, k;
@@ -113,7 +114,7 @@ FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, 
     }
 }
 
-/* Compute y = A^T m, the `outputs` outputs of a tile from its products m at the points. */
+/* Compute y = A^T m: the `outputs` outputs of a tile from its products m at the interpolation points. */
 FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
 {
     FC_V even[3], odd[3];
@@ -143,7 +144,7 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     }
 }
 
-/* Expand FC_CASE(points, taps) for every supported pair of numbers. For output transforms, the second number is the
+/* Expand FC_CASE(points, n) for every supported pair of numbers. n is the number of taps or, for output transforms, the
  * number of outputs of a tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
@@ -163,7 +164,8 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
 /* The address of element i of `from`: its offset is at[i], or i * pitch if `at` is NULL. */
 #define FC_FROM(i) (from + (at ? at[i] : (i) * pitch))
 
-/* Transform a vector of tiles of the image along one axis. The value at point i is stored at to[i * step]. */
+/* Apply the image transform to tiles along one axis; each vector lane holds one tile. The value at interpolation point
+ * i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
                                  ptrdiff_t step)
 {
@@ -178,7 +180,8 @@ FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdi
         FC_N(fc_store)(to + i * step, d[i]);
 }
 
-/* Transform a vector of kernels of `taps` taps along one axis. The value at point i is stored at to[i * step]. */
+/* Apply the kernel transform to kernels of `taps` taps along one axis; each vector lane holds one kernel. The value at
+ * interpolation point i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
                                    FC_T *to, ptrdiff_t step)
 {
@@ -194,8 +197,8 @@ FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T 
 }
 #undef FC_FROM
 
-/* Transform a vector of tiles of products back along one axis. The product at point i is read from from[i * pitch], and
- * output i is stored at to[i * step]. */
+/* Apply the output transform to products along one axis; each vector lane holds one tile. The product at interpolation
+ * point i is read from from[i * pitch], and output i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to,
                                   ptrdiff_t step)
 {
@@ -210,8 +213,8 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
         FC_N(fc_store)(to + i * step, y[i]);
 }
 
-/* The next three functions transform `lines` lines along one axis. They pass the sizes of the transform on as
- * compile-time constants. */
+/* The next three functions transform `lines` rows or columns of a tile along one axis. They pass the sizes of the
+ * transform on as compile-time constants. */
 static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
@@ -267,7 +270,7 @@ static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptr
     }
 }
 
-/* Transform a square tile of the image. All loops have constant lengths. */
+/* Apply the image transform along both axes of a square tile. All loops have constant lengths. */
 FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const ptrdiff_t *at, FC_T *v, ptrdiff_t pitch)
 {
     FC_T half[64 * FC_VL];
@@ -278,7 +281,7 @@ FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const 
         FC_N(fc_input_of)(points, half + i * FC_VL, NULL, points * FC_VL, v + i * pitch, points * pitch);
 }
 
-/* Transform a tile of the image along both axes, for a vector of channels. Cell i of the tile is at patch + at[i]. */
+/* Apply the image transform along both axes, for a vector of channels. Element i of the tile is at patch + at[i]. */
 static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const ptrdiff_t *at, void *v_, ptrdiff_t pitch)
 {
     const FC_T *patch = (const FC_T *)patch_;
@@ -308,8 +311,8 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-/* Transform a kernel along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the weights,
- * a tile of dout takes the place of the kernel. */
+/* Apply the kernel transform along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the
+ * weights, g is a tile of dout instead of a kernel. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
@@ -355,8 +358,8 @@ FC_INLINE void FC_N(fc_transpose_lanes)(FC_T *to, const ptrdiff_t pitch, const F
     }
 }
 
-/* Transform one row of a tile back and store its outputs [begin, end) in the result, for a vector of filters. The row
- * has `wide` points that are `step` elements apart.
+/* Apply the output transform to one row of a tile, for a vector of filters, and store outputs [begin, end) of the row
+ * in the result. The row has `wide` points that are `step` elements apart.
  *
  * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
  * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
@@ -416,8 +419,9 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* Transform the products of one tile back and store the outputs in the result, for the first `filters` lanes of a
- * vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2], box[3]). */
+/* Apply the output transform to the products of one tile, for the first `filters` lanes of a vector of filters, and
+ * store the outputs in the result. Only the outputs in rows [box[0], box[1]) and columns [box[2], box[3]) of the tile
+ * are stored. */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)
@@ -447,9 +451,9 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
     FC_N(fc_store)((FC_T *)check_, check);
 }
 
-/* Transform the gradient of a kernel back, for the first `channels` lanes of a vector of channels. The gradient of a
- * tap is stored at to[lane * step + at[tap]]; at[tap] is -1 for a tap that the kernel does not have. `check` is updated
- * as in fc_row_of. */
+/* Apply the output transform to the gradient of a kernel, for the first `channels` lanes of a vector of channels. The
+ * gradient of tap i is stored at to[lane * step + at[i]]; at[i] is -1 for a tap that the kernel does not have. `check`
+ * is updated as in fc_row_of. */
 static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
                                    void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check_)
 {

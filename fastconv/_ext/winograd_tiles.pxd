@@ -1,11 +1,11 @@
-# Declarations for both modules of Winograd's minimal filtering: the tiles of an image, transposed to channels-last, and
-# the transform of tiles to interpolation points.
+# Declarations for both modules of Winograd's minimal filtering F(m, r): the tiles of an image, which are transposed to
+# channels-last, and the transform of each tile to its values at the interpolation points.
 #
-# A cell is one element of an image, along all or one of its axes. Along an axis with stride s, output o reads source
-# cell o * s + t - lo at tap t. The kernel is decomposed into subkernels, because the transforms support only a few
-# taps. Tap j of a subkernel at offset f is tap f + j * s of the kernel, and reads cell (o + j) * s + f - lo. That is a
-# filter of stride 1 on every s-th cell. The products of all subkernels are summed at the points, as if the subkernels
-# were additional channels.
+# The source is the array that the convolution reads: x or, for dx, dout. Along an axis with stride s, output o reads
+# source element o * s + t - lo at tap t. The kernel is decomposed into subkernels, because the transforms support only
+# a few taps. Tap j of the subkernel with offset f is tap f + j * s of the kernel, and reads source element
+# (o + j) * s + f - lo. So a subkernel is a filter with stride 1 on every s-th element. The products of all subkernels
+# are summed, as if each subkernel were an additional channel.
 
 from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
@@ -39,62 +39,62 @@ cdef extern from "winograd.h":
 
 cdef enum:
     MOST_POINTS = 64  # The largest number of interpolation points of a tile.
-    MOST_LANES = 64   # The largest number of lanes of a panel in any instruction set.
+    MOST_LANES = 64   # The largest number of lanes of a panel of weights, in any instruction set.
 
 
-# One axis: the cells of the source and of the result, and the division of the outputs into tiles.
+# One axis of the source and of the result, and the division of the outputs into tiles.
 cdef struct TileAxis:
-    Py_ssize_t size     # the number of cells of the source
+    Py_ssize_t size     # the size of the source
     Py_ssize_t stride
-    Py_ssize_t lo       # the number of padding cells before the source
+    Py_ssize_t lo       # the padding before the source
     Py_ssize_t points   # the number of interpolation points
     Py_ssize_t taps     # the number of taps of a subkernel
     Py_ssize_t outputs  # the number of outputs of a tile
     Py_ssize_t tiles
     Py_ssize_t block    # the number of tiles of a block
-    Py_ssize_t span     # the number of cells from the first cell that a tile reads to the last
-    Py_ssize_t output_stride  # the number of result cells from one output to the next
-    Py_ssize_t output_size  # the number of cells of the result
-    Py_ssize_t first    # outputs read only the source cells [first, end)
+    Py_ssize_t span     # the size of the range of source elements that a tile reads
+    Py_ssize_t output_stride  # the distance between two outputs in the result
+    Py_ssize_t output_size  # the size of the result
+    Py_ssize_t first    # the outputs of the call read the source elements [first, end) only
     Py_ssize_t end
 
 
-# The sizes of a call, in the order of the table that fastconv.convolution.winograd.tiles makes. Steps, pitches and
-# offsets are in elements; offsets are those in the workspace of a thread.
+# The sizes of a call, in the order of the table that fastconv.convolution.winograd.tiles makes. Distances and offsets
+# are in elements. An offset is relative to the start of the workspace of a thread.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # the number of rows of the result in a group: its filters or, for dx, its channels
-    Py_ssize_t row_step       # the distance between the weights of two rows
-    Py_ssize_t block_rows     # the number of rows of an item
-    Py_ssize_t pass_rows      # the number of rows that are multiplied before their products are transformed back
+    Py_ssize_t rows           # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step       # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows     # the number of rows of a work item
+    Py_ssize_t pass_rows      # the number of rows of a pass, which are multiplied and then transformed back
     Py_ssize_t channels       # the number of channels of the source in a group
     Py_ssize_t channel_step   # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels of an item
-    Py_ssize_t kernel         # the number of taps of the whole kernel
+    Py_ssize_t block_channels  # the number of channels of a work item
+    Py_ssize_t kernel         # the number of taps of the kernel
     Py_ssize_t subkernels
-    Py_ssize_t phases         # the number of stride phases of dx, each with a kernel of its own; else 1
-    Py_ssize_t weights_resident           # whether a thread stores all transformed weights of the rows of an item
-    Py_ssize_t parts          # the number of partial sums of dw
+    Py_ssize_t phases         # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
+    Py_ssize_t weights_resident           # whether the workspace holds the transformed weights of all rows of an item
+    Py_ssize_t parts          # for dw: the number of partial sums
     Py_ssize_t chunk          # the number of channels whose weights are transposed at a time
-    Py_ssize_t lanes          # the number of channels in the patch, rounded up to whole vectors
-    Py_ssize_t rows_lanes     # the number of rows, rounded up to whole vectors
-    Py_ssize_t zero_at        # the offset of a cell of zeros
-    Py_ssize_t v_at           # the offset of the transformed image
-    Py_ssize_t u_at           # the offset of the transformed weights or, for dw, of the transformed dout
-    Py_ssize_t m_at           # the offset of the products
+    Py_ssize_t lanes          # the number of channels in the workspace, rounded up to whole vectors
+    Py_ssize_t rows_lanes     # the number of filters in the workspace, rounded up to whole vectors
+    Py_ssize_t zero_at        # the offset of a vector of zeros, which stands for elements outside the image
+    Py_ssize_t v_at           # the offset of v, the transformed tiles of the image
+    Py_ssize_t u_at           # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
+    Py_ssize_t m_at           # the offset of m, the products of u and v
     Py_ssize_t g_at           # the offset of the transposed weights
     Py_ssize_t bias_at        # the offset of a copy of the bias
-    # The offset of one lane for each row or, for dw, for each channel. The lane is NaN if a result of the row or the
-    # channel is inf or NaN.
+    # The offset of the array `check`, with one element for each row or, for dw, for each channel. The element becomes
+    # NaN if a result of the row or the channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step         # the distance between two tiles of the image
-    Py_ssize_t u_step         # the distance between two tiles of dout
-    Py_ssize_t m_step         # the distance between two filters of the products of dw
-    Py_ssize_t v_pitch        # the distance between two points of the image
-    Py_ssize_t u_pitch        # the gap between the weights of two points; for dw, the distance between points of dout
-    Py_ssize_t m_pitch        # the distance between two points of the products
+    Py_ssize_t v_step         # the distance between two tiles in v
+    Py_ssize_t u_step         # for dw: the distance between two tiles in u
+    Py_ssize_t m_step         # for dw: the distance between two filters in m
+    Py_ssize_t v_pitch        # the distance between two interpolation points in v
+    Py_ssize_t u_pitch        # the padding after each point in u; for dw, the distance between two points in u
+    Py_ssize_t m_pitch        # the distance between two interpolation points in m
 
 
 # The transforms of one dtype and instruction set.
@@ -106,8 +106,8 @@ cdef struct Transforms:
     Kernels kernel
 
 
-# The arguments of a call. All threads of the call read them. Only forward and backward_data use `bias` and `w`, and
-# only backward_weights uses `dout` and `filter_planes`.
+# The arguments of a call. All threads of the call read them. `bias` and `w` are for the ops forward and backward_data;
+# `dout` and `filter_planes` are for backward_weights.
 cdef struct Call:
     const void* source
     const void* w
@@ -117,19 +117,19 @@ cdef struct Call:
     Py_ssize_t part_pitch
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
-    const Py_ssize_t* offsets   # three offsets for each subkernel, one along each axis
-    const Py_ssize_t* taps      # for each phase, subkernel and tap: the tap of the kernel, or -1 if there is none
-    const Py_ssize_t* starts    # for each phase and axis: the result cell of output 0; negative if outside the result
+    const Py_ssize_t* offsets   # (subkernels, 3): the offset of each subkernel along D, H and W
+    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is none
+    const Py_ssize_t* starts    # (phases, 3): the index of output 0 in the result; negative if it is cropped
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
     Py_ssize_t group_step   # the distance between the weights of two groups, in elements
-    Py_ssize_t volume       # the number of cells of a channel of the source
-    Py_ssize_t positions    # the number of cells of a channel of the result
+    Py_ssize_t volume       # the number of elements of a channel of the source
+    Py_ssize_t positions    # the number of elements of a channel of the result
     Py_ssize_t blocks
     Py_ssize_t items
     fc_work_queue* queue
-    Py_ssize_t* overflows   # how often an inf or NaN was found: a count for each image or, for dw, one count
+    Py_ssize_t* overflows   # the number of times that an inf or NaN was found in each image or, for dw, in dw
     Sizes sizes
     TileAxis[3] axes
     Transforms transforms
@@ -170,7 +170,7 @@ cdef inline void read_call(
     call.queue = queue
 
 
-# A block: the tiles [begin, begin + n) along each axis, in images [image, image + images).
+# A block of tiles: [begin, begin + n) along each axis, in the images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -192,7 +192,7 @@ cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
     return b.images * b.n[0] * b.n[1] * b.n[2]
 
 
-# A window: the cells of the source that the tiles of a block read, [first, first + n) along each axis.
+# A window: the range of source elements that the tiles of a block read, [first, first + n) along each axis.
 cdef struct Window:
     Py_ssize_t[3] first
     Py_ssize_t[3] n
@@ -216,7 +216,7 @@ cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
 cdef inline void clip_window(
     Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Set the window along axis i to the cells that are in both [begin, end) and [first, last)."""
+    """Set the window along axis i to the intersection of [begin, end) and [first, last)."""
     window.first[i] = min(max(begin, first), last)
     window.n[i] = max(min(end, last) - window.first[i], 0)
 
@@ -238,8 +238,8 @@ cdef inline void to_channels_last(
     floating* patch, const floating* source, Py_ssize_t image_step, const Py_ssize_t* planes, Py_ssize_t channels,
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
-    """Transpose a window of each image to channels-last: patch (images, depth, height, width, lanes). Planes of the
-    source have `high` rows of `wide` cells.
+    """Transpose a window of each image to channels-last, and write the result to patch (images, depth, height, width,
+    lanes). A plane of the source has `high` rows of `wide` elements.
     """
     cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
     cdef const floating* at
@@ -258,18 +258,20 @@ cdef inline void to_channels_last(
                 patch = patch + run * lanes
 
 
-# The grid of cells of a patch that a tile reads.
+# The pixels that a tile reads from a channels-last patch. A pixel is all channels at one position.
 cdef struct Cells:
-    Py_ssize_t high       # the number of rows of the grid
-    Py_ssize_t wide       # the number of columns of the grid
-    Py_ssize_t down       # the distance between two rows of the grid, in rows of the window
-    Py_ssize_t right      # the distance between two columns of the grid, in columns of the window
-    Py_ssize_t lanes      # the number of elements of a cell of the patch
-    Py_ssize_t zero_cell    # the offset of the cell of zeros from the patch, in elements
+    Py_ssize_t high       # the number of rows of pixels that a tile reads
+    Py_ssize_t wide       # the number of columns of pixels that a tile reads
+    Py_ssize_t down       # the stride along H: a tile reads every `down`-th row of the patch
+    Py_ssize_t right      # the stride along W: a tile reads every `right`-th column of the patch
+    Py_ssize_t lanes      # the number of channels of a pixel
+    Py_ssize_t zero_cell    # the offset of a pixel of zeros from the start of the patch, in elements
 
 
 cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
-    """List the offset of each cell of a tile from its first cell, for tiles that lie inside the window."""
+    """Write the offset of each pixel of a tile from the first pixel of the tile to `at`. The offsets are valid for
+    every tile that lies inside the window.
+    """
     cdef Py_ssize_t i, j
     for i in range(cells.high):
         for j in range(cells.wide):
@@ -280,11 +282,11 @@ cdef inline const Py_ssize_t* list_cells(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const Cells* cells, const Window* window,
 ) noexcept nogil:
-    """Return the offset of each cell of a tile from `base`. The first cell is at (depth, y, x) of image n of the
-    window.
+    """Return an array with the offset of each pixel of a tile from `base`. The first pixel of the tile is at (depth, y,
+    x) in the window of image n.
 
-    Returns `inside` if the tile lies inside the window. Otherwise fills `at` and returns it; cells outside the window
-    get the offset of the cell of zeros.
+    If the tile lies inside the window, the array is `inside` (see `list_inside`). Otherwise the array is `at`, which
+    this function fills in. A pixel outside the window gets the offset of a pixel of zeros.
     """
     cdef Py_ssize_t i, j, row
     base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
@@ -310,7 +312,7 @@ cdef inline const Py_ssize_t* list_cells(
 cdef inline void transform_image(
     floating* v, const floating* patch, const Block* b, const Window* window, const Call* call, Py_ssize_t channels,
 ) noexcept nogil:
-    """Transform the tiles of a patch, and store them in v (points, tiles, subkernels * channels)."""
+    """Transform the tiles of a patch, and write the result to v (points, tiles, subkernels * channels)."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -330,7 +332,8 @@ cdef inline void transform_image(
                 y = (b.begin[1] + oh) * steps_h - axes[1].lo - window.first[1]
                 for ow in range(b.n[2]):
                     x = (b.begin[2] + ow) * steps_w - axes[2].lo - window.first[2]
-                    # The last vector of a subkernel may write into the next subkernel, which is written after it.
+                    # The last vector of a subkernel may overwrite the start of the next subkernel, which is written
+                    # later.
                     offset = call.offsets
                     for q in range(s.subkernels):
                         cells_at = list_cells(

@@ -1,8 +1,8 @@
-"""The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that
-sums over tiles.
+"""The gradient of the weights by Winograd's minimal filtering. For each interpolation point, one matrix product sums
+over all tiles.
 
-The image is correlated with the tiles of dout. fastconv.convolution.winograd.tiles divides the work into items, and
-makes all tables that are read here.
+Tiles of the image are correlated with tiles of dout. fastconv.convolution.winograd.tiles divides the work into work
+items, and makes all tables that this module reads.
 """
 
 from fastconv._ext.blocks cimport ceil_div, unravel_block
@@ -16,7 +16,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
-    """Return the window of dout that a block reads: its outputs that are inside dout."""
+    """Return the range of elements of dout that a block of tiles reads, along each axis."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
@@ -28,7 +28,7 @@ cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil
 cdef void transform_gradient(
     floating* u, const floating* patch, const Block* b, const Window* window, const Call* call
 ) noexcept nogil:
-    """Transform the tiles of a patch of dout, and store them in u (points, tiles, filters)."""
+    """Transform the tiles of a patch of dout, and write the result to u (points, tiles, filters)."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -62,8 +62,8 @@ cdef void contract(
     const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
     Py_ssize_t filters, floating* space, bint add,
 ) noexcept nogil:
-    """Multiply one block: m = [filters x tiles] @ [tiles x k] for each point, where k is the number of subkernels times
-    channels. With `add`, the products are added to m.
+    """Compute m = [filters x tiles] @ [tiles x k] for each interpolation point and one block of tiles. Here k is the
+    number of subkernels times the number of channels. If `add` is set, the products are added to m.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -105,10 +105,10 @@ def weights(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
-    """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
-    so on, where `parts` is the number of partial sums.
+    """Compute the gradient of w as partial sums. With `parts` partial sums, result[p] is the sum over the blocks p,
+    p + parts, p + 2 * parts, and so on.
 
-    Returns 0 if all partial sums are finite.
+    Return 0 if all partial sums are finite.
     """
     cdef Call call
     cdef const Sizes* s = &call.sizes
@@ -137,7 +137,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Compute items of the gradient until none are left."""
+    """Process work items until none are left. An item is one partial sum of a block of filters and channels."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -181,8 +181,8 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
                         <int> min(channels - c, <Py_ssize_t> t.kernel.lanes), check + c,
                     )
                     c += t.kernel.lanes
-        # Check only the first `channels` lanes, because the other lanes belong to the next subkernel, or hold old
-        # contents of the workspace.
+        # Check only the first `channels` elements, because the other elements were computed from the next subkernel, or
+        # from uninitialized memory.
         if has_nan(check, channels):
             fc_fetch_add(&call.overflows[0], 1)
         index = fc_next_item(call.queue, call.items)

@@ -1,4 +1,4 @@
-"""The density of weights, which is the share of nonzero weights. The algorithm 'auto' chooses by it."""
+"""The density of weights: the fraction of weights that are not zero. 'auto' chooses an algorithm by the density."""
 
 from libc.stdint cimport uint64_t
 
@@ -6,24 +6,25 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    FEW = 1024          # The largest number of weights that are counted without taking a first sample.
-    COUNTED = 4096      # The largest number of weights of which all are counted.
-    SAMPLE = 1024       # The number of weights in the sample of a larger array.
-    FIRST = 128         # The number of weights in the first sample, which finds arrays that are dense.
+    FEW = 1024          # Arrays of more than FEW weights are first tested with a sample of FIRST weights.
+    COUNTED = 4096      # All weights are counted in arrays of at most COUNTED weights.
+    SAMPLE = 1024       # SAMPLE weights are counted in arrays of more than COUNTED weights.
+    FIRST = 128         # The size of the first sample, which detects dense arrays.
 
 
-#: The number of steps from 0 to 1: a density is rounded up to a multiple of 1 / steps.
+#: A density is rounded up to a multiple of 1 / steps.
 steps = SAMPLE
-#: The largest number of weights for which the density is exact up to rounding. Larger arrays are sampled.
+#: The size of the largest array for which all weights are counted. Larger arrays are sampled.
 counted = COUNTED
 
 
 def density(int dtype, w, double dense):
-    """Return the share of nonzero elements of an array. The share is rounded up to a multiple of 1 / steps.
+    """Return the fraction of nonzero elements of an array, rounded up to a multiple of 1 / steps. `dtype` is 0
+    (float32) or 1 (float64).
 
-    Returns 1.0 if the share is above `dense`. The dtype is 0 (float32) or 1 (float64). For an array of more than
-    `counted` elements, the share of a sample is returned. The indices of the sample are spread by multiples of the
-    golden ratio, so that they follow no pattern of the weights. All arrays of one size are sampled at the same indices.
+    If the fraction is above `dense`, return 1.0. If the array has more than `counted` elements, return the fraction in
+    a sample. The indices of the sample are spread by multiples of the golden ratio, so that they follow no pattern of
+    the weights. All arrays of one size are sampled at the same indices.
     """
     cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found

@@ -49,5 +49,5 @@ def cropped(x: np.ndarray, pads: tuple[int, ...], lead: int) -> np.ndarray:
 def ran_forward(layer: object, kept: Any) -> Any:
     """Return `kept`, the value that `forward` stored for `backward`. Raise an error if it is None."""
     if kept is None:
-        raise ValueError(f"call forward() before backward(); this {type(layer).__name__} has not run forward()")
+        raise ValueError(f"{type(layer).__name__}.backward() was called before forward(); call forward() first")
     return kept

@@ -238,7 +238,7 @@ def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow
     try:
         inspect.signature(call).bind(flow, *args, **options)
     except TypeError as error:
-        raise TypeError(f"{location}: {error}; the form of a {kind!r} layer is {_usage(kind)}") from None
+        raise TypeError(f"{location}: {error}; a layer of this kind is written as {_usage(kind)}") from None
     try:
         return call(flow, *args, **options)
     except (ValueError, TypeError) as error:

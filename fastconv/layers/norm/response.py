@@ -81,11 +81,11 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
             if found == 0:
                 reason = "the result or its gradient would divide by 0"
             elif found < 0 and beta != round(beta):
-                reason = "a negative number has no power that is not an integer"
+                reason = "a negative number has only integer powers"
             else:
                 reason = f"1 divided by this power is too large for {x.dtype}"
             raise ValueError(
-                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]} and cannot be raised to the power of "
+                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, which cannot be raised to the power of "
                 f"beta = {beta:g}, because {reason}; use {'alpha >= 0 and ' if alpha < 0 else ''}a k above 0"
             )
 

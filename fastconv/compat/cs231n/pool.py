@@ -195,7 +195,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but does not equal itself.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # 0 cells are equal if x has changed
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # at least 1, in case x has changed
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 

@@ -382,7 +382,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
             raise ValueError(f"indices must have the shape of x, {x.shape}, got shape {places.shape}")
         if x.ndim != len(shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != shape[:2]:
             raise ValueError(
-                f"out_shape must be (N, C, *spatial) with N, C and number of axes as x {x.shape}, got {shape}"
+                f"out_shape must be (N, C, *spatial) with the N, C and number of axes of x {x.shape}, got {shape}"
             )
         cells = math.prod(shape[2:])
         if places.size and (places.min() < 0 or places.max() >= cells):

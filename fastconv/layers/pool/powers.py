@@ -68,7 +68,7 @@ class _Cut(NamedTuple):
 
 
 def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the cut whose targets are the windows from `first` to `last` - 1."""
+    """Return the `_Cut` (range of targets) with the windows from `first` to `last` - 1."""
     size, k, stride, lo, dilation, _ = axis.row()
     start, final = first * stride - lo, (last - 1) * stride - lo
     end = final + dilation * (k - 1) + 1
@@ -81,7 +81,7 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the cut whose targets are the cells from `first` to `last` - 1, without cells before the first window."""
+    """Return the `_Cut` (range of targets) whose cells are `first` to `last` - 1, without those before all windows."""
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
     end = max(begin, min(out, (last - 1 + lo) // stride + 1))
@@ -115,12 +115,12 @@ class _Block(NamedTuple):
     targets: tuple[slice, ...]
     #: The ranges into which the first axis is divided.
     cuts: list[_Cut]
-    #: The origin and the length of groups of lines. The sums of groups are stored, because several cuts use them.
+    #: The origin and the length of groups of lines. The sums of groups are stored, because several ranges use them.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the geometry with this first axis. It is cached, because most cuts of a plane have equal axes."""
+        """Return the geometry with this first axis. It is cached, because most ranges of a plane have equal axes."""
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
             self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
@@ -236,7 +236,7 @@ def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """Return the lines of a cut. If all targets have several lines in common, one line from `common` replaces them."""
+    """Return the lines of `cut`. If all its targets sum several lines, one line from `common` replaces these lines."""
     if cut.low == cut.high:
         return lines(cut.begin, cut.end)
     parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
@@ -312,7 +312,7 @@ def _norms_by_peaks(
 def _gradients(
     dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
 ) -> None:
-    dx[...] = 0  # the gradient of a cell that no window reads
+    dx[...] = 0  # Cells that no window reads have a gradient of 0.
     dout, out, x, dx = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, x, dx))
     for part, rows, windows in _undilated(geometry):
         for block in _blocks(part, True):
@@ -361,7 +361,7 @@ def _gradients_of(
         # The gradient of a cell that is 0 is 0. For p = 1 it would not be, because NumPy computes 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
-            # If abs(cell) ** (p - 1) is inf, every window with the cell is lost and has a share of 0. So the product
+            # If abs(cell) ** (p - 1) is inf, every window with the cell is `lost` and has a share of 0. So the product
             # above is inf * 0, which is NaN. Set it to 0.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)

@@ -156,7 +156,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
         return None
-    # Along the width, output i + shift reads cell r + stride * i. shifts[r] has the shift for each tap that does.
+    # Along the width, output i + shift reads cell r + stride * i. shifts[r] has one shift for each such tap.
     shifts = [
         [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
         for r in range(stride)

@@ -43,8 +43,8 @@ if _typing.TYPE_CHECKING:
     from fastconv.report.explain import explain
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
-#: Names that most programs do not use, and the module of each, which is imported at its first use. `scipy.sparse`,
-#: which the matrix functions need, takes three times as long to import as everything else here.
+#: Names that most programs do not use, each with its module. A module is imported when its name is first used, because
+#: `scipy.sparse`, which the matrix functions need, takes three times as long to import as everything else here.
 _LATER = {
     "LayerSummary": "nets.summary",
     "ReceptiveField": "geometry.receptive",

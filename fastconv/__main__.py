@@ -38,7 +38,7 @@ def _positive(text: str) -> int:
 def _seed(text: str) -> int:
     value = _whole(text)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative; a seed is 0 or more")
+        raise argparse.ArgumentTypeError(f"{text} is negative; a seed must be 0 or more")
     return value
 
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # A default here would override options that stand before the word `demo`.
+        # Suppress defaults, because the default of the subparser would override an option before the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unfit(out: Path) -> str | None:
-    """The reason why the picture cannot be written to `out`. It is checked before the training starts."""
+    """Return the reason why the picture cannot be written to `out`, or None. The check runs before the training."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"
@@ -132,7 +132,7 @@ def _unfit(out: Path) -> str | None:
 
 
 def _missing() -> list[str]:
-    """The packages of the extra `demo` that are not installed."""
+    """Return the packages of the extra `demo` that are not installed."""
     missing = []
     for name, package in (
         ("sklearn.datasets", "scikit-learn"),
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of the output has closed it; flushing the buffer at exit must not raise the error again.
+        # The reader has closed the pipe. Redirect stdout, so that flushing at exit does not raise a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -19,25 +19,23 @@ def _check(name: str, x: Any, h: float) -> None:
     if not isinstance(h, (int, float, np.number)) or not 0 < h < np.inf:
         raise ValueError(f"h must be a positive number, got {h!r}")
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, which is changed in place, got {type(x).__name__}")
+        raise TypeError(f"{name} must be a NumPy array, because it is changed in place, got {type(x).__name__}")
     if x.dtype.kind != "f":
-        raise TypeError(f"{name} must be of a float dtype to take a step in, got {x.dtype}; use {name}.astype(float)")
+        raise TypeError(f"{name} must have a float dtype, got {x.dtype}; pass {name}.astype(float)")
     if not x.flags.writeable:
-        raise ValueError(f"{name} is read-only, but is changed in place; pass a copy")
+        raise ValueError(f"{name} must be writeable, because it is changed in place; pass a copy")
 
 
 def _upstream(change: np.ndarray, df: Any) -> float:
-    """Return the sum of ``change * df``: the change of the loss if the output changes by `change`."""
+    """Return the sum of ``change * df``, which is the change of the loss if the output of f changes by `change`."""
     df = _arrays.as_array("df", df)
     if df.ndim and df.shape != change.shape:
-        raise ValueError(f"df has shape {df.shape}, but f returns shape {change.shape}")
+        raise ValueError(f"df must have the shape of f(x), {change.shape}, got {df.shape}")
     return float(np.sum(change * df))
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
-    """Yield, for each element of x, the index of the element, and the results of f with the element increased by h and
-    decreased by h.
-    """
+    """Yield, for each element of x, its index, the result of f with the element + h, and that with the element - h."""
     for ix in np.ndindex(*x.shape):
         yield (ix, *_step(f, x, ix, h))
 
@@ -57,7 +55,7 @@ def _step(f: Callable[[], Any], x: np.ndarray, ix: tuple[int, ...], h: float) ->
 def eval_numerical_gradient(
     f: Callable[[np.ndarray], float], x: np.ndarray, verbose: bool = True, h: float = 1e-5
 ) -> np.ndarray:
-    """Compute the numerical gradient of a function of an array that returns a number.
+    """Compute the numerical gradient of `f`, a function that takes an array and returns a number.
 
     Parameters
     ----------
@@ -254,9 +252,9 @@ def grad_check_sparse(
     """
     _check("x", x, h)
     if np.shape(analytic_grad) != x.shape:
-        raise ValueError(f"analytic_grad has shape {np.shape(analytic_grad)}, but x has shape {x.shape}")
+        raise ValueError(f"analytic_grad must have the shape of x, {x.shape}, got {np.shape(analytic_grad)}")
     if not x.size:
-        raise ValueError(f"x {x.shape} has no entry to check")
+        raise ValueError(f"x must not be empty, got shape {x.shape}")
     for _ in range(as_int("num_checks", num_checks, 0)):
         ix = tuple(randrange(size) for size in x.shape)
         above, below = _step(lambda: f(x), x, ix, h)

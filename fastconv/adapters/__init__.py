@@ -1,4 +1,4 @@
-"""Adapters to third-party packages: one module for each, the only one that imports the package."""
+"""Adapters to third-party packages. There is one module for each package, and no other module imports the package."""
 
 from fastconv.adapters.threadpoolctl import register_threadpoolctl
 

@@ -1,4 +1,4 @@
-"""Lets `threadpoolctl` limit fastconv's threads. No other module uses it, and fastconv works without it."""
+"""Support for `threadpoolctl`, which limits the threads of libraries. fastconv works without `threadpoolctl`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def register_threadpoolctl() -> None:
     module = importlib.import_module("threadpoolctl")
     if not _register(module):
         version = getattr(module, "__version__", "")
-        raise ImportError(f"threadpoolctl {version} cannot limit fastconv: 3.2 is the first that takes other libraries")
+        raise ImportError(f"threadpoolctl {version} cannot limit the threads of fastconv; install version 3.2 or later")
 
 
 def register_if_loaded() -> None:

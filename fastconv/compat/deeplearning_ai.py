@@ -71,7 +71,7 @@ def zero_pad(X: Any, pad: int) -> np.ndarray:
 
 
 def conv_single_step(a_slice_prev: Any, W: Any, b: Any) -> np.floating:
-    """Apply one filter at one place: the sum of the products, plus the bias.
+    """Apply one filter to one window: the sum of the products, plus the bias.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def conv_single_step(a_slice_prev: Any, W: Any, b: Any) -> np.floating:
     """
     window, W = _arrays.as_array("a_slice_prev", a_slice_prev), _arrays.as_array("W", W)
     if window.shape != W.shape:
-        raise ValueError(f"a_slice_prev has shape {window.shape}, but W has shape {W.shape}; they must be the same")
+        raise ValueError(f"a_slice_prev and W must have the same shape, got {window.shape} and {W.shape}")
     # A Python number has no dtype of its own, so the arrays determine the dtype.
     dtype = _arrays.result_dtype(window, W)
     bias = _arrays.as_array("b", b)
     if bias.size != 1:
-        raise ValueError(f"b has shape {bias.shape}; it must hold one number, as (1, 1, 1)")
+        raise ValueError(f"b must hold one number, such as an array of shape (1, 1, 1), got shape {bias.shape}")
     if isinstance(b, (np.ndarray, np.generic)):
         dtype = _arrays.result_dtype(window, W, bias)
     return np.sum(window.astype(dtype) * W.astype(dtype)) + bias.reshape(()).astype(dtype)[()]
@@ -117,7 +117,9 @@ def _hparameter(hparameters: Any, name: str) -> Any:
     if not isinstance(hparameters, Mapping):
         raise TypeError(f"hparameters must be a dict, got {type(hparameters).__name__}")
     if name not in hparameters:
-        raise ValueError(f"hparameters has no {name!r}, only {', '.join(map(repr, hparameters)) or 'nothing'}")
+        raise ValueError(
+            f"hparameters must have the key {name!r}, got the keys {', '.join(map(repr, hparameters)) or '(none)'}"
+        )
     return hparameters[name]
 
 
@@ -131,7 +133,7 @@ def _conv_layer(
     if W.ndim != 4:
         raise ValueError(f"W must be (f, f, n_C_prev, n_C), got shape {W.shape}")
     if not all(W.shape):
-        raise ValueError(f"W {W.shape} has an empty axis; it must be (f, f, n_C_prev, n_C)")
+        raise ValueError(f"W must be (f, f, n_C_prev, n_C) with no size of 0, got shape {W.shape}")
     if W.shape[2] != A_prev.shape[3]:
         raise ValueError(
             f"A_prev {A_prev.shape} has {count(A_prev.shape[3], 'channel')}, but W {W.shape} takes {W.shape[2]}; "
@@ -237,7 +239,7 @@ def _check_mode(mode: Any) -> None:
 
 
 def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """Return images as volumes of height, width and channels, and a geometry whose windows have one channel."""
+    """Return A_prev as volumes (m, 1, n_H, n_W, n_C), and a pooling geometry whose windows have one channel."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
     A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)
@@ -348,7 +350,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
     dA_prev = np.zeros_like(A_prev)
     height, width = geometry.axes[:2]
     for kh, kw in np.ndindex(height.k, width.k):
-        # The cells at this place of all windows. If there is only one window, its stride may be larger than the image.
+        # Select the cell at row kh and column kw of every window.
         rows = slice(kh, kh + (height.out - 1) * height.stride + 1, height.stride)
         columns = slice(kw, kw + (width.out - 1) * width.stride + 1, width.stride)
         dA_prev[:, rows, columns] += dA * (A_prev[:, rows, columns] == A)
@@ -384,7 +386,7 @@ def create_mask_from_window(x: Any) -> np.ndarray:
     """
     x = _arrays.as_array("x", x)
     if not x.size:
-        raise ValueError(f"x has shape {x.shape}; an empty window has no maximum")
+        raise ValueError(f"x must not be empty, because an empty window has no maximum, got shape {x.shape}")
     return np.asarray(x == np.max(x))
 
 
@@ -418,7 +420,7 @@ def distribute_value(dz: Any, shape: tuple[int, int]) -> np.ndarray:
     """
     value = _arrays.as_array("dz", dz)
     if value.size != 1:
-        raise ValueError(f"dz has shape {value.shape}; it must be one number")
+        raise ValueError(f"dz must be one number, got shape {value.shape}")
     n_H, n_W = _window("shape", shape)
     dtype = _arrays.result_dtype(value)
     return np.full((n_H, n_W), value.reshape(()).astype(dtype) / dtype.type(n_H * n_W), dtype)
@@ -427,5 +429,5 @@ def distribute_value(dz: Any, shape: tuple[int, int]) -> np.ndarray:
 def _window(name: str, shape: Any) -> tuple[int, int]:
     sizes = as_shape(name, shape, 1)
     if len(sizes) != 2:
-        raise ValueError(f"{name} must be (n_H, n_W), got {shape!r}")
+        raise ValueError(f"{name} must be two ints, (n_H, n_W), got {shape!r}")
     return sizes[0], sizes[1]

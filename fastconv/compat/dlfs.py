@@ -70,8 +70,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # The matrix with patches as rows is an im2col with exchanged roles: its kernel is the grid of outputs, with the
-    # stride as dilation, and its output positions are the taps of the filter.
+    # im2col makes columns from patches, but here patches are rows. So exchange the roles of outputs and kernel taps:
+    # the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the filter.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -81,7 +81,9 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
 def col2im(
     col: Any, input_shape: tuple[int, int, int, int], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
 ) -> np.ndarray:
-    """The adjoint of `im2col`: overlapping entries are summed.
+    """Sum patches into images: the adjoint of `im2col`.
+
+    An element of the result is the sum of all elements of `col` that `im2col` copies from it.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def col2im(
     N, C = shape[:2]
     expected = (N * OH * OW, C * filter_h * filter_w)
     if col.shape != expected:
-        raise ValueError(f"col has shape {col.shape}, but input_shape {shape} lowers to {expected}")
+        raise ValueError(f"col must have shape {expected} for input_shape {shape}, got {col.shape}")
     cols = col.reshape(N, OH * OW, expected[1]).transpose(0, 2, 1)
     return lowering.col2im(cols, shape, (filter_h, filter_w), stride=stride, pad=pad)
 
@@ -189,13 +191,13 @@ class Convolution:
         options = self._options()
         images_, W = images("x", x), images("W", self.W, "(FN, C, FH, FW)")
         if not len(W):
-            raise ValueError(f"W {W.shape} has no filters")
+            raise ValueError(f"W must be (FN, C, FH, FW) with at least one filter, got shape {W.shape}")
         if W.shape[1] != images_.shape[1]:
             hint = channels_last_hint("x", images_.shape, W.shape[1])
             raise ValueError(
                 f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
             )
-        # Copy the image, because the book's layer keeps its columns, which do not change with the image.
+        # Copy x, because x may change before `backward`. The book's layer stores its columns, which are a copy, too.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
         out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
@@ -214,7 +216,7 @@ class Convolution:
 
     @property
     def col(self) -> np.ndarray | None:
-        """The patches of the last input as rows."""
+        """The patches of the last input, one patch in each row."""
         if self._kept is None:
             return None
         x, W, _, options = self._kept
@@ -230,7 +232,10 @@ class Convolution:
 
 
 def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """Return `b` as one number per filter, and the dtype of the layer. A Python number does not change the dtype."""
+    """Return `b` as an array of one number per filter, and the dtype of the output.
+
+    A `b` that is a Python number does not change the dtype.
+    """
     bias = _arrays.as_array("b", b)
     dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
     if bias.size not in (1, len(W)) or bias.size != max(bias.shape, default=1):
@@ -244,8 +249,8 @@ def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
 class Pooling:
     """Max pooling.
 
-    The zeros of `pad` take part in the maximum, as in the course: they are larger than negative
-    numbers, and a gradient that goes to them is dropped. (The padding of
+    The zeros of `pad` can be the maximum of a window, as in the book, because they are larger
+    than negative numbers. The gradient of such a maximum is dropped. (The padding of
     `fastconv.max_pool_forward` is never the maximum.)
 
     Parameters
@@ -294,7 +299,7 @@ class Pooling:
         return window, as_int("stride", self.stride, 1), as_int("pad", self.pad, 0)
 
     def forward(self, x: Any) -> np.ndarray:
-        """Return the maxima of the windows of `x` (N, C, H, W), as an array (N, C, OH, OW)."""
+        """Return the maximum of every window of `x` (N, C, H, W), as an array (N, C, OH, OW)."""
         window, stride, pad = self._options()
         array = images("x", x)
         dtype = _arrays.result_dtype(array)
@@ -317,7 +322,7 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # `row()[2]` is the stride, or a small number if there is a single output, whose stride may be huge.
+        # `row()[2]` is the stride. For an axis with one output it is a small number, because the stride may be huge.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

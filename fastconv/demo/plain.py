@@ -27,7 +27,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[s
 
 
 def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the gradients. Each tap adds its products with dout to the cells that it read."""
+    """Return (dx, dw, db). Each tap adds w[:, :, i, j].T @ dout to the cells of dx that it read."""
     x_shape, padded, w, stride, pad = cache
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):
@@ -51,7 +51,7 @@ def pool_forward(x: np.ndarray, pool_param: dict[str, int]) -> tuple[np.ndarray,
 
 
 def pool_backward(dout: np.ndarray, cache: Any) -> np.ndarray:
-    """Return the gradient of `pool_forward`. The first tap that has the maximum gets the gradient of a window."""
+    """Return the gradient of `pool_forward`. The first maximum of a window gets the gradient."""
     x, out, window, stride = cache
     dx, open_ = np.zeros_like(x), np.ones(out.shape, bool)
     for i, j in np.ndindex(*window):

@@ -15,7 +15,7 @@ from fastconv.demo.plain import PLAIN
 BATCH = 64
 RATE = 4e-3
 HELD_OUT = 360
-#: The least width of a terminal for the table of confusions. Narrower terminals get one line for each confusion.
+#: The minimum width of a terminal, in columns, for the confusion matrix. Narrower terminals get a list of confusions.
 _TABLE_WIDTH = 66
 
 
@@ -38,7 +38,8 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samples: int = 12) -> dict[str, float]:
     """Return the largest relative error of each parameter's gradient against central differences, in float64."""
     params = net.init(rng, np.float64, (4, 6, 8))
-    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)  # noise, because equal maxima have no gradient
+    # Add noise, because the maximum of equal cells is not differentiable.
+    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)
     _, grads = net.step(params, x, y)
     errors, h = {}, 1e-5
     for name, param in params.items():
@@ -52,14 +53,14 @@ def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samp
             param.flat[flat] = old
             pairs.append(((losses[0] - losses[1]) / (2 * h), grads[name].flat[flat]))
         numeric, analytic = np.transpose(pairs)
-        # Gradients far below the largest one have errors from the rounding of the loss.
+        # Divide by `scale` where gradients are small, because their errors come from the rounding of the loss.
         scale = 1e-3 * np.abs(grads[name]).max()
         errors[name] = float(np.max(np.abs(numeric - analytic) / np.maximum(np.abs(analytic), scale)))
     return errors
 
 
 def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int = 15) -> tuple[float, float, float]:
-    """Return the median seconds of a step by fastconv and by plain NumPy, and the difference of their gradients."""
+    """Return the median time of a step with fastconv and with plain NumPy, and the largest difference of gradients."""
     times: dict[str, list[float]] = {"fastconv": [], "plain": []}
     grads: dict[str, Any] = {}
     for _ in range(repeats):
@@ -75,7 +76,7 @@ def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int
 
 
 def accuracy(params: net.Params, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the accuracy, and the predicted classes."""
+    """Return the accuracy of the net on x, and the predicted class of each image."""
     said = net.scores(params, x)[0].argmax(axis=1)
     return float(np.mean(said == y)), said
 
@@ -129,7 +130,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
             for begin in range(0, len(order), BATCH):
                 batch = order[begin : begin + BATCH]
                 loss, grads = net.step(params, net.shifted(x_train[batch], rng), y_train[batch])
-                # The rate falls from its full value to 0 along half a cosine.
+                # The learning rate falls from `RATE` to 0 as half a period of a cosine.
                 optimiser.update(params, grads, 0.5 * (1 + np.cos(np.pi * len(losses) / (epochs * per_epoch))))
                 losses.append(loss)
                 progress.update(task, advance=1, loss=loss)
@@ -150,7 +151,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
 
 
 def _report(console: Any, y: np.ndarray, said: np.ndarray, right: float) -> None:
-    """Print the accuracy, and the table of right and predicted classes."""
+    """Print the accuracy, and the confusion matrix of the right and the predicted classes."""
     from rich.table import Table
 
     table = Table(title="held-out digits: right class by row, predicted class by column", title_justify="left")

@@ -1,8 +1,8 @@
-"""A tape for networks of any shape: it records forward/backward pairs as they run, and then runs backward.
+"""A tape, which records forward/backward pairs as they run, and then computes the gradients.
 
-This package knows no particular layer. A pair is two functions: ``forward(*args) -> (out, cache)``, and
-``backward(dout, cache)``, which returns the gradients of the first arguments. The functions of fastconv are such pairs,
-and so are the solutions of a homework and functions that you write.
+A forward/backward pair is two functions. The first is ``forward(*args) -> (out, cache)``. The second is
+``backward(dout, cache)``, and returns the gradients of the first arguments. The layers of fastconv are such pairs. Your
+own functions may be, too, so the tape works with any layer.
 """
 
 from fastconv.graph.node import Gradients, Node

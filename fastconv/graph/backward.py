@@ -1,6 +1,6 @@
 """The backward pass of a tape: the records of calls, and the sums of gradients.
 
-Nodes are referred to by their numbers, in the order in which they were made.
+A node is identified by its number. Nodes are numbered in the order in which they are created.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from fastconv.graph.pairs import as_gradient
 class Leaf(NamedTuple):
     """A value that was put on the tape by `Tape.input` or `Tape.param`.
 
-    `node` is the number of the node and not the node itself. A node refers to the tape, so a reference from the tape to
-    the node would make a cycle, which would keep all caches alive.
+    `node` is the number of the node, not the node itself. A node refers to its tape, so a reference from the tape to
+    the node would be a reference cycle, which would keep all caches alive.
     """
 
     node: int
@@ -38,9 +38,9 @@ class Record(NamedTuple):
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: For each argument, its node and its shape, or None if the gradient by this argument is not needed.
+    #: The node and the shape of each argument, or None for an argument whose gradient is not needed.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: For each output, its node, its shape and its dtype.
+    #: The node, the shape and the dtype of each output.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 
@@ -49,8 +49,10 @@ def name_of(function: Any) -> str:
 
 
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return the backward function of `forward`, or None. It is looked up by its name in the module of `forward` or,
-    if `forward` is a method, in its object.
+    """Return the backward function of `forward`, or None.
+
+    The function is looked up by name in the module of `forward`. If `forward` is a method, it is looked up in the
+    object of the method.
     """
     name = name_of(forward)
     if "forward" not in name:
@@ -68,7 +70,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
 
 
 def _home(function: Any) -> str:
-    """Return the name of the module that defines a function. `__module__` may be the module of a wrapper instead."""
+    """Return the name of the module that defines a function. (`function.__module__` may name another module.)"""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
@@ -78,10 +80,10 @@ class GradientSums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradient arrays may be changed in place, because nothing else refers to these arrays. The
-        #: gradient of any other node may be a cache, a view, the gradient of another node, or an array of the user.
+        #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
+        #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: The nodes for which a backward function returned None, each with the name of the call.
+        #: For each node for which a backward function returned None, the name of the recorded call.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -102,14 +104,14 @@ class GradientSums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """Return the complete gradient of a node, or None. If `to_write`, the caller may change the array in place."""
+        """Return the complete gradient of a node, or None. If `to_write` is true, the caller may change the array."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
         return gradient
 
     def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return the gradient of a node for the user: an array of its own, in `dtype`."""
+        """Return the gradient of a node in `dtype`, as an array that nothing else refers to."""
         gradient = self.arrays.get(index)
         if gradient is None:
             return np.zeros(shape, dtype)
@@ -118,12 +120,12 @@ class GradientSums:
 
 def backward_step(record: Record, sums: GradientSums) -> None:
     """Compute the gradients of the arguments of one call from the gradients of its outputs, and add them to `sums`."""
-    # A backward function from a homework may write to dout (dout[x < 0] = 0), and another branch may use the same
-    # array. The functions of fastconv never write to dout.
+    # A backward function of the user may write to dout, as in dout[x < 0] = 0. Pass a copy if another branch uses the
+    # same array. The functions of fastconv never write to dout, so they need no copy.
     home = _home(record.backward)
     foreign = not home.startswith("fastconv.")
-    # fastconv's layers return a new array for each gradient. The pairs of this package, such as `add`, may return their
-    # argument.
+    # The layers of fastconv return a new array for each gradient. The pairs in fastconv.graph, such as `pairs.ADD`, may
+    # return dout itself.
     own = not foreign and not home.startswith("fastconv.graph.")
     douts = [sums.pop(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
@@ -134,26 +136,26 @@ def backward_step(record: Record, sums: GradientSums) -> None:
     try:
         result = record.backward(*douts, record.cache, **record.needs)
     except Exception as error:
-        error.add_note(f"on the way back through {record.name}")
+        error.add_note(f"raised by the backward function of {record.name}")
         raise
     if result is None:
         raise TypeError(
-            f"{name_of(record.backward)}, the backward of {record.name}, returned None instead of gradients: is a "
-            "return missing? Where there is no gradient, return (None,)"
+            f"{name_of(record.backward)}, the backward function of {record.name}, returned None; it must return the "
+            "gradients, or (None,) if there is no gradient"
         )
-    # A list of arrays is several gradients; a list of numbers is one gradient.
+    # A list of arrays is a list of gradients. A list of numbers is one gradient.
     several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
     gradients = tuple(result) if several else (result,)
     if len(gradients) > len(record.inputs):
         raise ValueError(
-            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, but {record.name} had "
-            f"{count(len(record.inputs), 'argument')}"
+            f"the backward function of {record.name} returned {count(len(gradients), 'gradient')}, but {record.name} "
+            f"got {count(len(record.inputs), 'argument')}"
         )
     if any(wanted is not None for wanted in record.inputs[len(gradients) :]):
-        whose = "that of the first argument" if len(gradients) == 1 else "one for each of the first arguments"
+        whose = "for the first argument" if len(gradients) == 1 else "for the first arguments"
         raise TypeError(
-            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, {whose}, "
-            f"but there is a node that requires one among the {len(record.inputs) - len(gradients)} after them"
+            f"the backward function of {record.name} returned {count(len(gradients), 'gradient')} {whose}, but "
+            f"a later argument (of {len(record.inputs)}) also requires a gradient"
         )
     for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):
         if wanted is None:
@@ -165,15 +167,15 @@ def backward_step(record: Record, sums: GradientSums) -> None:
         array = as_gradient(f"gradient {i} that the backward of {record.name} returned", gradient)
         if array.shape != shape:
             raise ValueError(
-                f"the backward of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
+                f"the backward function of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
                 f"which has shape {shape}"
             )
-        # The array may be a buffer that the pair overwrites in a later call.
+        # Copy the array of a foreign function, because the function may overwrite it in a later call.
         sums.add(index, array.copy() if foreign else array, own or foreign)
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
-    """Return the nodes that node `end` depends on, including `end`. `records` lists the calls, the last call first."""
+    """Return the nodes that node `end` depends on, including `end`. `records` begins with the last call."""
     found = {end}
     for record in records:
         if any(index in found for index, _, _ in record.outputs):
@@ -182,8 +184,9 @@ def reached(end: int, records: Iterable[Record]) -> set[int]:
 
 
 def last_user(start: int, records: Iterable[Record]) -> str | None:
-    """Return the name of the last call that used the node `start` directly or indirectly, or None. `records` is in
-    calling order.
+    """Return the name of the last call whose result depends on the node `start`, or None.
+
+    `records` begins with the first call.
     """
     found, name = {start}, None
     for record in records:
@@ -195,25 +198,24 @@ def last_user(start: int, records: Iterable[Record]) -> str | None:
 
 def _label(wanted: Leaf | Node) -> str:
     if isinstance(wanted, Node):
-        return f"the node to keep {wanted}"
+        return f"{wanted} in keep"
     return f"an unnamed parameter of shape {wanted.value.shape}" if wanted.name is None else repr(wanted.name)
 
 
 def refuse_unused(
     end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
 ) -> None:
-    """Raise an error that lists the requested nodes that got no gradient from `end`, each with the reason."""
+    """Raise an error if a node in `wanted` gets no gradient from `end`. The message lists these nodes with reasons."""
     unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
     if unused:
         raise ValueError(
-            f"on the way back from {end} no gradient reaches {', '.join(unused)}; give calls the nodes of parameters, "
-            "not their arrays, and no .value, which ends a path; or call backward with unused='zero' for gradients of "
-            "zeros"
+            f"no gradient of {end} reaches {', '.join(unused)}; pass the nodes of parameters to calls, not arrays and "
+            "not .value, or call backward with unused='zero' to get zeros"
         )
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: GradientSums) -> dict[int, np.ndarray]:
-    """Return the requested gradients by node. Each is an array of its own, in the float dtype of the node's value."""
+    """Return the gradients of all parameters and of the nodes in `kept`, in a dict by the number of the node."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
         index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))

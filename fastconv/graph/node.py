@@ -13,7 +13,7 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """The methods of a tape that the operators of a node call. The results are nodes of the same tape."""
+    """The interface of a tape for the operators of its nodes. Its methods return nodes of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""
@@ -82,10 +82,10 @@ class Node:
         )
 
     def __iter__(self) -> Iterator[Any]:
-        raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
+        raise TypeError("a Node is a single value; write h = tape(...), because the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # `tape.add` requires equal shapes, and needs no cache.
+        # Use the pair of `tape.add` if shapes are equal, because it needs no cache.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape(_pairs.ADD, self, other)
         return _apply(np.add, self, other)
@@ -169,7 +169,7 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. For an attribute of arrays, it says what to write instead."""
+        """Raise an error for a missing attribute. If arrays have it, the message says what to write instead."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
@@ -193,7 +193,7 @@ class Node:
 class Gradients(Mapping[str, np.ndarray]):
     """The gradients that `Tape.backward` returns. A key is a name or a node.
 
-    Iteration yields only the names of parameters. Every gradient is a new array with the shape of its node.
+    Iterating yields only the names of parameters. Each gradient is a new array with the shape of its node.
     """
 
     def __init__(self, tape: Operations, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:
@@ -205,8 +205,8 @@ class Gradients(Mapping[str, np.ndarray]):
             index = key._index
         if index not in self._arrays:
             raise KeyError(
-                f"there is no gradient of {key!r}; there are those of {', '.join(self._names) or 'no names'}, and of "
-                "nodes made by param, by input with requires_grad=True, or given to backward as keep"
+                f"there is no gradient of {key!r}; there are gradients of {', '.join(self._names) or 'no names'}, of "
+                "nodes made by param or by input with requires_grad=True, and of the nodes in keep"
             )
         return self._arrays[index]
 
@@ -221,7 +221,7 @@ class Gradients(Mapping[str, np.ndarray]):
 
 
 def _apply(ufunc: np.ufunc, *operands: Any) -> Node:
-    """Apply `ufunc` to nodes, arrays and numbers, and return a node; at least one operand is a node."""
+    """Apply `ufunc` to operands of which at least one is a node, and return a node."""
     nodes = [operand for operand in operands if isinstance(operand, Node)]
     # Numbers are converted to the dtype of the nodes.
     dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
@@ -238,8 +238,10 @@ def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarra
 
 
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
-    """Return the keywords to pass to `backward`. For a parameter such as ``need_dx``, the value is whether the gradient
-    by the argument ``x`` is needed.
+    """Return the keywords to pass to `backward`, such as ``need_dx=False``.
+
+    A keyword is returned only if `backward` has a parameter of this name. The value of ``need_dx`` is whether the
+    gradient with respect to the argument ``x`` is needed.
     """
     if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
         return {}

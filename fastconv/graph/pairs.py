@@ -1,4 +1,4 @@
-"""Forward/backward pairs that a graph needs besides layers: sums, concatenation, losses, and NumPy's ufuncs."""
+"""Forward/backward pairs that are no layers: add, concat, flatten, scale, losses, and NumPy's ufuncs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from fastconv.checks.options import as_int
 
 
 def as_gradient(name: str, value: Any) -> np.ndarray:
-    """Return a gradient in a float dtype. A gradient may be a mask, signs or counts, but the dtypes of these arrays
-    cannot hold sums or scaled values.
+    """Return a gradient as an array of a float dtype.
+
+    Backward functions may return bools or ints, whose dtypes cannot hold sums and products.
     """
     array = _arrays.as_array(name, value)
     return array.astype(_arrays.result_dtype(array), copy=False)
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
-    """Return the gradients that the forward function of a loss computed, times `dloss`."""
+    """Return `gradients`, which the forward function of a loss has computed, times `dloss`."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
@@ -39,7 +40,10 @@ def add_forward(*values: Any) -> tuple[np.ndarray, int]:
         raise ValueError("add needs at least one node")
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
-            raise ValueError(f"nodes[{i}] has shape {array.shape}, but nodes[0] has {arrays[0].shape}; they are added")
+            raise ValueError(
+                f"nodes must have equal shapes to be added, but nodes[{i}] has shape {array.shape} and nodes[0] has "
+                f"shape {arrays[0].shape}"
+            )
     return functools.reduce(np.add, arrays), len(arrays)
 
 
@@ -54,15 +58,15 @@ def concat_forward(*values: Any, axis: Any) -> tuple[np.ndarray, tuple[int, np.n
     rank = arrays[0].ndim
     axis = as_int("axis", axis, -rank)
     if axis >= rank:
-        raise ValueError(f"axis is {axis}, but the nodes have {count_axes(rank)}; legal are {-rank} to {rank - 1}")
+        raise ValueError(f"axis must be from {-rank} to {rank - 1} for nodes with {count_axes(rank)}, got {axis}")
     axis %= rank
     for i, array in enumerate(arrays):
         if array.ndim != rank or any(
             a != b for j, (a, b) in enumerate(zip(array.shape, arrays[0].shape, strict=True)) if j != axis
         ):
             raise ValueError(
-                f"nodes[{i}] has shape {array.shape}, but nodes[0] has {arrays[0].shape}; they may differ in axis "
-                f"{axis} only"
+                f"the shapes of nodes may differ only along axis {axis}, but nodes[{i}] has {array.shape} and nodes[0] "
+                f"{arrays[0].shape}"
             )
     cuts = np.cumsum([array.shape[axis] for array in arrays[:-1]], dtype=np.intp)
     return np.concatenate(arrays, axis), (axis, cuts)
@@ -76,7 +80,7 @@ def concat_backward(dout: np.ndarray, cache: tuple[int, np.ndarray]) -> tuple[np
 def flatten_forward(value: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     array = _arrays.as_array("node", value)
     if not array.ndim:
-        raise ValueError("node has no axes; flatten keeps the first and joins the others")
+        raise ValueError("node must have at least one axis, because flatten keeps the first axis and joins the others")
     # Compute the length of a row instead of passing -1, because NumPy cannot infer the length for an empty batch.
     return array.reshape(array.shape[0], int(np.prod(array.shape[1:]))), array.shape
 
@@ -103,7 +107,7 @@ Rule = Callable[..., Any]
 
 
 def _larger(dout: Any, a: Any, b: Any) -> Any:
-    """Return the gradient of max(a, b) by a: dout where a is larger, half of dout where both are equal, else 0."""
+    """Return the gradient with respect to a of max(a, b). Where a equals b, it is half of dout."""
     return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
 
 
@@ -117,8 +121,8 @@ def _power_exponent(dout: Any, a: Any, b: Any, out: Any) -> Any:
         return dout * out * np.where(a == 0, 0, np.log(a))
 
 
-#: The rules of each ufunc. There is one rule for each operand: a function of dout, the operands and the result that
-#: returns the gradient by this operand.
+#: For each ufunc and each of its operands, a function that returns the gradient with respect to the operand. The
+#: arguments of the function are dout, the operands and the result.
 RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.add: (lambda dout, a, b, out: dout, lambda dout, a, b, out: dout),
     np.subtract: (lambda dout, a, b, out: dout, lambda dout, a, b, out: -dout),
@@ -139,7 +143,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: The ufuncs whose gradients do not depend on the operands, so that their caches do not have to hold them.
+#: The ufuncs whose gradients do not depend on the operands. So their caches do not hold the operands.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -150,8 +154,7 @@ def _forward(ufunc: np.ufunc, *values: Any) -> tuple[Any, tuple]:
         np.broadcast_shapes(*shapes)
     except ValueError:
         raise ValueError(
-            f"operands of {ufunc.__name__} have shapes {' and '.join(map(str, shapes))}; they must be equal, or shapes "
-            "that NumPy broadcasts"
+            f"the operands of {ufunc.__name__} must have shapes that broadcast, got {' and '.join(map(str, shapes))}"
         ) from None
     arrays = [array.astype(dtype, copy=False) for array in arrays]
     out = ufunc(*arrays)
@@ -178,8 +181,10 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the forward and the backward function of `ufunc`. The tape passes `need_da` and `need_db`, which say which
-    gradients are needed.
+    """Return the forward and the backward function of `ufunc`.
+
+    If there are two operands, the tape passes `need_da` and `need_db` to the backward function, which say whether the
+    gradients with respect to the operands are needed.
     """
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -217,7 +222,7 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     if ufunc is np.matmul:
         return TypeError("nodes do not support a @ b: write tape(affine_forward, a, b, None)")
     if method == "__call__" and ufunc in RULES and options:
-        return TypeError(f"{name} of a Node takes no {', '.join(options)}: it gives a new node")
+        return TypeError(f"{name} of a Node does not accept {', '.join(options)}, because it returns a new node")
     if ufunc in _COMPARISONS:
         return TypeError("a comparison of nodes has no gradient: compare their values, as in a.value > b.value")
     if ufunc in _STEPS:
@@ -228,7 +233,7 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     )
 
 
-#: For a method of arrays, the pair that the error message suggests instead.
+#: For some methods of arrays, the forward/backward pair that the error message suggests instead.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
@@ -236,7 +241,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Return a message that says that a node lacks the array attribute `part`, and what to write instead."""
+    """Return the message for `part`, an attribute of arrays that nodes lack. It says what to write instead."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

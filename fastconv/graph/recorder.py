@@ -12,16 +12,16 @@ from fastconv.graph.node import Node, Operations
 
 
 class Recorder(Operations):
-    """Records one forward pass; users call its subclass `Tape`."""
+    """The base class of `Tape`, which records one forward pass."""
 
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: For each name of a leaf, the number of its node, or None if the leaf requires no gradient.
+        #: The number of the node of each named leaf, by name. It is None if the leaf requires no gradient.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: The node of each leaf, by the id of its array. With this table, the tape detects that a call got the array of
-        #: a leaf instead of its node.
+        #: The number of the node of each leaf, by the id of its array. With this dict, the tape detects that a call got
+        #: the array of a leaf instead of its node.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False
@@ -31,18 +31,18 @@ class Recorder(Operations):
         return len(self._records)
 
     def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """Return the nodes whose gradients `backward` returns, by their numbers."""
+        """Return the nodes whose gradients `backward` has to return, in a dict by the number of the node."""
         wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
         wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
         if not wanted and not node.requires_grad:
             what = str(node)
         elif not all(other.requires_grad for other in others):
-            what = "a node to keep"
+            what = "a node in keep"
         else:
             return wanted
         raise ValueError(
-            f"{what} depends on nothing that requires a gradient; put parameters on the tape by param, or by input "
-            "with requires_grad=True"
+            f"{what} does not depend on a parameter; put parameters on the tape with tape.param(...), or with "
+            "tape.input(..., requires_grad=True)"
         )
 
     def _check_open(self) -> None:
@@ -55,7 +55,7 @@ class Recorder(Operations):
         if not isinstance(node, Node):
             raise TypeError(f"{name} must be a Node, got {type(node).__name__}")
         if node._tape is not self:
-            raise ValueError(f"{name} is {node} of another tape")
+            raise ValueError(f"{name} must be a Node of this tape, got {node} of another tape")
         return node
 
     def _leaf(self, value: Any, name: str | None, requires_grad: bool) -> Node:
@@ -63,7 +63,7 @@ class Recorder(Operations):
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"name must be a str or None, got {name!r}")
         if name in self._names:
-            raise ValueError(f"there is a node {name!r} already; names must be unique on a tape")
+            raise ValueError(f"name {name!r} is used on this tape already; choose another name")
         node = self._node(_arrays.as_array("value" if name is None else name, value), requires_grad, name)
         self._leaves.append(Leaf(node._index, node.value, requires_grad, name))
         self._arrays[id(node.value)] = node._index
@@ -76,11 +76,11 @@ class Recorder(Operations):
         return Node(self, self._nodes - 1, value, name, requires_grad)
 
     def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
-        """Return the arguments, with each node replaced by its value. A node inside a container is an error."""
+        """Return the arguments, with each node replaced by its value. Raise an error for a node in a list or tuple."""
         self._check_open()
         for key, option in options.items():
             if isinstance(option, Node):
-                raise TypeError(f"{name} got the node {option} as {key}=; give nodes by position")
+                raise TypeError(f"{name} got {option} as the keyword {key}; pass nodes as positional arguments")
             if id(option) in self._arrays:
                 self._given_as_arrays.setdefault(self._arrays[id(option)], f"{key}= of {name}")
         values = []
@@ -88,14 +88,14 @@ class Recorder(Operations):
             if isinstance(arg, Node):
                 arg = self._own(arg, f"argument {i} of {name}").value
             elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
-                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
+                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; pass each node by itself")
             elif id(arg) in self._arrays:
                 self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
             values.append(arg)
         return values
 
     def _why_unused(self, index: int) -> str:
-        """Return the reason why the result does not depend on a node, as far as the tape can tell."""
+        """Return the most likely reason why the result does not depend on the node with number `index`."""
         if index in self._given_as_arrays:
             return f"{self._given_as_arrays[index]} got its array, not its node"
         last = last_user(index, self._records)

@@ -29,8 +29,8 @@ class Tape(Recorder):
     """Records forward/backward pairs as they run, and computes gradients by running the backward functions.
 
     A tape serves one forward and one backward pass. A value may be used any
-    number of times, because its gradients are summed; so any acyclic graph can
-    be trained. The backward pass runs in the reverse order of recording. It
+    number of times, because its gradients are summed. So the graph may be any
+    acyclic graph. The backward pass runs in the reverse order of recording. It
     frees each cache after use. A call that depends on no parameter keeps no
     cache. There is no global state, so tapes do not affect each other.
 
@@ -203,7 +203,7 @@ class Tape(Recorder):
         """
         if isinstance(forward, tuple) and len(forward) == 2:
             if backward is not None:
-                raise TypeError("backward is given twice, in the pair and as a keyword; give it once")
+                raise TypeError("backward is given both in the pair (forward, backward) and as a keyword; give it once")
             forward, backward = forward
         name = name_of(forward)
         if not callable(forward) or not (backward is None or callable(backward)):
@@ -214,18 +214,18 @@ class Tape(Recorder):
             if "loss" in name.split("_"):
                 return self.loss(forward, *args, **options)
             raise TypeError(
-                f"{name} has no backward function in its module; give one, as backward= or as a pair (forward, "
-                "backward); for a loss, which returns (loss, gradient), call tape.loss"
+                f"{name} has no backward function in its module; pass one as backward=, or pass a pair (forward, "
+                "backward); if the function is a loss and returns (loss, gradient), call tape.loss"
             )
         result = forward(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) < 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
-            raise TypeError(f"{name} returned no cache but {got}; on a tape it must return (out, cache)")
+            raise TypeError(f"{name} must return (out, cache) on a tape, got {got}")
         for out in result[:-1]:
             if not isinstance(out, (np.ndarray, numbers.Number)):
                 raise TypeError(
-                    f"{name} returned an output that is {kind_of(out)}; on a tape it must return arrays and, "
-                    "last, a cache: (out, cache)"
+                    f"{name} must return (out, cache) on a tape, where out is an array or a number, got an out that is "
+                    f"{kind_of(out)}"
                 )
         nodes = self._record(name, backward, args, result[:-1], result[-1], needs_of(forward, backward, args))
         return nodes if len(nodes) > 1 else nodes[0]
@@ -268,11 +268,11 @@ class Tape(Recorder):
         """
         name = name_of(function)
         if not callable(function):
-            raise TypeError(f"function must be a loss, got {function!r}")
+            raise TypeError(f"function must be a function that returns (loss, gradient), got {function!r}")
         result = function(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) != 2 or np.ndim(result[0]) != 0:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
-            raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
+            raise TypeError(f"{name} must return (loss, gradient), where loss is a number, got {got}")
         return self._record(name, _pairs.loss_backward, args, result[:1], result[1], {})[0]
 
     def add(self, *nodes: Any) -> Node:
@@ -409,15 +409,15 @@ class Tape(Recorder):
         keep: Node | Iterable[Node] = (),
         unused: Literal["error", "zero"] = "error",
     ) -> Gradients:
-        """Compute the gradients of `node` by every parameter. Call it once for each tape.
+        """Compute the gradients of `node` with respect to every parameter. A tape allows one call.
 
         Parameters
         ----------
         node : Node
             The loss, or any other node.
         dout : array_like, optional
-            The gradient by `node`, of the same shape. It may be left out if
-            `node` is a loss, a node of shape ``()``; it is then 1.
+            The gradient with respect to `node`, of the shape of `node`. It may be
+            left out if `node` is a loss, a node of shape ``()``. Then it is 1.
         keep : Node or iterable of Node, optional
             Intermediate nodes whose gradients are returned, too. The gradient
             of any other intermediate node is freed after its last use.
@@ -471,14 +471,14 @@ class Tape(Recorder):
         others = [self._own(other, "keep") for other in ((keep,) if isinstance(keep, Node) else keep)]
         if not isinstance(unused, str) or unused not in ("error", "zero"):
             kind = ValueError if isinstance(unused, str) else TypeError
-            raise kind(f"unused is {unused!r}; legal are 'error' and 'zero'")
+            raise kind(f"unused must be 'error' or 'zero', got {unused!r}")
         node = self._own(node, "node")
         wanted = self._wanted(node, others)
         if unused == "error":
             refuse_unused(node, wanted, reached(node._index, reversed(self._records)), self._why_unused)
         if dout is None:
             if node.shape != ():
-                raise ValueError(f"{node} is no loss; give dout, the gradient by it, of shape {node.shape}")
+                raise ValueError(f"{node} is not a loss, so pass its gradient, of shape {node.shape}, as dout")
             dout = 1.0
         dtype = _arrays.result_dtype(np.asarray(node.value))
         given = _arrays.cast_gradient("dout", dout, node.shape, dtype)

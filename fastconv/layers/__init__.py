@@ -22,7 +22,7 @@ _FIRST = (
 
 
 def _modules() -> dict[str, str]:
-    """Return the module of each public name, as listed in `__init__.pyi`."""
+    """Return a dict that maps each public name to its module, as `__init__.pyi` lists them."""
     with open(_os.path.join(_os.path.dirname(__file__), "__init__.pyi"), encoding="utf-8") as file:
         statements = _re.findall(r"^from (\S+) import (\([^)]*\)|.*)$", file.read(), _re.M)
     return {name: module for module, names in statements for name in _re.findall(r"(\w+) as", names)}

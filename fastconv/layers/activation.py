@@ -12,7 +12,7 @@ from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_number
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-#: The time of a function with exponentials, relative to a copy of the same number of bytes.
+#: The time of a function with exponentials, as a multiple of the time to copy the same number of bytes.
 _SLOWNESS = 3
 
 
@@ -31,7 +31,7 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
-    """Return dx, computed from dout and from `known`, the array in the cache."""
+    """Return dx. `known` is the array in the cache: the input or the output of the function."""
     known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
     return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 

@@ -1,6 +1,6 @@
 """Checks of the values that a backward pass reads from a cache, because the caller may have changed or replaced them.
 
-`arrays.check_cached` checks arrays. A geometry checks its own fields when it is made.
+`arrays.check_cached` checks arrays. The fields of a geometry need no check here, because its constructor checks them.
 """
 
 from __future__ import annotations
@@ -18,41 +18,39 @@ _ndarray = np.ndarray
 
 
 def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Geometry:
-    """Return the geometry of a cache. Any type that is not one of `kinds` raises an error.
-
-    The constructors of `kinds` check the fields.
-    """
+    """Return the geometry in a cache, or raise an error if its type is not one of `kinds`."""
     if type(geometry) in kinds:
         return geometry
     names = " or ".join(kind.__name__ for kind in kinds)
-    raise TypeError(f"cache holds a {type(geometry).__name__} where {source} put a {names}")
+    raise TypeError(f"geometry in cache must be a {names}, as {source} stored it, got a {type(geometry).__name__}")
 
 
 def checked_dtype(source: str, dtype: Any) -> np.dtype:
-    """Return the dtype of a cache. Any dtype but float32 and float64 raises an error."""
+    """Return the dtype in a cache, or raise an error if it is neither float32 nor float64."""
     if isinstance(dtype, np.dtype) and dtype in _arrays.DTYPES:
         return dtype
-    raise ValueError(f"cache holds dtype {dtype!r}, which {source} did not put there; it is float32 or float64")
+    raise ValueError(f"dtype in cache must be float32 or float64, as {source} stored it, got {dtype!r}")
 
 
 def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
-    """Return the shape of an array of a cache.
+    """Return the shape of an array in a cache.
 
-    An array that kernels cannot read, or that does not have `least` to `most` axes, raises an error.
+    Raise an error if the kernels cannot read the array, or if its number of axes is not from `least` to `most`.
     """
     if _arrays.common_dtype_if_ready(array) is not None and least <= array.ndim <= most:
         return array.shape
     axes = f"{least}" if least == most else f"{least} to {most}"
     raise ValueError(
-        f"cache holds {name} {_arrays.describe(array)}, which {source} did not put there: its had {axes} axes and "
-        "was C-contiguous and of a float dtype"
+        f"cache holds {name} {_arrays.describe(array)}, but {source} stores a C-contiguous array of a float dtype with "
+        f"{axes} axes; do not change the cache"
     )
 
 
 def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
-    """Return whether the kernels of normalisation may read these arrays.
+    """Return whether these arrays have types and dtypes that the kernels of normalisation can read.
 
-    The kernels check the numbers of elements. More checks here would take as long as normalising a small image.
+    The number of elements is not checked here, because the kernels check it. This function has to be fast, because more
+    checks would take as long as normalising a small image.
     """
     return (
         type(x) is type(gamma) is type(mean) is type(scale) is _ndarray
@@ -66,5 +64,5 @@ def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
 
 
 def check_moments(source: str, mean: Any, scale: Any, shape: tuple[int, ...]) -> None:
-    """Refuse moments of a normalisation that do not have `shape` and float64, because a cast would lose digits."""
+    """Raise an error if `mean` or `scale` in a cache does not have `shape` and dtype float64."""
     _arrays.check_cached(source, ("mean", "scale"), (mean, scale), (shape, shape), _FLOAT64)

@@ -1,4 +1,8 @@
-"""Resolved calls and their tables. The key of a call is the shapes and the dtype of its arrays, and its options."""
+"""Resolved calls, which are stored so that later calls with equal shapes, dtype and options need no checks.
+
+A resolved call has the geometry, the options and the plan of a call of a layer. Tables of resolved calls are keyed by
+the shapes and the dtype of the arrays, and by the options.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +20,35 @@ _Geometry = TypeVar("_Geometry")
 
 
 class Plan(Protocol):
-    """The part of a plan that a call needs. ``str(plan)`` is the name of the kernel."""
+    """The interface of the plans that a `Call` stores. ``str(plan)`` is the name of the kernel."""
 
     @property
     def run(self) -> Callable[..., Any]: ...
 
 
-#: The tables of the resolved calls of a function: one table for each default number of threads and instruction set.
+#: The resolved calls of a function. There is a table for each pair of default number of threads and instruction set.
 Calls = dict[tuple[int, int], CallCache]
 
 
 def call_table() -> Calls:
-    """Return an empty table."""
+    """Return an empty `Calls`."""
     return defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
 
 
 def current(calls: Calls) -> CallCache:
-    """Return the calls that were planned for the default number of threads and the instruction set in use."""
+    """Return the table for the current default number of threads and the instruction set in use."""
     return calls[_threads.get_threads(), _isa.current]
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if they are all in `param` or all in `options`, else None, because they must be merged."""
+    """Return the options if all are in `param` or all are in `options`. Return None if both have to be merged."""
     if param is None:
         return options
     return param if type(param) is dict and not options else None
 
 
 class Call(Generic[_Geometry]):
-    """A resolved call: its geometry and options, and its plan, which is made in the first run.
+    """A resolved call: its geometry, its options, and its plan, which `resolve_plan` makes in the first run.
 
     Attributes
     ----------
@@ -71,7 +75,7 @@ class Call(Generic[_Geometry]):
         self.run: Callable[..., Any] | None = None
 
     def resolve_plan(self, dtype: np.dtype) -> Any:
-        """Return the plan. It is stored only if later calls may use it."""
+        """Return the plan, and store it if later calls may use it."""
         if self.plan is not None:
             return self.plan
         plan = self._make_plan(self.geometry, dtype, self.option, _threads.resolve(self.threads))
@@ -80,5 +84,8 @@ class Call(Generic[_Geometry]):
         return plan
 
     def may_store(self, plan: Any) -> bool:
-        """Return whether later calls may use the plan. They may not if the number of threads depends on the CPUs."""
+        """Return whether later calls may use the plan.
+
+        They may not if `threads` is negative, because the number of threads then depends on the number of CPUs.
+        """
         return self.threads is None or self.threads > 0

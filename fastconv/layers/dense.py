@@ -16,12 +16,12 @@ from fastconv.convolution.gemm import matmul
 
 
 def _resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
-    """Check that the shapes of a layer fit each other."""
+    """Raise an error if the shapes of x, w and b do not fit each other."""
     if x.ndim < 1 or w.ndim != 2:
-        raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
+        raise ValueError(f"x must be (N, d_1, ..., d_k) and w must be (D, M), got shapes {x.shape} and {w.shape}")
     if math.prod(x.shape[1:]) != w.shape[0]:
         raise ValueError(
-            f"x {x.shape} has {count(math.prod(x.shape[1:]), 'value')} a row, but w {w.shape} takes {w.shape[0]}"
+            f"x {x.shape} has {count(math.prod(x.shape[1:]), 'value')} per row, but w {w.shape} takes {w.shape[0]}"
         )
     if b is not None and b.shape != (w.shape[1],):
         raise ValueError(
@@ -166,9 +166,8 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
             raise ValueError(f"w must be (D, M), got shape {w.shape}")
         if not 2 <= len(shape) <= 4 or math.prod(shape) != w.shape[0]:
             raise ValueError(
-                f"x_shape {shape} must be (C, *spatial) with one to three spatial axes, "
-                f"and have the {count(w.shape[0], 'value')} "
-                f"that w {w.shape} takes; it has {math.prod(shape)}"
+                f"x_shape must be (C, *spatial) with one to three spatial axes, and the product of its sizes must be "
+                f"{w.shape[0]}, the number of rows of w {w.shape}, got {shape} with the product {math.prod(shape)}"
             )
         return shape, None
 
@@ -177,7 +176,7 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
 
 
 def conv_to_affine(w: Any) -> np.ndarray:
-    """Return filters as the weights of a fully connected layer, for inputs of the size of the filters.
+    """Return filters as the weights of a fully connected layer whose input has the size of one filter.
 
     Parameters
     ----------

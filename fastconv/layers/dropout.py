@@ -12,7 +12,7 @@ from fastconv.checks.messages import TupleCache, kind_of
 from fastconv.checks.options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
 _DEFAULTS = dict.fromkeys(("p", "mode", "seed"))
-_LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
+_LEGAL_P = "p is the probability of keeping a value and must be above 0 and at most 1"
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
@@ -21,10 +21,10 @@ def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]
     if p is None:
-        raise ValueError(f"dropout_param has no 'p', {_LEGAL_P}")
+        raise ValueError(f"dropout_param has no 'p'; {_LEGAL_P}")
     p = as_number("p", p)
     if not 0 < p <= 1:
-        raise ValueError(f"p is {p:g}, {_LEGAL_P}")
+        raise ValueError(f"{_LEGAL_P}, got {p:g}")
     train = is_training(mode, "dropout_param")
     return p, train, None if seed is None else as_int("seed", seed, 0, 2**32 - 1)
 
@@ -116,11 +116,15 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     """
     dropout_param, mask = as_cache(cache, "dropout_forward", length=2)
     if not isinstance(dropout_param, Mapping):
-        raise TypeError(f"cache must come from dropout_forward, got a tuple with {kind_of(dropout_param)}")
+        raise TypeError(
+            f"cache must be the tuple (dropout_param, mask) of dropout_forward, but its first item is "
+            f"{kind_of(dropout_param)}"
+        )
     if mask is None:
         if dropout_param.get("mode") == "train":
             raise ValueError(
-                "cache holds no mask, but its dropout_param says 'train': it was changed since the forward pass"
+                "cache holds no mask, but the mode in its dropout_param is 'train'; do not change dropout_param "
+                "between dropout_forward and dropout_backward"
             )
         dout = _arrays.as_float_array("dout", dout)
         return dout.copy()

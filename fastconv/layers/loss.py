@@ -10,7 +10,7 @@ from fastconv.checks.arrays import prepare_inputs
 
 
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Check x and y, and convert x to the dtype of the computation."""
+    """Return x in float32 or float64, and a copy of the labels y. Raise an error if they do not fit each other."""
 
     def resolve(x: np.ndarray) -> tuple[np.ndarray, None]:
         if x.ndim != 2 or x.shape[1] < 1:
@@ -24,7 +24,7 @@ def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
             if labels.dtype.kind not in "iu":
                 raise TypeError(f"y must be integer labels, got dtype {labels.dtype}")
             if labels.min() < 0 or labels.max() >= x.shape[1]:
-                raise ValueError(f"y has labels from {labels.min()} to {labels.max()}; legal are 0 to {x.shape[1] - 1}")
+                raise ValueError(f"y must have labels from 0 to {x.shape[1] - 1}, got {labels.min()} to {labels.max()}")
         return labels, None
 
     labels, (x,), _ = prepare_inputs(resolve, x=x)
@@ -63,7 +63,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     >>> round(loss, 4), dx
     (0.6931, array([[ 0.5, -0.5]]))
     """
-    # Imported here, because it would double the time of importing fastconv.
+    # Import SciPy only here, because importing it at the top would double the time to import fastconv.
     from scipy.special import log_softmax
 
     x, y = _scores_and_labels(x, y)

@@ -29,7 +29,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
-    """Return the sum of each channel of x (N, C, *spatial), as an array (C,). It is accumulated in float64."""
+    """Return the sum of each channel of x (N, C, *spatial), as an array (C,). Sums are computed in float64."""
     images, channels = x.shape[:2]
     if not x.size:
         return np.zeros(channels, x.dtype)

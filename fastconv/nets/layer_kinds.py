@@ -1,6 +1,6 @@
 """The kinds of layers of `summarize`: their arguments, and the shapes of their results.
 
-Each kind checks its options by running the layer itself on an empty batch, so the layer's own checks apply.
+The options of most kinds are checked by running the layer on an empty batch, because this runs the checks of the layer.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, resolve_transpose
 from fastconv.layers.pool import pooling
 from fastconv.runtime import threads as _threads
 
-#: Empty batches, and gamma and beta, for the checks of layers whose options do not depend on the shape of their input.
+#: Arguments with which layers run to check their options: empty batches, and an array for gamma and beta.
 _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """The state that one layer passes to the next: the shape of its result, its receptive fields, and its grid."""
+    """What `summarize` knows after a layer: the shape of the output, its receptive fields, and its grid."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
-    #: The number of positions along each spatial axis. Flattening does not change it, because a fully connected layer
-    #: after it reads all positions.
+    #: The number of positions along each spatial axis. Flattening keeps the grid, so that a fully connected layer after
+    #: it has a receptive field that covers all positions.
     grid: tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """The effect of a layer: the shape of its result, and its windows if it has any."""
+    """The properties of a layer for a given input: the output shape, the costs, and the axes of its windows, if any."""
 
     out_shape: tuple[int, ...]
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether the layer enlarges its input. Its units then read varying numbers of cells of the input, so they have no
-    #: common receptive field.
+    #: Whether the layer enlarges its input. If so, its outputs read different numbers of cells, so they have no common
+    #: receptive field.
     between: bool = False
 
 
 def _spatial(shape: tuple[int, ...]) -> int:
     if len(shape) < 3:
-        raise ValueError(f"its input is {shape}, which has no spatial axes")
+        raise ValueError(f"the layer needs an input with spatial axes, got shape {shape}")
     return len(shape) - 2
 
 
 def _settings(caller: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the geometry needs, and check the other options of the call."""
+    """Return the options that the geometry needs, after a check of the options `algorithm` and `threads`."""
     settings = merge_options(caller, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
@@ -91,7 +91,7 @@ def _conv_transpose(
     settings = _settings("conv_transpose", TRANSPOSE_DEFAULTS, options) | {"stride": stride, "pad": pad}
     filters, groups = as_int("filters", filters, 1), as_int("groups", settings["groups"], 1)
     if filters % groups:
-        raise ValueError(f"groups is {groups}, which must divide the {filters} filters")
+        raise ValueError(f"groups must divide the number of filters, {filters}, got {groups}")
     w_shape = (shape[1], filters // groups, *per_axis("kernel_size", kernel_size, rank, 1))
     geometry = resolve_transpose(shape, w_shape, **settings)
     n_params = math.prod(w_shape) + filters * as_bool("bias", bias)
@@ -115,7 +115,7 @@ def _pool(caller: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step
     _spatial(flow.shape)
     names = ("kernel_size", "stride", "pad", "dilation")
     if len(args) > len(names):
-        raise TypeError(f"there are {len(args)} values, but at most {len(names)} go by position: {', '.join(names)}")
+        raise TypeError(f"at most {len(names)} values may be positional ({', '.join(names)}), got {len(args)}")
     pool_param = dict(zip(names, args, strict=False))
     geometry, _ = pooling.resolve_call(caller, flow.shape, pool_param, options)
     getattr(layers, caller)(np.empty((0, *flow.shape[1:])), pool_param, **options)
@@ -159,7 +159,7 @@ def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:
 
 
 def _dropout(flow: Flow, p: Any = 0.5, *, mode: Any = "train", seed: Any = None) -> Step:
-    # Check in test mode, because in training mode the layer would seed NumPy's global generator.
+    # Run the layer in test mode, because in training mode it would seed NumPy's global generator.
     quiet = "test" if isinstance(mode, str) and mode == "train" else mode
     layers.dropout_forward(_NO_ROWS, {"p": p, "mode": quiet, "seed": seed})
     return Step(flow.shape)
@@ -233,12 +233,12 @@ def _usage(kind: str) -> str:
 
 
 def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """Return the effect of a layer of `kind` on `flow`. Error messages begin with `location`, such as ``layers[2]``."""
+    """Return the `Step` of a layer of `kind` after `flow`. Errors begin with `location`, such as ``layers[2]``."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)
     except TypeError as error:
-        raise TypeError(f"{location}: {error}; a layer of its kind is {_usage(kind)}") from None
+        raise TypeError(f"{location}: {error}; a layer of this kind is written as {_usage(kind)}") from None
     try:
         return call(flow, *args, **options)
     except (ValueError, TypeError) as error:

@@ -15,7 +15,7 @@ from fastconv.geometry.receptive import ReceptiveField
 from fastconv.nets.layer_kinds import KINDS, Flow, Step, run
 from fastconv.runtime import memory as _memory
 
-#: The meaning of the axes of an input, by the number of axes. So an image without a batch axis is read as signals.
+#: How an input is interpreted, by its number of axes. An image without a batch axis is interpreted as signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -62,7 +62,7 @@ class LayerSummary:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """A whole net. `summarize` makes it; ``str()`` gives the table.
+    """The summary of a whole net, which `summarize` returns. ``str()`` of it is the table.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ _MERGES = ("add", "concat")
 
 
 def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
-    """Return the parts of a layer: its kind, its positional arguments, and its options."""
+    """Return the kind of a layer, its positional arguments, and its options."""
     if isinstance(layer, str):
         layer = (layer,)
     if isinstance(layer, Mapping):
@@ -161,16 +161,16 @@ def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
         kind, args, options = None, [], {}
     if not isinstance(kind, str):
         raise TypeError(
-            f"{location} is {layer!r}; legal are a name, ('conv', 64, 3, {{'pad': 1}}) or "
-            "{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}"
+            f"{location} must be a name, a tuple such as ('conv', 64, 3, {{'pad': 1}}), or a dict such as "
+            f"{{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}}, got {layer!r}"
         )
     if kind not in KINDS and kind not in _MERGES:
-        raise ValueError(f"{location} is of kind {kind!r}; known are {', '.join((*KINDS, *_MERGES))}")
+        raise ValueError(f"{location} has the unknown kind {kind!r}; the kinds are {', '.join((*KINDS, *_MERGES))}")
     return kind, args, options
 
 
 class _Walk:
-    """A walk through the layers of a net, in order, which collects a row of the table for each layer."""
+    """Goes through the layers of a net in order, and collects a `LayerSummary` for each."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -179,7 +179,7 @@ class _Walk:
         self._counts[kind] += 1
         name = f"{kind}{self._counts[kind]}" if name is None else name
         if not isinstance(name, str):
-            raise TypeError(f"name of a layer must be a str, got {name!r}")
+            raise TypeError(f"the option name of a layer must be a str, got {name!r}")
         size = _memory.check_bytes(f"the output of {name}", step.out_shape, self.dtype)
         params = step.n_params * self.dtype.itemsize
         self.rows.append(
@@ -206,26 +206,28 @@ class _Walk:
     ) -> tuple[Step, Flow]:
         if options or not branches:
             raise TypeError(
-                f"{location}: {kind} takes branches, each a list of layers, and the option name; got {len(branches)} "
-                f"branches and the options {', '.join(options) or '(none)'}"
+                f"{location}: {kind} must have one or more branches, which are lists of layers, and no option but "
+                f"name, got {len(branches)} branches and the options {', '.join(options) or '(none)'}"
             )
         ends = [self.chain(b, flow, f"{location}[{i + 1}]", depth + 1) for i, b in enumerate(branches)]
         shapes = [end.shape for end in ends]
         same = [shape if kind == "add" else (shape[0], *shape[2:]) for shape in shapes]
         if len(set(same)) > 1:
-            what = "equal" if kind == "add" else "equal in all but the channels"
+            what = "equal" if kind == "add" else "equal except for the number of channels"
             raise ValueError(
-                f"{location}: the branches of {kind} give {', '.join(map(str, shapes))}; they must be {what}"
+                f"{location}: the output shapes of the branches of {kind} must be {what}, got "
+                f"{', '.join(map(str, shapes))}"
             )
         shape = shapes[0] if kind == "add" else (shapes[0][0], sum(s[1] for s in shapes), *shapes[0][2:])
         return Step(shape), Flow(shape, _joined(ends), ends[0].grid)
 
 
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
-    """Return, along each axis, the smallest receptive field that covers the fields of all branches. Returns () if the
-    fields have different jumps, or the branches have different grids.
+    """Return, along each axis, the smallest receptive field that covers the fields of all branches.
+
+    Return () if the branches have no common field, because their jumps (total strides) or their grids differ.
     """
-    # Grids differ if one branch was flattened and another ends in a fully connected layer.
+    # Grids differ, for example, if one branch was flattened and another ends in a fully connected layer.
     if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
     whole = ends[0].fields
@@ -239,7 +241,7 @@ def _after(step: Step, flow: Flow) -> Flow:
         return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
         return Flow(step.out_shape, flow.fields, flow.grid)
-    # `flow.fields` is empty if the units of the input have no common receptive field. Later layers then have none.
+    # If `flow.fields` is empty, the input has no common receptive field, and neither has the output of this layer.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
     return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 
@@ -272,7 +274,7 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
           branches are lists of layers: residual blocks, where ``[]`` is the
           skip connection, and inception modules.
 
-        An option ``name`` names the layer in the table.
+        The option ``name`` of a layer is its name in the table.
     x_shape : tuple of int
         ``(N, C, *spatial)``, one to three spatial axes, or ``(N, D)``.
     dtype : dtype, default 'float32'
@@ -336,7 +338,7 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     """
     shape = as_shape("x_shape", x_shape)
     if not 2 <= len(shape) <= 5 or min(shape[1:]) < 1:
-        raise ValueError(f"x_shape is {shape}; legal are (N, D) and (N, C, *spatial), no size but N below 1")
+        raise ValueError(f"x_shape must be (N, D) or (N, C, *spatial), with all sizes except N at least 1, got {shape}")
     walk = _Walk(_arrays.float_dtype("dtype", dtype))
     walk.chain(layers, Flow(shape, (ReceptiveField(),) * (len(shape) - 2), shape[2:]), "layers", 0)
     return Summary(shape, walk.dtype, tuple(walk.rows))

@@ -1,4 +1,4 @@
-"""`explain` compares the algorithms for one layer, and says which one is taken, and why."""
+"""`explain`, which compares the algorithms for a convolution, and says which algorithm is chosen, and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def explain(
     rank_one: bool = False,
     **options: Any,
 ) -> str:
-    """Describe which algorithms can compute a layer, their estimated costs, and the algorithm that is taken.
+    """Describe which algorithms can compute a layer, their estimated costs, and the algorithm that is chosen.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def explain(
        depthwise         -              -  ...
     """
     if op not in OPS:
-        raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
+        raise ValueError(f"op must be one of {', '.join(map(repr, OPS))}, got {op!r}")
     settings = merge_options("explain", _DEFAULTS, options)
     name, threads = check_name(settings.pop("algorithm")), _threads.resolve(settings.pop("threads"))
     geometry = conv_geometry(x_shape, w_shape, **settings)

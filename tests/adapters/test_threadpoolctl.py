@@ -43,7 +43,9 @@ def test_threadpoolctl(first):
 
 def test_threadpoolctl_that_takes_no_others(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", types.SimpleNamespace(__version__="3.1.0"))
-    with pytest.raises(ImportError, match=r"^threadpoolctl 3\.1\.0 cannot limit fastconv: 3\.2 is the first"):
+    with pytest.raises(
+        ImportError, match=r"^threadpoolctl 3\.1\.0 cannot limit the threads of fastconv; install version 3\.2"
+    ):
         fastconv.register_threadpoolctl()
     _threadpoolctl.register_if_loaded()
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)

@@ -277,7 +277,7 @@ GRAMMAR = [
     (lambda: conv(X, W, stride=(1,)), "stride has 1 value, (1,), for 2 spatial axes"),
     (lambda: conv(X[:, :1], W), "x (2, 1, 8, 7) has 1 channel, so"),
     (lambda: conv(X, W[:1], B), "has 1 filter; b must be"),
-    (lambda: Tape().concat([np.ones(3)], axis=1), "axis is 1, but the nodes have 1 axis"),
+    (lambda: Tape().concat([np.ones(3)], axis=1), "axis must be from -1 to 0 for nodes with 1 axis"),
     (lambda: max_pool_backward(X, X), "cache must come from max_pool_forward, got an ndarray"),
     (lambda: conv_backward(X, max_pool_forward(X, 2)[1]), "cache must come from conv_forward, got a MaxPoolCache"),
     (lambda: layers.affine_backward(X, max_pool_forward(X, 2)[1]), "a tuple of 3, got a MaxPoolCache"),
@@ -286,7 +286,10 @@ GRAMMAR = [
         lambda: max_pool_backward(X, max_pool_forward(X, 2)),
         "got a tuple of 2; unpack what max_pool_forward returned: out, cache = max_pool_forward(...)",
     ),
-    (lambda: layers.dropout_backward(X, (X, X)), "cache must come from dropout_forward, got a tuple with an ndarray"),
+    (
+        lambda: layers.dropout_backward(X, (X, X)),
+        "cache must be the tuple (dropout_param, mask) of dropout_forward, but its first item is an ndarray",
+    ),
 ]
 
 

@@ -103,7 +103,7 @@ def test_bad_arguments(capsys, tmp_path):
     assert "not a file" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["--seed", "-1"])
-    assert "a seed is 0 or more" in capsys.readouterr().err
+    assert "a seed must be 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

@@ -50,7 +50,7 @@ def test_sparse_check_finds_a_wrong_gradient(capsys):
     [
         (np.arange(3), TypeError, "float dtype"),
         ([1.0], TypeError, "NumPy array"),
-        (np.broadcast_to(1.0, 3), ValueError, "read-only"),
+        (np.broadcast_to(1.0, 3), ValueError, "writeable"),
     ],
 )
 def test_checker_refuses(x, error, message):

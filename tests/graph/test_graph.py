@@ -130,7 +130,7 @@ def test_what_the_loss_does_not_depend_on_has_zeros():
     tape((spy, spy_gradient), v)
     y = tape.scale(w, 2)
     tape((spy, spy_gradient), y)  # This call is recorded after y.
-    message = r"no gradient reaches 'v' \(its path ends with the result of spy\); give calls the nodes .*unused='zero'"
+    message = r"no gradient reaches 'v' \(its path ends with the result of spy\); pass the nodes .*unused='zero'"
     with pytest.raises(ValueError, match=message):
         tape.backward(y, np.ones(3))
     assert len(tape) == 4  # The backward pass has not run.
@@ -225,7 +225,7 @@ def test_what_needs_no_gradient_keeps_no_cache(rng):
     for _ in range(3):
         h = tape(relu_forward, tape(conv_forward, h, np.ones((2, 2, 3, 3)), None, pad=1))
     assert not len(tape) and not h.requires_grad
-    with pytest.raises(ValueError, match="depends on nothing that requires a gradient"):
+    with pytest.raises(ValueError, match="does not depend on a parameter"):
         tape.backward(h, np.ones(h.shape))
 
 
@@ -333,7 +333,7 @@ def test_a_gradient_of_none_adds_nothing():
     grads = tape.backward(y, [5.0], unused="zero")
     assert np.array_equal(grads["x"], [0, 0, 5]) and np.array_equal(grads["i"], [0])
     tape, y = taken()
-    with pytest.raises(ValueError, match=r"reaches 'i' \(the backward of take_forward returned None\); give"):
+    with pytest.raises(ValueError, match=r"reaches 'i' \(the backward of take_forward returned None\); pass"):
         tape.backward(y, [5.0])
     tape = Tape()  # None is no error for a constant, or for a parameter that gets a gradient from another call.
     x, i = tape.param(np.arange(3.0), "x"), tape.param([2], "i")
@@ -393,7 +393,7 @@ def test_gradients_are_a_mapping():
     assert list(grads) == ["w"] and len(grads) == 1 and dict(grads)["w"] is grads[w]
     assert repr(grads) == "Gradients(w (2,))"
     for key in ("x", "no", 0, other.param(np.ones(2)), None):
-        with pytest.raises(KeyError, match=r"there is no gradient of .*there are those of w,"):
+        with pytest.raises(KeyError, match=r"there is no gradient of .*there are gradients of w,"):
             grads[key]
 
 

@@ -88,7 +88,7 @@ def test_need_dx(rng, monkeypatch):
     out = tape(conv_forward, tape.input(x, requires_grad=True), tape.param(w, "w"), None)
     with pytest.raises(AssertionError, match="dx was computed") as error:
         tape.backward(out, out.value)
-    assert error.value.__notes__ == ["on the way back through conv_forward"]
+    assert error.value.__notes__ == ["raised by the backward function of conv_forward"]
     # After a failure, the tape refuses another backward pass, too.
     with pytest.raises(RuntimeError, match="has run on this tape already"):
         tape.backward(out, out.value)

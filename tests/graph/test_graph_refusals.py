@@ -27,9 +27,9 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
         loss = tape(softmax_loss, net_of(tape, tape.params(P), arrays, tape.input(x)), labels)
         with pytest.raises(ValueError) as found:
             tape.backward(loss)
-        assert str(found.value).endswith("or call backward with unused='zero' for gradients of zeros")
+        assert str(found.value).endswith("or call backward with unused='zero' to get zeros")
         grads = tape.backward(loss, unused="zero")
-        return re.search(r"no gradient reaches (.*); give calls the nodes", str(found.value)).group(1), grads
+        return re.search(r"no gradient reaches (.*); pass the nodes", str(found.value)).group(1), grads
 
     tape = Tape()
     whole = tape.backward(tape(softmax_loss, net_of(tape, tape.params(P), {}, tape.input(x)), labels))
@@ -64,7 +64,7 @@ def test_arrays_given_by_name_and_nodes_to_keep_are_named():
     pair_of = (shifted, lambda dout, _: dout)
     side = tape(relu_forward, p["w"])
     y = tape(pair_of, p["w"], shift=p["v"].value)
-    with pytest.raises(ValueError, match=r"reaches 'v' \(shift= of shifted got its array, not its node\); give"):
+    with pytest.raises(ValueError, match=r"reaches 'v' \(shift= of shifted got its array, not its node\); pass"):
         tape.backward(y, np.ones(3))
     with pytest.raises(ValueError, match=r"reaches the node to keep Node\(shape \(3,\), requires_grad\) \(no call"):
         tape.backward(y, np.ones(3), keep=side)
@@ -97,7 +97,7 @@ def test_a_backward_that_forgets_to_return():
             with pytest.raises(TypeError) as found:
                 tape.backward(y, np.ones(3), unused=unused)
             assert str(found.value).startswith(
-                f"{name}, the backward of {of}, returned None instead of gradients: is a return missing?"
+                f"{name}, the backward function of {of}, returned None; it must return the gradients"
             )
     tape = Tape()
     w = tape.param(np.ones(3), "w")
@@ -136,69 +136,97 @@ CASES = [
     (
         lambda t, w: t(no_cache_forward, w),
         TypeError,
-        r"no_cache_forward returned no cache but an ndarray; on a tape it",
+        r"no_cache_forward must return \(out, cache\) on a tape, got an ndarray",
     ),
-    (lambda t, w: t(lambda x: (x,), w, backward=max), TypeError, r"<lambda> returned no cache but a tuple of 1"),
-    (lambda t, w: t(lambda x: ({}, 1), w, backward=max), TypeError, "returned an output that is a dict"),
+    (
+        lambda t, w: t(lambda x: (x,), w, backward=max),
+        TypeError,
+        r"<lambda> must return \(out, cache\) on a tape, got a tuple of 1",
+    ),
+    (lambda t, w: t(lambda x: ({}, 1), w, backward=max), TypeError, "got an out that is a dict"),
     (
         lambda t, w: t(conv, w),
         TypeError,
-        "conv has no backward function in its module; give one, as backward= or as a pair",
+        "conv has no backward function in its module; pass one as backward=, or pass a pair",
     ),
     (
         lambda t, w: t(lambda x: (x, x), w),
         TypeError,
-        "<lambda> has no backward function in its module.*for a loss.*call tape.loss",
+        "<lambda> has no backward function in its module.*if the function is a loss.*call tape.loss",
     ),
-    (lambda t, w: t((relu_forward, max), w, backward=max), TypeError, "backward is given twice"),
+    (
+        lambda t, w: t((relu_forward, max), w, backward=max),
+        TypeError,
+        r"backward is given both in the pair \(forward, backward\) and as a keyword",
+    ),
     (lambda t, w: t("relu", w), TypeError, "forward and backward must be functions, got 'relu' and None"),
     (lambda t, w: t(relu_forward, w, backward=1), TypeError, "must be functions, got .* and 1"),
-    (lambda t, w: t(relu_forward, x=w), TypeError, r"relu_forward got the node Node\('w'.* as x=; give nodes by"),
-    (lambda t, w: t(relu_forward, [w, w]), TypeError, "argument 0 of relu_forward is a list of nodes; give each"),
-    (lambda t, w: t(relu_forward, Tape().param(1.0)), ValueError, "argument 0 of relu_forward is .* of another tape"),
-    (lambda t, w: t.input([1.0], "w"), ValueError, "there is a node 'w' already; names must be unique"),
+    (lambda t, w: t(relu_forward, x=w), TypeError, r"relu_forward got Node\('w'.* as the keyword x; pass nodes as"),
+    (lambda t, w: t(relu_forward, [w, w]), TypeError, "argument 0 of relu_forward is a list of nodes; pass each"),
+    (
+        lambda t, w: t(relu_forward, Tape().param(1.0)),
+        ValueError,
+        "argument 0 of relu_forward must be a Node of this tape",
+    ),
+    (lambda t, w: t.input([1.0], "w"), ValueError, "name 'w' is used on this tape already"),
     (lambda t, w: t.param([1.0], 5), TypeError, "name must be a str or None, got 5"),
     (lambda t, w: t.param([1j]), TypeError, "value has dtype complex128"),
     (lambda t, w: t.params({"v": "text"}), TypeError, "v is a str: 'text'"),
     (lambda t, w: t.params([1]), TypeError, "values must be a dict of names and arrays, got list"),
     (lambda t, w: t.input(1.0, requires_grad=1), TypeError, "requires_grad must be True or False, got 1"),
-    (lambda t, w: t.loss(1, w), TypeError, "function must be a loss, got 1"),
-    (lambda t, w: t.loss(relu_forward, w), TypeError, r"relu_forward returned a tuple of 2; a loss must return \(loss"),
-    (lambda t, w: t.loss(np.sum, w), TypeError, "sum returned a float64; a loss must return"),
+    (lambda t, w: t.loss(1, w), TypeError, r"function must be a function that returns \(loss, gradient\), got 1"),
+    (
+        lambda t, w: t.loss(relu_forward, w),
+        TypeError,
+        r"relu_forward must return \(loss, gradient\), where loss is a number, got a tuple of 2",
+    ),
+    (
+        lambda t, w: t.loss(np.sum, w),
+        TypeError,
+        r"sum must return \(loss, gradient\), where loss is a number, got a float64",
+    ),
     (lambda t, w: t.add(), ValueError, "add needs at least one node"),
-    (lambda t, w: t.add(w, np.ones(3)), ValueError, r"nodes\[1\] has shape \(3,\), but nodes\[0\] has \(2, 3\)"),
+    (lambda t, w: t.add(w, np.ones(3)), ValueError, r"nodes\[1\] has shape \(3,\) and nodes\[0\] has shape \(2, 3\)"),
     (lambda t, w: t.add(w, "text"), TypeError, r"nodes\[1\] is a str"),
     (lambda t, w: t.concat(w), TypeError, "nodes must be a list of nodes, got Node"),
     (lambda t, w: t.concat([]), ValueError, "concat needs at least one node"),
-    (lambda t, w: t.concat([w, w], axis=2), ValueError, "axis is 2, but the nodes have 2 axes; legal are -2 to 1"),
+    (lambda t, w: t.concat([w, w], axis=2), ValueError, "axis must be from -2 to 1 for nodes with 2 axes, got 2"),
     (lambda t, w: t.concat([w, w], axis=-3), ValueError, "axis must be an int >= -2, got -3"),
     (lambda t, w: t.concat([w, w], axis=None), TypeError, "axis must be an int"),
-    (lambda t, w: t.concat([w, np.ones((3, 3))]), ValueError, r"nodes\[1\] has shape .* may differ in axis 1 only"),
-    (lambda t, w: t.concat([w, np.ones(3)]), ValueError, r"nodes\[1\] has shape \(3,\)"),
-    (lambda t, w: t.flatten(1.0), ValueError, "node has no axes"),
+    (lambda t, w: t.concat([w, np.ones((3, 3))]), ValueError, r"may differ only along axis 1, but nodes\[1\] has"),
+    (lambda t, w: t.concat([w, np.ones(3)]), ValueError, r"nodes\[1\] has \(3,\) and nodes\[0\] \(2, 3\)"),
+    (lambda t, w: t.flatten(1.0), ValueError, "node must have at least one axis"),
     (lambda t, w: t.scale(w, "2"), TypeError, "factor must be a finite number, got '2'"),
     (lambda t, w: t.scale(w, True), TypeError, "factor must be a finite number, got True"),
     (lambda t, w: np.inf * w, ValueError, "factor must be a finite number, got inf"),
     (lambda t, w: t.scale(w, w), TypeError, r"factor must be a finite number, got Node\('w'"),
-    (lambda t, w: t.backward(w), ValueError, r"is no loss; give dout, the gradient by it, of shape \(2, 3\)"),
+    (lambda t, w: t.backward(w), ValueError, r"is not a loss, so pass its gradient, of shape \(2, 3\), as dout"),
     (lambda t, w: t.backward(w, np.ones(3)), ValueError, r"dout has shape \(3,\), but the output .* shape \(2, 3\)"),
     (lambda t, w: t.backward(w.value), TypeError, "node must be a Node, got ndarray"),
-    (lambda t, w: t.backward(Tape().param(1.0)), ValueError, "node is .* of another tape"),
+    (lambda t, w: t.backward(Tape().param(1.0)), ValueError, "node must be a Node of this tape"),
     (lambda t, w: t.backward(w, w.value, keep=["w"]), TypeError, "keep must be a Node, got str"),
-    (lambda t, w: t.backward(w, w.value, keep=t.input(1.0)), ValueError, "a node to keep depends on nothing"),
+    (
+        lambda t, w: t.backward(w, w.value, keep=t.input(1.0)),
+        ValueError,
+        "a node in keep does not depend on a parameter",
+    ),
     (
         lambda t, w: t.backward(w, w.value, unused="zeros"),
         ValueError,
-        "unused is 'zeros'; legal are 'error' and 'zero'",
+        "unused must be 'error' or 'zero', got 'zeros'",
     ),
-    (lambda t, w: t.backward(w, w.value, unused=True), TypeError, "unused is True; legal are 'error' and 'zero'"),
-    (lambda t, w: back(t, t(pair((1, 2)), w)), ValueError, "returned 2 gradients, but <lambda> had 1 argument$"),
-    (lambda t, w: back(t, t(pair((1, 2, 3)), w, 0)), ValueError, "returned 3 gradients, but <lambda> had 2 arguments$"),
-    (lambda t, w: back(t, t(pair((1, 2)), 0, 0, w)), TypeError, "returned 2 gradients, one for each of the first arg"),
+    (lambda t, w: t.backward(w, w.value, unused=True), TypeError, "unused must be 'error' or 'zero', got True"),
+    (lambda t, w: back(t, t(pair((1, 2)), w)), ValueError, "returned 2 gradients, but <lambda> got 1 argument$"),
+    (lambda t, w: back(t, t(pair((1, 2, 3)), w, 0)), ValueError, "returned 3 gradients, but <lambda> got 2 arguments$"),
+    (
+        lambda t, w: back(t, t(pair((1, 2)), 0, 0, w)),
+        TypeError,
+        "returned 2 gradients for the first arguments, but a later",
+    ),
     (
         lambda t, w: back(t, t(pair(1.0), 0, w)),
         TypeError,
-        "returned 1 gradient, that of the first arg.*among the 1 after",
+        r"returned 1 gradient for the first argument, but a later argument \(of 2\)",
     ),
     (lambda t, w: back(t, t(pair(np.ones(3)), w)), ValueError, r"gradient of shape \(3,\) for argument 0.*\(2, 3\)"),
     (

@@ -272,7 +272,7 @@ X = np.ones((1, 2, 6, 6))
 WINDOW = {"kernel_size": 2}
 BAD = [
     (lambda: lp_pool_forward(X, WINDOW, p=0.5), ValueError, "p must be a finite number >= 1, got 0.5"),
-    (lambda: lp_pool_forward(X, WINDOW, p=np.inf), ValueError, "got inf; the limit is the maximum"),
+    (lambda: lp_pool_forward(X, WINDOW, p=np.inf), ValueError, "got inf; for p = inf, call max_pool_forward"),
     (lambda: lp_pool_forward(X, WINDOW, p=np.nan), ValueError, "p must be a finite number"),
     (lambda: lp_pool_forward(X, WINDOW, p="2"), TypeError, "p must be a finite number >= 1, got '2'"),
     (lambda: lp_pool_forward(X, WINDOW, p=True), TypeError, "p must be a finite number >= 1, got True"),
@@ -286,21 +286,33 @@ BAD = [
         ValueError,
         "which lp_pool_forward did not put there",
     ),
-    (lambda: pool_forward(X, WINDOW, None), TypeError, "fn must be a function of windows, got None"),
-    (lambda: pool_forward(X, WINDOW, np.sum, 3), TypeError, "fn_grad must be a function of windows and out, or None"),
-    (lambda: pool_forward(X, WINDOW, np.sum), ValueError, r"fn returned shape \(\) for windows of shape \(\d+, 4\)"),
+    (lambda: pool_forward(X, WINDOW, None), TypeError, r"fn must be a function, called as fn\(windows\), got None"),
+    (
+        lambda: pool_forward(X, WINDOW, np.sum, 3),
+        TypeError,
+        r"fn_grad must be None or a function, called as fn_grad\(windows, out\)",
+    ),
+    (
+        lambda: pool_forward(X, WINDOW, np.sum),
+        ValueError,
+        r"fn must return shape \(\d+,\) for windows of shape \(\d+, 4\), got shape \(\)",
+    ),
     (lambda: pool_forward(X, WINDOW, np.median), ValueError, "reduce the last axis, as in lambda w: np.median"),
-    (lambda: pool_forward(X, WINDOW, lambda w: w.sum(-1) * 1j), TypeError, "fn returned dtype complex128"),
+    (
+        lambda: pool_forward(X, WINDOW, lambda w: w.sum(-1) * 1j),
+        TypeError,
+        "fn must return real numbers, got dtype complex128",
+    ),
     (lambda: pool_forward(X, {}, np.sum), TypeError, "needs kernel_size"),
     (
         lambda: pool_backward(X[..., ::2, ::2], pool_forward(X, WINDOW, lambda w: w.sum(-1))[1]),
         ValueError,
-        r"pool_backward needs the derivative of fn: give pool_forward a fn_grad",
+        r"cache holds no fn_grad; pass fn_grad",
     ),
     (
         lambda: pool_backward(X[..., ::2, ::2], pool_forward(X, WINDOW, lambda w: w.sum(-1), lambda w, o: o)[1]),
         ValueError,
-        r"fn_grad returned shape \(\d+,\) for windows of shape \(\d+, 4\); it has to be \(\d+, 4\)",
+        r"fn_grad must return shape \(\d+, 4\) for windows of shape \(\d+, 4\), got shape \(\d+,\)",
     ),
     (lambda: pool_backward(X, lp_pool_forward(X, WINDOW)[1]), TypeError, "cache must come from pool_forward"),
     (

@@ -53,17 +53,26 @@ LRN_SAMPLE = np.array([[[1.0, 3.0], [0.0, 3.0], [0.0, 3.0], [0.0, 3.0]]])
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        ({"k": 0}, r"is 0 at x\[0, 2, 0\], .* power of beta = 0.75: the result or its gradient would divide by 0"),
-        ({"k": 0, "alpha": 0}, r"is 0 at x\[0, 0, 0\], .*would divide by 0; give a k above 0"),
+        (
+            {"k": 0},
+            r"is 0 at x\[0, 2, 0\], .* power of beta = 0.75, because the result or its gradient would divide by 0",
+        ),
+        ({"k": 0, "alpha": 0}, r"is 0 at x\[0, 0, 0\], .*would divide by 0; use a k above 0"),
         ({"k": -1, "alpha": 3}, r"is 0 at x\[0, 0, 0\], .*would divide by 0"),
-        ({"k": -1, "alpha": 3, "beta": 1}, r"is 0 at x\[0, 0, 0\], .* beta = 1: .*would divide by 0"),
-        ({"k": -2, "alpha": 3, "beta": 0.5}, r"is -1 at x\[0, 0, 0\], .*beta = 0.5: a negative number has no such p"),
-        ({"k": -1}, r"is -0.999967 at x\[0, 0, 0\], .*: a negative number has no such power; give a k above 0"),
-        ({"k": 8, "alpha": -3, "beta": 0.6}, r"is -10 at x\[0, 0, 1\], .* give an alpha of at least 0 and a k above 0"),
+        ({"k": -1, "alpha": 3, "beta": 1}, r"is 0 at x\[0, 0, 0\], .* beta = 1, .*would divide by 0"),
+        (
+            {"k": -2, "alpha": 3, "beta": 0.5},
+            r"is -1 at x\[0, 0, 0\], .*beta = 0.5, because a negative number has only int",
+        ),
+        (
+            {"k": -1},
+            r"is -0.999967 at x\[0, 0, 0\], .*, because a negative number has only integer powers; use a k above 0",
+        ),
+        ({"k": 8, "alpha": -3, "beta": 0.6}, r"is -10 at x\[0, 0, 1\], .* use alpha >= 0 and a k above 0"),
         ({"k": 0, "beta": -0.5}, r"is 0 at x\[0, 2, 0\], .*the result or its gradient would divide by 0"),
         (
             {"k": 1e-36, "alpha": 3, "beta": 9},
-            r"is 1e-36 at x\[0, 2, 0\], .*beta = 9: 1 over that power is more than float",
+            r"is 1e-36 at x\[0, 2, 0\], .*beta = 9, because 1 divided by this power is too large for float",
         ),
     ],
     ids=str,

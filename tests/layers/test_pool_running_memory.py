@@ -71,7 +71,8 @@ def test_huge_windows_are_refused_before_they_take_memory(shape):
             def call(forward=forward, options=options):
                 with pytest.raises(
                     ValueError,
-                    match=r"MiB of workspace a thread, more than 1024 MiB; pool in|read no cell|can be addressed",
+                    match="MiB of workspace per thread, more than the limit of 1024 MiB; pool in"
+                    "|read no cell|can be addressed",
                 ):
                     forward(x, options)
 
@@ -90,7 +91,10 @@ def test_long_signals_need_little_memory(forward, backward, counted):
 def test_windows_that_need_too_much_are_refused(monkeypatch):
     monkeypatch.setattr("fastconv.layers.pool.running.MOST_BYTES", 1 << 20)
     x = np.zeros((1, 1, 1, 400_000), np.float32)
-    with pytest.raises(ValueError, match=r"a window of 300000 needs \d+ MiB of workspace a thread, more than 1 MiB"):
+    with pytest.raises(
+        ValueError,
+        match=r"a window of 300000 cells needs \d+ MiB of workspace per thread, more than the limit of 1 MiB",
+    ):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
     monkeypatch.setattr("fastconv.layers.pool.running._MOST_CELLS", 1000)
     with pytest.raises(ValueError, match="spans more than 1000 cells of a plane of float32"):

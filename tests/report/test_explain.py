@@ -62,7 +62,7 @@ def test_forced_and_empty():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"op": "sideways"}, ValueError, "op is 'sideways'; legal are 'forward'"),
+        ({"op": "sideways"}, ValueError, "op must be one of 'forward'"),
         ({"dtype": "complex64"}, TypeError, "dtype has dtype complex64"),
         ({"stryde": 2}, TypeError, "stryde"),
         ({"threads": 0}, ValueError, "threads is 0"),

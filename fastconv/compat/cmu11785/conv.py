@@ -19,7 +19,7 @@ _INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in
 
 
 class _Stride1:
-    """The base of the layers with stride 1, which have the weights and their gradients."""
+    """The base class of the layers with stride 1. It holds the weights, the bias and their gradients."""
 
     _rank = 1
 
@@ -50,7 +50,7 @@ class _Stride1:
         self.A: Any = None
 
     def _operands(self, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Check the shapes of input, weights and bias, and return these arrays in the dtype of the result."""
+        """Check the shapes of A, W and b, and return these arrays in their common dtype, float32 or float64."""
         A, W, b = signals("A", A, self._rank), _arrays.as_array("W", self.W), _arrays.as_array("b", self.b)
         if W.ndim != self._rank + 2 or not all(W.shape):
             raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
@@ -78,7 +78,7 @@ class _Stride1:
         return dLdA
 
     def forward(self, A: Any) -> np.ndarray:
-        """Convolve `A` (batch_size, in_channels, *input_size)."""
+        """Cross-correlate `A` (batch_size, in_channels, *input_size) with `W`, and add `b`."""
         Z = self._forward(A, (1,) * self._rank)
         self.A = A
         return Z
@@ -86,7 +86,7 @@ class _Stride1:
     def backward(self, dLdZ: Any) -> np.ndarray:
         """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
 
-        `dLdZ` is cast to the dtype of the output.
+        `dLdZ` is the gradient with respect to the output. It is cast to the dtype of the output.
         """
         ran_forward(self, self.A)
         return self._backward(dLdZ, (1,) * self._rank)
@@ -97,7 +97,7 @@ def _initial(name: str, function: Callable, shape: tuple[int, ...]) -> np.ndarra
         raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
     values = _arrays.as_array(f"the result of {name}", function(*shape))
     if values.shape != shape:
-        raise ValueError(f"{name}{shape} returned shape {values.shape}; it must return {shape}")
+        raise ValueError(f"{name}{shape} must return an array of shape {shape}, got shape {values.shape}")
     return values
 
 
@@ -109,7 +109,7 @@ def _inner(name: str, doc: str) -> Any:
 
 
 class Composed:
-    """A layer with a stride. It has an inner layer of stride 1, which owns the weights."""
+    """The base class of layers that contain a layer with stride 1, which holds the weights and the bias."""
 
     _rank = 1
 
@@ -136,10 +136,10 @@ class _Strided(Composed):
         return per_axis("stride", self.stride, self._rank, 1), per_axis("padding", self.pad, self._rank, 0)
 
     def forward(self, A: Any) -> np.ndarray:
-        """Convolve `A` (batch_size, in_channels, *input_size)."""
+        """Cross-correlate `A` (batch_size, in_channels, *input_size) with `W`, and add `b`."""
         strides, pads = self._options()
         A = signals("A", A, self._rank)
-        # The inner layer of the course keeps the padded copy as its A.
+        # In the course, the attribute A of the inner layer is the padded input.
         padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
         Z = self._layer._forward(padded, strides)
         self._layer.A = padded
@@ -151,7 +151,7 @@ class _Strided(Composed):
     def backward(self, dLdZ: Any) -> np.ndarray:
         """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
 
-        `dLdZ` is cast to the dtype of the output.
+        `dLdZ` is the gradient with respect to the output. It is cast to the dtype of the output.
         """
         ran_forward(self, self._layer.A)
         strides, pads = self._options()
@@ -159,7 +159,7 @@ class _Strided(Composed):
 
 
 class Conv1d_stride1(_Stride1):
-    """Cross-correlation along one axis, sliding by one.
+    """Cross-correlation along one axis with a stride of 1.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ class Conv1d_stride1(_Stride1):
 class Conv1d(_Strided):
     """Cross-correlation along one axis with a stride.
 
-    It computes the same as `Conv1d_stride1` followed by `Downsample1d`, without
-    the outputs that `Downsample1d` would discard.
+    The result is that of `Conv1d_stride1` followed by `Downsample1d`. The outputs
+    that `Downsample1d` would discard are not computed.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class Conv1d(_Strided):
 
 
 class Conv2d_stride1(_Stride1):
-    """Cross-correlation along two axes, sliding by one.
+    """Cross-correlation along two axes with a stride of 1.
 
     Parameters
     ----------
@@ -312,8 +312,8 @@ class Conv2d_stride1(_Stride1):
 class Conv2d(_Strided):
     """Cross-correlation along two axes with a stride.
 
-    It computes the same as `Conv2d_stride1` followed by `Downsample2d`, without
-    the outputs that `Downsample2d` would discard.
+    The result is that of `Conv2d_stride1` followed by `Downsample2d`. The outputs
+    that `Downsample2d` would discard are not computed.
 
     Parameters
     ----------

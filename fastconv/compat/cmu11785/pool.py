@@ -15,7 +15,7 @@ from fastconv.compat.shared import ran_forward
 
 
 class _Pool:
-    """A pooling layer, which calls two functions of `fastconv.layers`, and keeps the cache between the calls."""
+    """A pooling layer. It calls a forward/backward pair of `fastconv.layers`, and stores the cache for `backward`."""
 
     _forward: Callable
     _backward: Callable
@@ -41,7 +41,7 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. The two layers that the course combines are attributes, but are not run."""
+    """A pooling layer with a stride. The layers that the course runs one after the other are attributes only."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

@@ -15,25 +15,25 @@ LAYOUTS = {1: "(batch_size, in_channels, input_size)", 2: "(batch_size, in_chann
 
 
 def signals(name: str, A: Any, rank: int) -> np.ndarray:
-    """Return `A` as an array, after a check that it has batch, channels and `rank` spatial axes that are not empty."""
+    """Return `A` as an array. Raise an error if it does not have `rank` spatial axes, or if one of them is empty."""
     A = images(name, A, LAYOUTS[rank])
     if not all(A.shape[2:]):
-        raise ValueError(f"{name} {A.shape} has an empty spatial axis; it must be {LAYOUTS[rank]}")
+        raise ValueError(f"{name} must be {LAYOUTS[rank]} with no spatial size of 0, got shape {A.shape}")
     return A
 
 
 def spread(size: int, factor: int) -> int:
-    """Return the number of samples after ``factor - 1`` zeros are inserted between neighbours of `size` samples."""
+    """Return the length of a signal of `size` samples after ``factor - 1`` zeros are put between neighbours."""
     return factor * (size - 1) + 1
 
 
 def every(factors: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return the index of every factor-th cell along the spatial axes."""
+    """Return the index that selects every ``factors[i]``-th cell along spatial axis i."""
     return (slice(None), slice(None), *(slice(None, None, factor) for factor in factors))
 
 
 class _Resampling:
-    """The base of upsampling and downsampling, which keeps the shape of the input from `forward` to `backward`."""
+    """The base class of upsampling and downsampling. It stores the shape of the input for `backward`."""
 
     _rank = 1
     #: The name of the attribute that holds the factor.
@@ -57,7 +57,7 @@ class _Resampling:
         return np.array(values[every(self._factors())], dtype, order="C")
 
     def _seen(self, shape: tuple[int, ...]) -> None:
-        """Record the shape of the input, as `forward` does, for a layer that computes the result itself."""
+        """Store the shape of the input for `backward`. Layers that do not call `forward` call this method instead."""
         self._shape = shape
 
 

@@ -18,7 +18,7 @@ from fastconv.layers.convolution.conv_transpose import prepare_cache as prepare_
 
 
 class _Transposed(Composed):
-    """The base of both layers, which upsample and correlate in one step, without products by the inserted zeros.
+    """The base class of both layers. They upsample and correlate in one step, without products by the inserted zeros.
 
     The correlation of the upsampled signal equals a transposed convolution whose kernels are flipped and whose channel
     axes are swapped.
@@ -47,11 +47,11 @@ class _Transposed(Composed):
         return conv_output_shape((*A.shape[:2], *upsampled), W.shape)
 
     def forward(self, A: Any) -> np.ndarray:
-        """Upsample `A` (batch_size, in_channels, *input_size), and correlate it with W."""
+        """Upsample `A` (batch_size, in_channels, *input_size), cross-correlate it with `W`, and add `b`."""
         A, W, b = self._layer._operands(A)
-        self._out_shape(A, W)  # This call raises an error if the kernel does not fit.
+        self._out_shape(A, W)  # This call raises an error if the kernel is too large.
         Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
-        # Copy the input, because the course's layer keeps the upsampled signal, which is a copy, too.
+        # Copy A, because it may change before `backward`. The course's layer stores the upsampled A, also a copy.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
         return Z
@@ -59,7 +59,7 @@ class _Transposed(Composed):
     def backward(self, dLdZ: Any) -> np.ndarray:
         """Return the gradient with respect to `A`, and set `dLdW` and `dLdb`.
 
-        `dLdZ` is cast to the dtype of the output.
+        `dLdZ` is the gradient with respect to the output. It is cast to the dtype of the output.
         """
         A, W, b = self._layer._operands(ran_forward(self, self._kept))
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)

@@ -72,7 +72,7 @@ from fastconv.layers import (
     svm_loss,
 )
 
-#: The course's second implementation, which computes the same gradients.
+#: The course has two functions for the same gradients. Here both names are one function.
 batchnorm_backward_alt = batchnorm_backward
 
 __all__ = [

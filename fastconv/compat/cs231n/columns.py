@@ -64,7 +64,8 @@ def get_im2col_indices(
     out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
     k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
     oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
-    # If the stride exceeds the image, there is one output, at index 0. The stride itself may be too large for an index.
+    # A stride above the size of the padded image gives one output, at index 0. So a smaller step gives the same
+    # indices, and does not overflow.
     step = min(stride, max(x_shape[2:]) + 2 * padding)
     return k, kh + step * oh, kw + step * ow
 
@@ -99,7 +100,7 @@ def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1
     x = images("x", x)
     output_size(x.shape, field_height, field_width, padding, stride)
     volume = x.transpose(1, 2, 3, 0)[None]
-    if not len(x):  # im2col refuses a volume with an empty axis, but an empty batch is legal here.
+    if not len(x):  # An empty batch is legal here, but im2col raises an error for it.
         return np.empty((x.shape[1] * field_height * field_width, 0), _arrays.result_dtype(x))
     return im2col(volume, (field_height, field_width, 1), stride=(stride, stride, 1), pad=(padding, padding, 0))[0]
 
@@ -112,7 +113,9 @@ def col2im_indices(
     padding: int = 1,
     stride: int = 1,
 ) -> np.ndarray:
-    """The adjoint of `im2col_indices`: overlapping entries are summed.
+    """Sum columns into images: the adjoint of `im2col_indices`.
+
+    An element of the result is the sum of all elements of `cols` that `im2col_indices` copies from it.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ def col2im_indices(
     N, C, H, W = x_shape
     expected = (C * field_height * field_width, out_height * out_width * N)
     if cols.shape != expected:
-        raise ValueError(f"cols has shape {cols.shape}, but x_shape {tuple(x_shape)} lowers to {expected}")
+        raise ValueError(f"cols must have shape {expected} for x_shape {tuple(x_shape)}, got {cols.shape}")
     if not N:
         return np.empty(x_shape, _arrays.result_dtype(cols))
     kernel, strides, pads = (field_height, field_width, 1), (stride, stride, 1), (padding, padding, 0)
@@ -153,7 +156,7 @@ def col2im_indices(
 
 
 def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
-    """Compute `im2col_indices`. Here `padding` and `stride` have no defaults.
+    """Compute the same as `im2col_indices`. Here `padding` and `stride` have no defaults.
 
     Parameters
     ----------
@@ -185,7 +188,7 @@ def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, str
 def col2im_cython(
     cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
 ) -> np.ndarray:
-    """Compute `col2im_indices`. Here the shape of the images is given as four numbers.
+    """Compute the same as `col2im_indices`. Here the shape of the images is given as four numbers.
 
     Parameters
     ----------
@@ -217,7 +220,7 @@ def col2im_cython(
 
 
 def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int) -> np.ndarray:
-    """Sum six-dimensional columns back into images.
+    """Sum columns into images. Here the columns are an array with six axes.
 
     Parameters
     ----------
@@ -247,7 +250,7 @@ def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int
     out_height, out_width = output_size((N, C, H, W), HH, WW, pad, stride)
     expected = (C, HH, WW, N, out_height, out_width)
     if cols.shape != expected:
-        raise ValueError(f"cols has shape {cols.shape}, but (C, HH, WW, N, OH, OW) is {expected}")
+        raise ValueError(f"cols must be (C, HH, WW, N, OH, OW), which is {expected}, got shape {cols.shape}")
     if not N:
         return np.empty((N, C, H, W), _arrays.result_dtype(cols))
     matrix = cols.reshape(1, C * HH * WW, -1)

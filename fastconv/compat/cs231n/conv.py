@@ -21,7 +21,7 @@ from fastconv.lowering.columns import im2col
 def _conv_layer(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Return the arrays, stride and pad of a layer of the course, after a check that they fit each other."""
+    """Check all arguments of a layer of the course, and return x, w, b, the stride and the pad."""
     legal, defaults = "{'stride': int, 'pad': int}", {"stride": None, "pad": None}
     settings = merge_options(caller, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
     for name, value in settings.items():
@@ -30,7 +30,7 @@ def _conv_layer(
     stride, pad = as_int("stride", settings["stride"], 1), as_int("pad", settings["pad"], 0)
     x, w, b = images("x", x), images("w", w, "(F, C, HH, WW)"), _arrays.as_array("b", b)
     if w.shape[0] < 1:
-        raise ValueError(f"w {w.shape} has no filters")
+        raise ValueError(f"w must be (F, C, HH, WW) with at least one filter, got shape {w.shape}")
     if w.shape[1] != x.shape[1]:
         hint = channels_last_hint("x", x.shape, w.shape[1])
         raise ValueError(f"x {x.shape} has {count(x.shape[1], 'channel')}, but w {w.shape} takes {w.shape[1]}{hint}")
@@ -121,7 +121,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
 
 
 def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute the layer as one product over all images, [F x K] @ [K x columns]."""
+    """Return w @ cols + b, which is one matrix product for all images, [F x K] @ [K x columns]."""
     out = matmul(w.reshape(w.shape[0], -1), cols)
     out += b[:, None]
     return out
@@ -132,7 +132,7 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
     x_cols = _arrays.as_array("x_cols", x_cols)
     if x_cols.shape != (w[0].size, dout.shape[1]):
         raise ValueError(
-            f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}"
+            f"x_cols in cache must have shape {(w[0].size, dout.shape[1])} for w {w.shape} and dout, got {x_cols.shape}"
         )
     x_cols = _arrays.prepare(x_cols, w.dtype)
     # [K x F] @ [F x columns], [F x columns] @ [columns x K]
@@ -141,7 +141,7 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolve images that are lowered by `im2col_cython`.
+    """Convolve images by one matrix product. The columns of the images are those of `im2col_cython`.
 
     Parameters
     ----------
@@ -218,7 +218,9 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolve images that are lowered to columns in the order n, oh, ow. `conv_forward_fast` is the same function.
+    """Convolve images by one matrix product. The columns of the images are in the order n, oh, ow.
+
+    `conv_forward_fast` computes the same.
 
     Parameters
     ----------
@@ -375,7 +377,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """Return an error whose message has the names of the functions that the user called."""
+    """Return the error with ``_fast`` in place of ``_strides``, because the user called the function of that name."""
     if type(error) not in (TypeError, ValueError):  # raised by a signal handler
         return error
     return type(error)(str(error).replace("_strides", "_fast"))

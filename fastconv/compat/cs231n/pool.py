@@ -15,7 +15,7 @@ from fastconv.layers import max_pool_backward, max_pool_forward
 
 
 def _pool_layer(caller: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
-    """Check all arguments, and return the images in a float dtype, the size of the window, and the stride."""
+    """Check all arguments, and return x in a float dtype, the height and width of the window, and the stride."""
     known = {"pool_height": None, "pool_width": None, "stride": None}
     legal = "{'pool_height': int, 'pool_width': int, 'stride': int}"
     settings = merge_options(caller, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
@@ -100,7 +100,7 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
 
 
 def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Compute the maximum of every window. The windows are square and tile the image.
+    """Compute the maximum of every window. The windows must be square, and must tile the image without a gap.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
     N, C, H, W = images.shape
     if not _tiles(images.shape, height, width, stride):
         raise ValueError(
-            f"{height} x {width} windows at stride {stride} do not tile images of {H} x {W}; legal are square windows "
-            "as large as the stride that divide H and W: use max_pool_forward_fast"
+            f"pool_height, pool_width and stride must be equal and divide H and W, got {height}, {width} and {stride} "
+            f"for images of {H} x {W}; use max_pool_forward_fast for any other windows"
         )
     x_reshaped = images.reshape(N, C, H // height, height, W // width, width)
     out = max_pool_forward(images, kernel_size=(height, width), stride=stride)[0]
@@ -185,17 +185,17 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         (N, C, OH, height, OW, width),
         (N, C, OH * height, OW * width),
     ):
-        raise ValueError(f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}: it was changed")
-    if x_reshaped.dtype != out.dtype:  # If one array was cast, the maximum may equal no cell.
         raise ValueError(
-            f"cache holds x_reshaped of dtype {x_reshaped.dtype} and out of dtype {out.dtype}: it was changed"
+            f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}, which do not fit each other"
         )
+    if x_reshaped.dtype != out.dtype:  # If the caller has cast one array, no cell may equal the maximum.
+        raise ValueError(f"x_reshaped and out in cache must have one dtype, got {x_reshaped.dtype} and {out.dtype}")
     out = _arrays.prepare(out, _arrays.result_dtype(out))
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but does not equal itself.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # no equal cell if x has changed
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # at least 1, in case x has changed
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 
@@ -283,13 +283,16 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
         for name, array in (("x_cols", x_cols), ("x_cols_argmax", x_cols_argmax))
     )
     if x_cols.shape != expected or x_cols_argmax.shape != expected[1:]:
-        raise ValueError(f"cache holds columns {x_cols.shape} and places {x_cols_argmax.shape}, not of {expected}")
+        raise ValueError(
+            f"x_cols and x_cols_argmax in cache must have shapes {expected} and {expected[1:]}, got {x_cols.shape} "
+            f"and {x_cols_argmax.shape}"
+        )
     if x_cols_argmax.dtype.kind not in "iu":
         raise TypeError(f"x_cols_argmax in cache must be integers, got dtype {x_cols_argmax.dtype}")
     if dout.size and not 0 <= x_cols_argmax.min() <= x_cols_argmax.max() < len(x_cols):
         raise ValueError(
-            f"x_cols_argmax in cache has places from {x_cols_argmax.min()} to {x_cols_argmax.max()}; "
-            f"legal are 0 to {len(x_cols) - 1}"
+            f"x_cols_argmax in cache must have indices from 0 to {len(x_cols) - 1}, got {x_cols_argmax.min()} to "
+            f"{x_cols_argmax.max()}"
         )
     x_cols_argmax = x_cols_argmax.astype(np.intp, copy=False)
     dcols = np.zeros(expected, dout.dtype)
@@ -302,7 +305,7 @@ def _tiles(shape: tuple[int, ...], height: int, width: int, stride: int) -> bool
 
 
 def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Compute `max_pool_forward_reshape` if the windows tile the image, else `max_pool_forward_im2col`.
+    """Call `max_pool_forward_reshape` if square windows tile the image, otherwise `max_pool_forward_im2col`.
 
     Parameters
     ----------
@@ -371,7 +374,7 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     """
     method, inner = as_cache(cache, "max_pool_forward_fast", length=2)
     if method not in ("reshape", "im2col"):
-        raise ValueError(f"cache names the method {method!r}; legal are 'reshape' and 'im2col'")
+        raise ValueError(f"the first item of cache must be 'reshape' or 'im2col', got {method!r}")
     try:
         return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
     except TypeError as error:

@@ -90,9 +90,9 @@ def conv_bn_relu_forward(
     conv_param: Mapping[str, int],
     bn_param: MutableMapping[str, Any],
 ) -> tuple[np.ndarray, tuple]:
-    """Compute `conv_forward_fast`, `spatial_batchnorm_forward` and `relu_forward`.
+    """Compute `conv_forward_fast`, then `spatial_batchnorm_forward`, then `relu_forward`.
 
-    The cache is a tuple of their caches, in this order.
+    The cache is the tuple of the caches of these three functions, in this order.
 
     Parameters
     ----------
@@ -168,9 +168,9 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, int], pool_param: Mapping[str, int]
 ) -> tuple[np.ndarray, tuple]:
-    """Compute `conv_forward_fast`, `relu_forward` and `max_pool_forward_fast`.
+    """Compute `conv_forward_fast`, then `relu_forward`, then `max_pool_forward_fast`.
 
-    The cache is a tuple of their caches, in this order.
+    The cache is the tuple of the caches of these three functions, in this order.
 
     Parameters
     ----------

@@ -73,9 +73,9 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: The hints on where options belong in `conv_forward` and in `conv`, for callers who pass options as the bias.
+#: The hints in the errors of `conv_forward` and of `conv` for callers who pass options in the place of the bias.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-#: The usual name of an algorithm. The name in a cache needs no check if it is this object.
+#: The default algorithm. If a cache holds this very str object, the name needs no check.
 _AUTO = "auto"
 
 
@@ -103,7 +103,7 @@ def plan_of(
 def find_call(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[Any], list[Any], list[Any]]:
-    """Return the resolved call, its arrays as kernels read them, and its arrays as they were given."""
+    """Return the resolved call, the arrays converted for the kernels, and the arrays before the conversion."""
     table, plain = calls[_threads.get_threads(), _isa.current], plain_options(conv_param, options)
     call: Any = None if plain is None else table.get((x, w, b), plain)
     if call is not None:
@@ -120,9 +120,9 @@ def find_call(
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
-    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    """Return the cache of `conv_forward` without computing the output. Arrays are checked and converted."""
     call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
-    # Use views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later assign another shape to an array.
     return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
@@ -223,8 +223,9 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> conv(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.ones((1, 1, 2)), upsample=2, stride=2)
     array([[[1., 2., 3., 4.]]])
 
-    The tail of this click is a billion times quieter than the click. Only the
-    first output reads the click. All other outputs are 0.5005:
+    This signal is 1e6 at its first sample and 1e-3 at all others. Only the first
+    output reads the large sample, so all other outputs should be 0.5005. The errors
+    of ``'fft'`` are relative to the largest sample:
 
     >>> click = np.full((1, 1, 20_000), 1e-3, np.float32)
     >>> click[0, 0, 0] = 1e6

@@ -61,7 +61,7 @@ def resolve_call(
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"b has shape {b.shape}, but w {w.shape} with {count(settings['groups'], 'group')} makes "
             f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
@@ -88,14 +88,14 @@ def find_call(
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
-    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    """Return the cache of `conv_transpose_forward` without computing the output. Arrays are checked and converted."""
     call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
-    # Use views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later assign another shape to an array.
     return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 class WithUncovered(wrappers.Wrapper):
-    """A plan for an output with cells that the convolution does not read. These cells are set to the bias."""
+    """A plan for an output with cells to which the kernel adds nothing. These cells are set to the bias, or to 0."""
 
     name = "with_uncovered"
 
@@ -104,7 +104,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Compute the cells that the convolution reads in a separate array, and copy them to the result."""
+        """Compute all other cells in a separate array, and copy them into the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)
@@ -134,7 +134,8 @@ def _run(
 def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
     """Compute a transposed convolution: every input cell adds a scaled kernel to the output.
 
-    Decoders use it to upsample. Its matrix is the transpose of the matrix of `conv`. So
+    Decoders use transposed convolutions to upsample. The matrix of a transposed
+    convolution is the transpose of the matrix of `conv`. So
     the gradient of a convolution is the transposed convolution of the gradient of its
     output with the same weights. The options are those of `conv`, and `output_pad`.
 

@@ -1,6 +1,7 @@
-"""Convolution of an upsampled image, by plans for the parts of a `FractionalGeometry` or for images that are upsampled.
+"""Convolution of an upsampled image, computed by several convolutions of the image itself.
 
-A part is a convolution of the image itself. Images are upsampled only if the padding mode needs this.
+`FractionalGeometry.parts` describes these convolutions. For some padding modes it is None, and the upsampled image is
+built.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UPSAMPLED_BYTES = 1 << 23
 def plan_for(
     op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False
 ) -> Plan:
-    """Return the plan of an op. An algorithm that does not support all parts raises an error."""
+    """Return the plan of an op. Raise an error if the algorithm `name` does not support all parts of the geometry."""
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
@@ -45,7 +46,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # each tap belongs to one part, or reads zeros only
+            else:  # Each kernel tap belongs to one part, or reads only zeros between the cells.
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         gaps = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")
@@ -58,7 +59,7 @@ def make_plan(
 
 
 class Upsampled(wrappers.Wrapper):
-    """A plan that builds the upsampled images."""
+    """A plan that builds the upsampled images, and runs another plan on them."""
 
     name = "upsampled"
 

@@ -21,7 +21,7 @@ def resolve_call(
     if unknown:
         merge_options(caller, {"factor": factor}, unknown)
     if factor is None:
-        raise TypeError(f"{caller}() needs factor, an int or one per spatial axis")
+        raise TypeError(f"{caller}() needs factor, an int or one int per spatial axis")
 
     def resolve(x: np.ndarray) -> tuple[tuple[int, ...], None]:
         data_shape("x", x.shape)
@@ -32,7 +32,7 @@ def resolve_call(
 
 
 def every(factors: tuple[int, ...]) -> Any:
-    """Return the index of every `factor`-th cell along each spatial axis."""
+    """Return the index that selects every `factor`-th cell along each spatial axis."""
     return (..., *(slice(None, None, factor) for factor in factors))
 
 
@@ -76,7 +76,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
     if elements * dtype.itemsize > sys.maxsize:
         what = "elements" if elements > sys.maxsize else f"bytes in {dtype}"
         raise ValueError(
-            f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
+            f"factor {factor!r} is too large for x {x.shape}: the result {shape} has more {what} than can be addressed"
         )
     out = _arrays.empty_result(shape, dtype, "the result")
     zero = np.broadcast_to(np.zeros((), dtype), shape)

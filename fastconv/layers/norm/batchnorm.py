@@ -25,18 +25,18 @@ from fastconv.layers.norm.kernels import (
 )
 from fastconv.runtime import memory as _memory
 
-#: The defaults of the options. The mode has no default, and running averages start at zeros.
+#: The defaults of the options. `mode` must be given. A running average of None starts at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
-#: The tables of resolved calls, one for each function of normalisation.
+#: The resolved calls of each normalisation. A later call with the same shapes and options uses them again.
 calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class BatchNormCache(NamedTuple):
     """The arrays of the forward pass that the backward pass needs.
 
-    `mean` and `scale`, which is 1 / sqrt(variance + eps), have one float64 number for each channel.
+    `mean` and `scale` have one float64 number for each channel. `scale` is 1 / sqrt(variance + eps).
     """
 
     x: np.ndarray
@@ -50,33 +50,33 @@ class BatchNormCache(NamedTuple):
 
 
 def check_rows(x: np.ndarray) -> None:
-    """Refuse an array that is not (N, D)."""
+    """Raise an error if x is not (N, D)."""
     if x.ndim != 2:
-        raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
+        raise ValueError(f"x must be (N, D), got {count_axes(x.ndim)}, shape {x.shape}")
 
 
-#: The hint on where options belong, for callers who forget beta and pass options in its place.
+#: The hint in the error for callers who pass options in the place of beta.
 AFTER_BETA = "options are given after beta"
 
 
 def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Return whether all numbers along `axes` are equal and finite."""
+    """Return an array that is True where all numbers along `axes` are equal and finite."""
     most = x.max(axis=axes)
     return (most == x.min(axis=axes)) & np.isfinite(most)
 
 
 def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
-    """Refuse a variance of 0 if eps is 0, because results would be NaN.
+    """Raise an error if any variance is 0. Callers use it if eps is 0, because the result would be NaN.
 
-    `zero` marks the variances of 0, and `what` is the name of a variance, with a place for its index.
+    `zero` is True where a variance is 0. `what` is a format string that names a variance by its index.
     """
     if zero.any():
         first = tuple(int(i) for i in np.argwhere(zero)[0])
         more = int(np.count_nonzero(zero)) - 1
         raise ValueError(
-            f"eps is 0 and {what.format(*first)} is 0{f' (and {more} more are)' if more else ''}, so that "
-            "(x - mean) / sqrt(variance + eps) divides by 0, and its gradient has no limit; give an eps above 0, such "
-            "as 1e-5"
+            f"eps must be above 0, such as 1e-5, because {what.format(*first)} is 0"
+            f"{f' (and {more} more variances are)' if more else ''}; with an eps of 0, "
+            "(x - mean) / sqrt(variance + eps) would divide by 0"
         )
 
 
@@ -89,7 +89,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
-    """Return the running average `name`, or None if there is none."""
+    """Return the running average `name` of bn_param as an array, or None if bn_param does not have it."""
     value = bn_param.get(name)
     if value is None:
         return None
@@ -107,7 +107,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         if isinstance(beta, Mapping):
             prepare_inputs(lambda *_: (None, None), AFTER_BETA, x=x, gamma=gamma, beta=beta)
         raise TypeError(
-            f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
+            f"bn_param must be a dict, in which running_mean and running_var are stored, got {type(bn_param).__name__}"
         )
     caller = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
     settings = merge_options(caller, NORM_PARAM, {}, bn_param, "bn_param")
@@ -139,7 +139,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     if not train:
         moments[0], moments[1] = averages
         if has_negative(moments[1]):
-            raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
+            raise ValueError(f"every value of running_var in bn_param must be >= 0, got {moments[1].min()}")
         if eps == 0 and x.size:
             refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
     if x.size:
@@ -147,13 +147,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         out = _memory.empty(x.shape, dtype)
         plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
-            # The rounded mean of equal numbers may differ from the numbers, and then the variance is not 0.
+            # Look for equal numbers, too, because the rounding of their mean may make their variance larger than 0.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
             refuse_zero_variance((moments[1] == 0) | equal, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
-        # An empty batch has no mean and variance, so it does not change the averages.
+        # An empty batch has no mean and no variance, so it does not change the running averages.
         sums = np.array(averages, _FLOAT64)
         sums *= momentum
         sums += (1 - momentum) * moments[:2]
@@ -163,7 +163,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
 
 
 def _check_cache(caller: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
-    """Refuse arrays of a cache that cannot come from the forward pass."""
+    """Raise an error if the arrays of a cache cannot come from the forward pass."""
     shape = shape_of(caller, "x", x, 2, 5)
     _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(caller, mean, scale, shape[1:2])
@@ -182,7 +182,7 @@ def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray
         plan = plan_backward(calls["batchnorm_backward"], BatchNormBackward, x, {})
         dx = _memory.empty(x.shape, x.dtype)
         sums = plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
-    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
+    except ValueError:  # The kernel found a wrong number of elements. The check raises an error that names the array.
         _check_cache(caller, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)

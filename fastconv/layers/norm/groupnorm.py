@@ -29,7 +29,7 @@ from fastconv.runtime import memory as _memory
 class GroupNormCache(NamedTuple):
     """The arrays of the forward pass that the backward pass needs.
 
-    `mean` and `scale`, which is 1 / sqrt(variance + eps), are float64 arrays (N, G).
+    `mean` and `scale` are float64 arrays (N, G). `scale` is 1 / sqrt(variance + eps).
     """
 
     x: np.ndarray
@@ -71,7 +71,7 @@ def _forward(
         def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[Call[NormSizes], None]:
             check_rank("x", x.shape) if spatial else check_rows(x)
             _check_channels(x, gamma, beta, spatial)
-            # Check beta after gamma, whose length shows whether the channels of x are last.
+            # Check G after gamma, because the length of gamma shows whether the channels are the last axis of x.
             return Call(NormSizes.of(x.shape, as_groups("G", groups, x.shape)), None, None, _plan_forward), None
 
         call, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
@@ -102,24 +102,24 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
         plan = plan_backward(calls["groupnorm_backward"], GroupNormBackward, x, {"G": mean.shape[1]})
         dx = _memory.empty(x.shape, x.dtype)
         dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
-    except ValueError:  # the kernel found a wrong number of elements; see batch normalisation
+    except ValueError:  # The kernel found a wrong number of elements. The check raises an error that names the array.
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
 def _check_cache(caller: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
-    """Refuse a cache that cannot come from the forward pass."""
+    """Raise an error if the cache cannot come from the forward pass."""
     N, C, *rest = shape = shape_of(caller, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
     _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, given))
     if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
-        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {caller} did not put there")
+        raise ValueError(f"beta_shape in cache must be {flat} or {whole}, as {caller} stored it, got {beta_shape!r}")
     groups = shape_of(caller, "mean", mean, 2, 2)[1]
     check_moments(caller, mean, scale, (N if x.size else 0, groups))
     if groups < 1 or C % groups:
-        raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
+        raise ValueError(f"cache holds mean and scale of {groups} groups, which do not divide the {C} channels of x")
 
 
 def layernorm_forward(

@@ -1,4 +1,4 @@
-"""The plans of normalisations. They call the kernels with arrays that have been checked."""
+"""The plans of normalisations, which call the compiled kernels. Their arguments have been checked before."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from fastconv.runtime.records import dataclass
 _Plan = TypeVar("_Plan", bound="NormPlan")
 _FLOAT64 = np.dtype(np.float64)
 
-#: The time of a normalisation, relative to a copy of x.
+#: The time of a normalisation, as a multiple of the time to copy x.
 _SLOWNESS = 1
-#: The time of local response normalisation, relative to a copy of x. It is long because of the powers.
+#: The time of local response normalisation, as a multiple of the time to copy x. Most of the time is for the powers.
 _LRN_SLOWNESS = 4
-#: The bytes of a thread's rows in local response normalisation, which stay in its second-level cache.
+#: The number of bytes of the rows that a thread processes at a time in local response normalisation. They fit in the L2
+#: cache.
 _SPACE_BYTES = 1 << 18
-#: The largest number of elements of a row in local response normalisation, and the number that it is a multiple of.
+#: In local response normalisation, a row has at most `_WIDEST` elements. If channels are long enough, the number is a
+#: multiple of `_NARROWEST`.
 _WIDEST, _NARROWEST = 1024, 64
 
 
 class NormSizes(NamedTuple):
-    """The sizes of x for the kernels: the numbers of images, channels, cells of a channel, and groups of channels."""
+    """The sizes of x for the kernels: N images, C channels, S cells in each channel, and G groups of channels."""
 
     N: int
     C: int
@@ -43,7 +45,7 @@ class NormSizes(NamedTuple):
 
 
 def has_negative(moments: np.ndarray) -> bool:
-    """Return whether any number of a contiguous float64 array is below 0."""
+    """Return whether a contiguous float64 array has a number below 0."""
     return _ext.has_negative(moments)
 
 
@@ -51,7 +53,7 @@ def has_negative(moments: np.ndarray) -> bool:
 class NormPlan:
     """A normalisation or its gradient for one shape, dtype, number of threads and instruction set, ready to run.
 
-    Arrays are C-contiguous and not empty. They have the dtype `dtype`, unless the method says float64.
+    All arrays are C-contiguous and not empty. Their dtype is `dtype`, unless a method says that it is float64.
     """
 
     sizes: NormSizes
@@ -62,7 +64,7 @@ class NormPlan:
 
     @cached_property
     def dtype_index(self) -> int:
-        """The number of the dtype in the kernels."""
+        """The index of the dtype for the kernels: 0 for float32, 1 for float64."""
         return _arrays.DTYPES[self.dtype]
 
     @cached_property
@@ -72,24 +74,24 @@ class NormPlan:
 
     @cached_property
     def items(self) -> int:
-        """The number of items of work for threads."""
+        """The number of work items, which are distributed over the threads."""
         raise NotImplementedError
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """The arguments of `_threads.share`. The kernel takes the time of `passes` copies of x."""
+        """Keyword arguments for `_threads.share`. `work` is the number of bytes that a copy moves in the same time."""
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
 class BatchNormPlan(NormPlan):
-    """The base of the plans of batch normalisation."""
+    """The base class of the plans of batch normalisation."""
 
     def __str__(self) -> str:
         return "columns" if self.sizes.S == 1 else "channels"
 
     @cached_property
     def items(self) -> int:
-        """The number of channels, or the number of blocks of channels if a channel has a single cell."""
+        """The number of work items: channels, or blocks of channels if each channel has a single cell."""
         return -(-self.sizes.C // _ext.COLUMNS) if self.sizes.S == 1 else self.sizes.C
 
 
@@ -106,10 +108,11 @@ class BatchNormForward(BatchNormPlan):
         eps: float,
         train: bool,
     ) -> None:
-        """Write y, which is the normalised x.
+        """Write the normalised x to `y`.
 
-        `moments` (3, C) has the mean, the variance and 1 / sqrt(variance + eps) of each channel. With `train` all three
-        are computed and written. Otherwise only the last is written. `moments`, `gamma` and `beta` are float64.
+        `moments` (3, C) has the mean, the variance and 1 / sqrt(variance + eps) of each channel. If `train` is true,
+        all three are computed from x. Otherwise the mean and the variance are read, and only 1 / sqrt(variance + eps)
+        is computed. `moments`, `gamma` and `beta` are float64.
         """
         mean, variance, scale = moments
         given = self.dtype_index, x, y, gamma, beta, mean, variance, scale, self.sizes, eps, train, self.isa
@@ -131,7 +134,7 @@ class BatchNormBackward(BatchNormPlan):
         scale: np.ndarray,
         train: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Write dx, and return (dgamma, dbeta). These, `gamma`, `mean` and `scale` are float64."""
+        """Write dx, and return (dgamma, dbeta) in float64. `gamma`, `mean` and `scale` are float64, too."""
         sums = np.empty((self.sizes.C, 2))
         given = self.dtype_index, dout, x, dx, gamma, mean, scale, sums, self.sizes, train, self.isa
         _threads.share(_ext.batch_backward, given, **self.sharing)
@@ -139,18 +142,18 @@ class BatchNormBackward(BatchNormPlan):
 
 
 class GroupNormPlan(NormPlan):
-    """The base of the plans of layer and group normalisation."""
+    """The base class of the plans of layer and group normalisation."""
 
     def __str__(self) -> str:
         return "rows" if self.sizes.S == 1 else "groups"
 
     @cached_property
     def items(self) -> int:
-        """The number of groups of all images."""
+        """The number of work items, which are the groups of all images."""
         return self.sizes.N * self.sizes.G
 
     def of_channels(self, array: np.ndarray) -> np.ndarray:
-        """Return gamma or beta for the kernels, in the dtype of x if channels have a single cell, else in float64."""
+        """Return gamma or beta in the dtype of x if each channel has a single cell, otherwise in float64."""
         return _arrays.prepare(array, self.dtype if self.sizes.S == 1 else _FLOAT64)
 
 
@@ -207,7 +210,7 @@ class LrnPlan:
     threads: int
     isa: int
     is_gradient: bool
-    #: The number of elements of a row, and the number of elements of workspace of a thread.
+    #: `width` is the number of elements of a row. `space` is the number of elements of workspace per thread.
     width: int
     space: int
 
@@ -217,7 +220,7 @@ class LrnPlan:
     def run(
         self, x: np.ndarray, dout: np.ndarray | None, to: np.ndarray, constants: tuple[float, float, float]
     ) -> None:
-        """Write the result to `to`, or the gradient if `dout` is given. `constants` are (alpha / size, beta, k)."""
+        """Write the output to `to`, or dx if `dout` is given. `constants` is (alpha / size, beta, k)."""
         N, C, S, _ = self.sizes
         arrays = (x, to) if dout is None else (dout, x, to)
         items = N * -(-S // self.width)
@@ -239,7 +242,7 @@ def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
 
 
 def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[str, int]) -> _Plan:
-    """Return the plan of a gradient from the table of `calls`. `options` has the number of groups `G`, if any."""
+    """Return the plan of a gradient, and store it in `calls`. `options` is ``{'G': groups}`` or an empty dict."""
     table = calls[_threads.get_threads(), _isa.current]
     plan = table.get((x,), options)
     if plan is None:

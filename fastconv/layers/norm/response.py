@@ -23,7 +23,7 @@ calls = call_table()
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """Check the parameters of the layer, which come from a call or from a cache."""
+    """Check the parameters of the layer, and return size as an int, and alpha, beta and k as floats."""
     floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
     if floats and type(size) is int and 1 <= size <= sys.maxsize:
         return size, alpha, beta, k
@@ -46,7 +46,7 @@ class LrnCache(NamedTuple):
 def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # If beta is 0, all powers are 1, even that of 0.
+        # If beta is 0, every power is 1, because 0 ** 0 is 1. So the output is x.
         return np.array(x if dout is None else dout)
     to = _memory.empty(x.shape, x.dtype)
     plan.run(x, dout, to, (alpha / size, beta, k))
@@ -58,20 +58,20 @@ def _plan_forward(sizes: NormSizes, dtype: np.dtype, size: int, threads: int) ->
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Return whether a window of finite numbers may have a power that is not finite.
+    """Return whether finite numbers may have a result that is not finite, or a gradient that is not finite.
 
-    It cannot with the usual parameters.
+    With the usual parameters they cannot, so `_check_powers` is not needed.
     """
     _, _, alpha, beta, k = layer
-    return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
+    return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 ** -8 is finite in float32
 
 
 def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
-    """Refuse windows of finite numbers whose result would be NaN or inf."""
+    """Raise an error if the result or the gradient of finite numbers is NaN or inf."""
     x, size, alpha, beta, k = layer
     for c in range(x.shape[1]):
         window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
-        # Sum in the dtype of the kernels, because squares may underflow in this dtype.
+        # Sum in the dtype of x as the kernels do, because squares may underflow to 0 in this dtype.
         sums = k + alpha / size * np.square(window).sum(axis=1)
         below = (sums < 0) & (beta != round(beta))
         bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
@@ -81,12 +81,12 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
             if found == 0:
                 reason = "the result or its gradient would divide by 0"
             elif found < 0 and beta != round(beta):
-                reason = "a negative number has no such power"
+                reason = "a negative number has only integer powers"
             else:
-                reason = f"1 over that power is more than {x.dtype} holds"
+                reason = f"1 divided by this power is too large for {x.dtype}"
             raise ValueError(
-                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, and is to be taken to the power of "
-                f"beta = {beta:g}: {reason}; give {'an alpha of at least 0 and ' if alpha < 0 else ''}a k above 0"
+                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, which cannot be raised to the power of "
+                f"beta = {beta:g}, because {reason}; use {'alpha >= 0 and ' if alpha < 0 else ''}a k above 0"
             )
 
 
@@ -147,7 +147,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     defaults = {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
-        raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
+        raise ValueError("lrn_param has no 'size'; size is the number of channels in a window and must be an int >= 1")
     size, alpha, beta, k = _constants(**settings)
     table, options = current(calls), {"size": size}
     call = table.get((x,), options)

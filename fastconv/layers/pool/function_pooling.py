@@ -24,7 +24,7 @@ _HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
 
 @dataclass(frozen=True)
 class FunctionPlan:
-    """A plan that calls a function with copies of windows, in one thread."""
+    """A plan that calls a Python function with copies of windows, in the calling thread."""
 
     geometry: PoolGeometry
     nbytes = 0
@@ -33,7 +33,7 @@ class FunctionPlan:
         return "function of windows"
 
     def run(self, x: np.ndarray, out: np.ndarray, fn: Function) -> None:
-        """Compute `out`, some outputs at a time."""
+        """Write ``fn(windows)`` to `out`, for some of the windows at a time."""
         outs = out.reshape(-1, *out.shape[2:])
         for planes, padded in _windows.pad_planes(x, self.geometry):
             for outputs, windows in _windows.copy_windows(padded, self.geometry):
@@ -108,9 +108,9 @@ def pool_forward(
     array([[[1., 1., 1., 2., 2., 2.]]])
     """
     if not callable(fn):
-        raise TypeError(f"fn must be a function of windows, got {fn!r}")
+        raise TypeError(f"fn must be a function, called as fn(windows), got {fn!r}")
     if fn_grad is not None and not callable(fn_grad):
-        raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
+        raise TypeError(f"fn_grad must be None or a function, called as fn_grad(windows, out), got {fn_grad!r}")
     x, call = find_call("pool_forward", x, pool_param, options, _make_plan)
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
@@ -122,7 +122,8 @@ def pool_forward(
 def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    It is the sum over all windows of the gradient of the output times the derivative with respect to the cells.
+    Each cell of `dx` is a sum over the windows that read the cell. The terms are the gradient of the output times the
+    derivative of the output with respect to the cell, from `fn_grad`.
 
     Parameters
     ----------
@@ -155,9 +156,9 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     """
     x, out, geometry, fn_grad = as_cache(cache, "pool_forward", PoolCache)
     if fn_grad is None:
-        raise ValueError("pool_backward needs the derivative of fn: give pool_forward a fn_grad(windows, out)")
+        raise ValueError("cache holds no fn_grad; pass fn_grad(windows, out), the derivative of fn, to pool_forward")
     if not callable(fn_grad):
-        raise TypeError(f"fn_grad in cache must be a function of windows and out, got {fn_grad!r}")
+        raise TypeError(f"fn_grad in cache must be a function, called as fn_grad(windows, out), got {fn_grad!r}")
     checked_geometry("pool_forward", geometry, PoolGeometry)
     _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
@@ -181,8 +182,8 @@ def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int,
     array = np.asarray(result)
     if array.shape != shape:
         raise ValueError(
-            f"{name} returned shape {array.shape} for windows of shape {windows}; it has to be {shape}{hint}"
+            f"{name} must return shape {shape} for windows of shape {windows}, got shape {array.shape}{hint}"
         )
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} returned dtype {array.dtype}, which is no real number")
+        raise TypeError(f"{name} must return real numbers, got dtype {array.dtype}")
     return array

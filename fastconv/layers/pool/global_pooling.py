@@ -1,4 +1,4 @@
-"""Pooling over the whole of each channel."""
+"""Pooling with one window, which covers the whole plane (one channel of one image)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastconv.layers.pool.pooling import (
 
 
 def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[np.ndarray, PoolCall]:
-    """Return x as the kernels read it, and the resolved call for one window over the whole of each plane."""
+    """Return x, converted for the kernels, and the resolved call for one window as large as the plane."""
     table = current(calls[caller])
     call = table.get((x,), {})
     if call is not None:
@@ -34,7 +34,7 @@ def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[n
     def resolve(x: np.ndarray) -> tuple[PoolCall, None]:
         sizes = x.shape[2:]
         if 3 <= x.ndim <= 5 and 0 in sizes:
-            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {caller}() has nothing to reduce")
+            raise ValueError(f"x must not have an empty spatial axis in {caller}(), got shape {x.shape}")
         geometry = resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False)
         return PoolCall(geometry, option, None, make_plan), None
 
@@ -44,7 +44,7 @@ def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[n
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """Compute the largest cell of each channel.
+    """Compute the largest cell of each channel of each image.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 
 def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
-    """Compute the mean of each channel.
+    """Compute the mean of each channel of each image.
 
     Parameters
     ----------

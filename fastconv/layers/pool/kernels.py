@@ -1,8 +1,8 @@
 """The kernels of pooling, in the ordered list `KERNELS`, and the choice of one for a case.
 
 Windows of 2 x 2 cells at a stride of 2, and windows over whole planes, have their own kernels. Other small windows are
-computed tap by tap, with a row of outputs in vectors. All other windows are computed axis by axis (`running`). The
-gradient of a maximum adds each gradient to a single cell.
+computed tap by tap, with a row of outputs in vectors. All other windows are computed axis by axis (module `running`).
+The kernels for the gradient of a maximum add each element of dout to a single cell of dx.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The approximate time of the kernel `rows`, relative to a copy of the same number of bytes.
+#: The approximate time of the kernel `rows`, as a multiple of the time to copy the same number of bytes.
 _ROWS_SLOWNESS = 1
-#: The additional time of a block of rows, as the number of bytes that a copy moves in this time.
+#: The overhead of a block of rows, as the number of bytes that a copy moves in the same time.
 _ITEM_BYTES = 500
-#: The time to add gradients to their cells one by one, relative to a copy of the indices.
+#: The time to add the elements of dout to single cells, as a multiple of the time to copy the indices of these cells.
 _SCATTERED = 5
-#: The least width of an image for the gradient of the maximum in the 2x2 stride-2 kernel. In narrower images the kernel
-#: `scatter` is faster.
+#: The minimum width of images for which the 2x2 stride-2 kernel computes the gradient of the maximum. For narrower
+#: images the kernel `scatter` is faster.
 _LEAST_WIDTH_2X2 = 24
-#: The largest number of cells of a plane whose indices have 32 bits.
+#: The maximum number of cells of a plane for which indices of maxima have 32 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """Return an array (N, C, *spatial) as (N * C, cells)."""
+    """Return an array (N, C, *spatial) in the shape (N * C, cells)."""
     return array.reshape(math.prod(array.shape[:2]), -1)
 
 
 @dataclass(frozen=True)
 class _NothingPlan(PoolPlan):
-    """A pooling with an empty result."""
+    """The plan of a pooling whose result is empty."""
 
     case: PoolCase
     name = "nothing"
@@ -53,12 +53,12 @@ class _NothingPlan(PoolPlan):
 
 
 class _Nothing(PoolKernel):
-    """The kernel for empty results."""
+    """The kernel for poolings whose result is empty."""
 
     name = _NothingPlan.name
 
     def unsupported(self, case: PoolCase) -> str | None:
-        return "there are results" if (case.x_bytes if case.is_gradient else case.out_bytes) else None
+        return "the result is not empty" if (case.x_bytes if case.is_gradient else case.out_bytes) else None
 
     def plan(self, case: PoolCase) -> PoolPlan:
         return _NothingPlan(case)
@@ -66,7 +66,7 @@ class _Nothing(PoolKernel):
 
 @dataclass(frozen=True)
 class _WholePlanesPlan(PoolPlan):
-    """The maximum, the mean, or the gradient of the mean, of whole planes."""
+    """The plan of the maximum or the mean of whole planes, or of the gradient of the mean."""
 
     case: PoolCase
     name = "whole planes"
@@ -86,7 +86,7 @@ class _WholePlanesPlan(PoolPlan):
 
 
 class _WholePlanes(PoolKernel):
-    """The kernel for one window over the whole of each plane."""
+    """The kernel for poolings with a single window, which is as large as the plane."""
 
     name = _WholePlanesPlan.name
 
@@ -103,7 +103,10 @@ class _WholePlanes(PoolKernel):
 
 @dataclass(frozen=True)
 class _Plan2x2(PoolPlan):
-    """All ops. For the gradient of the maximum, `run` returns whether every index is in its window."""
+    """The plan of any op for 2 x 2 windows at a stride of 2.
+
+    For the gradient of the maximum, `run` returns whether every index is in its window.
+    """
 
     case: PoolCase
     sizes: _pool_tables.Sizes2x2
@@ -129,7 +132,7 @@ class _Plan2x2(PoolPlan):
 
 
 class _Kernel2x2(PoolKernel):
-    """The kernel for windows of 2 x 2 cells at a stride of 2, all of them within the image."""
+    """The kernel for windows of 2 x 2 cells at a stride of 2 that all lie within the image."""
 
     name = _Plan2x2.name
 
@@ -151,7 +154,7 @@ class _Kernel2x2(PoolKernel):
 
 @dataclass(frozen=True)
 class _RowsPlan(PoolPlan):
-    """All ops but the gradient of the maximum."""
+    """The plan of any op except the gradient of the maximum, for small windows."""
 
     case: PoolCase
     rows: _pool_tables.Plan
@@ -213,9 +216,9 @@ def _direction(case: PoolCase) -> str:
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """The gradient of the maximum by `plan`, or by `otherwise` if `plan` finds an index outside its window.
+    """A plan of the gradient of the maximum that runs `plan`, and then `otherwise` if an index is outside its window.
 
-    Only a cache that was changed has such an index.
+    An index is outside its window only if the caller has changed the cache.
     """
 
     case: PoolCase
@@ -242,7 +245,10 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """The gradient of the maximum, band by band. `run` returns whether every index is in its window."""
+    """The plan of the gradient of the maximum that processes bands (ranges of rows of a plane).
+
+    `run` returns whether every index is in a band that its window overlaps.
+    """
 
     case: PoolCase
     table: np.ndarray
@@ -274,7 +280,7 @@ class _BandsPlan(PoolPlan):
 
 
 class _Bands(PoolKernel):
-    """The kernel for gradients of maxima if many windows may add to a cell. It compensates rounding errors of sums."""
+    """The kernel for the gradient of the maximum if many windows overlap. It compensates for rounding errors."""
 
     name = _BandsPlan.name
 
@@ -292,7 +298,10 @@ class _Bands(PoolKernel):
 
 @dataclass(frozen=True)
 class _ScatterPlan(PoolPlan):
-    """The gradient of the maximum, one output at a time. `run` returns whether every index is in its plane."""
+    """The plan of the gradient of the maximum that adds the elements of dout to their cells one by one.
+
+    `run` returns whether every index is in its plane.
+    """
 
     case: PoolCase
     name = "scatter"
@@ -312,7 +321,7 @@ class _ScatterPlan(PoolPlan):
 
 
 class _Scatter(PoolKernel):
-    """The kernel that adds gradients of maxima to their cells one by one."""
+    """The kernel for the gradient of the maximum if few windows overlap."""
 
     name = _ScatterPlan.name
 
@@ -323,7 +332,7 @@ class _Scatter(PoolKernel):
         return _ScatterPlan(case)
 
 
-#: The kernels in order. The first kernel that supports a case computes it.
+#: The kernels in the order in which `make_plan` tries them. The first kernel that supports a case computes it.
 KERNELS: tuple[PoolKernel, ...] = (
     _Nothing(),
     _WholePlanes(),
@@ -336,7 +345,7 @@ KERNELS: tuple[PoolKernel, ...] = (
 
 
 def index_dtype(geometry: PoolGeometry) -> np.dtype:
-    """Return the dtype of the indices of maxima."""
+    """Return the dtype for the indices of maxima: int32 if every index of a plane fits, otherwise int64."""
     return INT32 if geometry.cells <= _INT32_CELLS else INT64
 
 
@@ -348,7 +357,7 @@ def plan_for(
     include_pad: bool = True,
     index_dtype: np.dtype = INT32,
 ) -> PoolPlan:
-    """Return the plan of an op of a pooling. It is cached, unless its tables are large."""
+    """Return the plan of an op of a pooling. The plan is cached, unless its tables are large."""
     return plans.find_sized(_nbytes, make_plan, op, geometry, dtype, threads, include_pad, index_dtype, _isa.current)
 
 

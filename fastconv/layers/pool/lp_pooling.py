@@ -18,7 +18,7 @@ from fastconv.layers.pool.pooling import PoolParam, find_call
 from fastconv.layers.pool.powers import PowersPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 
-#: The exponent that has its own kernels.
+#: The exponent p for which there are special kernels.
 _OWN_KERNELS = 2.0
 
 
@@ -42,7 +42,7 @@ def _exponent(p: Any) -> float:
     except ValueError as error:
         if p != math.inf:
             raise
-        raise ValueError(f"{error}; the limit is the maximum of abs(x), which max_pool_forward finds") from None
+        raise ValueError(f"{error}; for p = inf, call max_pool_forward(abs(x), ...)") from None
 
 
 def plan_norm(geometry: PoolGeometry, dtype: np.dtype, p: float, threads: int) -> PoolPlan:

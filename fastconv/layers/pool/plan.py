@@ -18,7 +18,7 @@ PoolOp = Literal["maximum", "mean", "norm", "maximum_gradient", "mean_gradient",
 
 #: The dtypes of the indices of maxima. 32 bits take half the memory, and are enough for most planes.
 INDEX_DTYPES = INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-#: The argument `indices` of ops without indices.
+#: The value of the argument `indices` for ops that neither write nor read indices.
 NO_INDICES = np.empty(0, np.int32)
 
 
@@ -37,7 +37,7 @@ class PoolCase:
 
     @cached_property
     def dtype_index(self) -> int:
-        """The number of the dtype in the kernels."""
+        """The index of the dtype for the kernels: 0 for float32, 1 for float64."""
         return _arrays.DTYPES[self.dtype]
 
     @cached_property
@@ -47,17 +47,17 @@ class PoolCase:
 
     @cached_property
     def finds_maxima(self) -> bool:
-        """Whether the op is the maximum or its gradient, so that it has indices."""
+        """Whether the op is the maximum or its gradient, which use indices of maxima."""
         return self.op.startswith("maximum")
 
     @cached_property
     def x_bytes(self) -> int:
-        """The number of bytes of the image."""
+        """The number of bytes of x, which is also the number of bytes of dx."""
         return math.prod(self.geometry.x_shape) * self.dtype.itemsize
 
     @cached_property
     def out_bytes(self) -> int:
-        """The number of bytes of the outputs."""
+        """The number of bytes of the output, which is also the number of bytes of dout."""
         return math.prod(self.geometry.out_shape) * self.dtype.itemsize
 
     @cached_property
@@ -67,7 +67,7 @@ class PoolCase:
 
 
 class PoolPlan:
-    """One op of one case, ready to run.
+    """The computation of one `PoolCase`, ready to run.
 
     Attributes
     ----------
@@ -88,11 +88,11 @@ class PoolPlan:
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        """Compute `target` from `source`: out from x, or dx from dout. The old values of `target` are not read.
+        """Compute `target` from `source`: out from x, or dx from dout. `target` may be uninitialised.
 
-        'maximum' also writes `indices`, and 'maximum_gradient' reads them. 'norm_gradient' reads the outputs as `norms`
-        and x as `factors`. 'maximum_gradient' returns whether all indices are in their planes; any other op returns
-        True.
+        The op 'maximum' also writes `indices`, and the op 'maximum_gradient' reads them. For the op 'norm_gradient',
+        `norms` is the output of the forward pass, and `factors` is x. The op 'maximum_gradient' returns whether every
+        index lies in its plane. All other ops return True.
         """
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import is_large
 
-#: The options by name, or `kernel_size` alone.
+#: The type of `pool_param`: a dict of options, the value of `kernel_size`, or None.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
 
 _DEFAULTS: dict[str, Any] = {
@@ -34,18 +34,18 @@ _DEFAULTS: dict[str, Any] = {
     "pool_width": None,
     "threads": None,
 }
-#: The defaults of the functions that have more options.
+#: The defaults of the functions that have one more option than `max_pool_forward`.
 _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: The tables of resolved calls, one for each public function.
+#: The resolved calls of each public function. A later call with the same shape and options uses them again.
 calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class MaxPoolCache(NamedTuple):
-    """The results and options of the forward pass that `max_pool_backward` needs. `indices` are those of the maxima."""
+    """The arguments of the forward pass that `max_pool_backward` needs, and the index of each maximum in its plane."""
 
     geometry: PoolGeometry
     indices: np.ndarray
@@ -57,7 +57,7 @@ class MaxPoolCache(NamedTuple):
 
 
 class AvgPoolCache(NamedTuple):
-    """The options of the forward pass that `avg_pool_backward` needs."""
+    """The arguments of the forward pass that `avg_pool_backward` needs."""
 
     geometry: PoolGeometry
     count_include_pad: bool
@@ -69,15 +69,15 @@ class AvgPoolCache(NamedTuple):
 
 
 def _as_param(caller: str, pool_param: Any) -> Mapping[str, Any]:
-    """Return `pool_param` as a dict. An int, or a sequence of ints, is the `kernel_size`."""
+    """Return `pool_param` as a dict of options. An int or a sequence becomes the option `kernel_size`."""
     if isinstance(pool_param, Mapping):
         return pool_param
     whole = hasattr(pool_param, "__index__") and not isinstance(pool_param, (bool, np.bool_))
     if whole or isinstance(pool_param, (list, tuple, np.ndarray)):
         return {"kernel_size": pool_param}
     raise TypeError(
-        f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
-        f"{kind_of(pool_param)}; {caller}() takes options as keywords, too"
+        f"pool_param must be a dict of options, a kernel_size (an int or a sequence of ints), or None, got "
+        f"{kind_of(pool_param)}; {caller}() also takes options as keywords"
     )
 
 
@@ -91,9 +91,11 @@ def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     if kernel_size is not None:
         raise TypeError(f"{caller}() got both kernel_size and pool_height or pool_width; give one of them")
     if height is None or width is None:
-        raise TypeError(f"{caller}() needs both pool_height and pool_width, got {height!r} and {width!r}")
+        raise TypeError(
+            f"{caller}() needs both pool_height and pool_width, got pool_height={height!r} and pool_width={width!r}"
+        )
     if rank != 2:
-        raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
+        raise ValueError(f"pool_height and pool_width need two spatial axes, but x has {rank}; use kernel_size")
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         return as_int("pool_height", height, 1), as_int("pool_width", width, 1)
     return height, width
@@ -105,7 +107,7 @@ class PoolCall(Call[PoolGeometry]):
     __slots__ = ()
 
     def may_store(self, plan: Any) -> bool:
-        """Return whether later calls may use the plan. They may not if its tables are large, to save memory."""
+        """Return whether to store the plan for later calls. A plan with large tables is not stored, to save memory."""
         return super().may_store(plan) and not is_large(plan.nbytes)
 
 
@@ -116,9 +118,9 @@ Option = Callable[[Mapping[str, Any]], Any]
 def find_call(
     caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
 ) -> tuple[np.ndarray, PoolCall]:
-    """Return x as the kernels read it, and the resolved call.
+    """Return x, converted for the kernels, and the resolved call.
 
-    `option` checks and returns the option that only this function has.
+    If `caller` has an option that other poolings do not have, the function `option` checks and returns it.
     """
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
@@ -141,7 +143,7 @@ def find_call(
 def resolve_call(
     caller: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    """Return the geometry, and all options by name."""
+    """Return the geometry, and a dict with all options."""
     if pool_param is not None and type(pool_param) is not dict:
         pool_param = _as_param(caller, pool_param)
     settings = merge_options(caller, _DEFAULTS_OF.get(caller, _DEFAULTS), options, pool_param, "pool_param")
@@ -281,24 +283,27 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
     plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     if not plan.run(dout, dx, indices):
-        raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
+        raise ValueError(f"cache holds indices outside the planes of x {geometry.x_shape}; do not change the cache")
     return dx
 
 
 def _check_indices(geometry: Any, indices: Any) -> np.dtype:
-    """Return the dtype of the indices of a cache. Indices that `max_pool_forward` cannot have made raise an error."""
+    """Return the dtype of the indices in a cache. Raise an error if `max_pool_forward` cannot have made the indices."""
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
-        raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
+        raise TypeError(f"indices in cache must be an ndarray, got {kind_of(indices)}; do not change the cache")
     kind = indices.dtype
     fit = indices.shape == geometry.out_shape and (kind is INT32 or kind is INT64 or kind in INDEX_DTYPES)
     if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
-        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
+        raise ValueError(
+            f"indices in cache must be C-contiguous, of shape {geometry.out_shape} and of dtype int32 or int64, got "
+            f"shape {indices.shape} and dtype {indices.dtype}; do not change the cache"
+        )
     return INT32 if kind is INT32 or kind == INT32 else INT64
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
-    """Return the indices of the maxima in their planes.
+    """Return the index of each maximum in its plane, which is one channel of one image.
 
     Parameters
     ----------
@@ -374,14 +379,16 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
         if places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, got dtype {places.dtype}")
         if places.shape != x.shape:
-            raise ValueError(f"indices have shape {places.shape}, but x has shape {x.shape}")
+            raise ValueError(f"indices must have the shape of x, {x.shape}, got shape {places.shape}")
         if x.ndim != len(shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != shape[:2]:
-            raise ValueError(f"out_shape {shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
+            raise ValueError(
+                f"out_shape must be (N, C, *spatial) with the N, C and number of axes of x {x.shape}, got {shape}"
+            )
         cells = math.prod(shape[2:])
         if places.size and (places.min() < 0 or places.max() >= cells):
             raise ValueError(
-                f"indices run from {places.min()} to {places.max()}, but a plane of out_shape {shape} has {cells} "
-                f"cells; legal are 0 to {cells - 1}"
+                f"indices must be from 0 to {cells - 1}, because a plane of out_shape {shape} has {cells} cells, got "
+                f"{places.min()} to {places.max()}"
             )
         return (shape, places), None
 

@@ -1,9 +1,8 @@
 """Norms of windows for any exponent, and their gradients, as roots of sums of powers.
 
-Large planes are computed in blocks. A block has targets, which are its results, and lines, which are the values that
-are summed. For a norm, targets are windows, and lines are the cells that the windows read. For a gradient, targets are
-cells, and lines are the windows that read the cells. A line is a slice of an array, at one index of its first spatial
-axis.
+Large planes are computed in blocks. The results of a block are called targets. For a norm, a target is a window, which
+sums the powers of cells. For a gradient, a target is a cell, which sums the shares of the windows that read it. A line
+is all values at one index of the first spatial axis, such as a row of an image. A target sums values of several lines.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from fastconv.runtime.records import dataclass
 
 #: The approximate number of bytes of the powers that are in memory at a time.
 _POWER_BYTES = 1 << 20
-#: The number of bytes above which a line is divided, unless the windows are too large for this.
+#: The number of bytes above which a line (a row of an image) is divided. If windows are long, the pieces may be larger.
 _LINE_BYTES = 1 << 16
-#: Sums and factors outside these ranges may have lost digits, because some of their powers are not normal numbers.
+#: The ranges within which sums of powers, and factors norm ** (1 - p), are accurate. Outside these ranges, some of the
+#: powers may have overflowed or underflowed.
 _SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
 @dataclass(frozen=True)
 class PowersPlan(PoolPlan):
-    """The norm for any exponent, as the root of a mean of powers, or its gradient."""
+    """The plan of the p-norm of windows for any exponent p, or of its gradient."""
 
     case: PoolCase
     p: float
@@ -53,10 +53,10 @@ class PowersPlan(PoolPlan):
 
 
 class _Cut(NamedTuple):
-    """A pooling of some targets along one axis. Their sums are over the lines begin to end - 1.
+    """A range of targets along one axis, and the lines from `begin` to `end` - 1, which these targets sum.
 
-    All targets include the lines low to high - 1. So `axis` has a single line in place of these, which is their sum. If
-    low equals high, `axis` has all lines.
+    If `low` is below `high`, every target sums the lines from `low` to `high` - 1, so `axis` has their sum as a single
+    line in their place. If `low` equals `high`, `axis` has every line.
     """
 
     axis: Axis
@@ -68,7 +68,7 @@ class _Cut(NamedTuple):
 
 
 def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the windows first to last - 1, with the cells that they read."""
+    """Return the `_Cut` (range of targets) with the windows from `first` to `last` - 1."""
     size, k, stride, lo, dilation, _ = axis.row()
     start, final = first * stride - lo, (last - 1) * stride - lo
     end = final + dilation * (k - 1) + 1
@@ -81,7 +81,7 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the cells first to last - 1, without those before the first window, and the windows that read them."""
+    """Return the `_Cut` (range of targets) whose cells are `first` to `last` - 1, without those before all windows."""
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
     end = max(begin, min(out, (last - 1 + lo) // stride + 1))
@@ -107,20 +107,20 @@ def _cut(
 
 
 class _Block(NamedTuple):
-    """A block: some planes as the channels of one image, and some targets with their lines along the later axes."""
+    """Some planes, as the channels of one image, and a range of their targets along each axis after the first."""
 
     geometry: PoolGeometry
-    #: The index of the lines and of the targets: planes, and the axes after the first.
+    #: Slices that select the lines and the targets of the block from arrays (planes, *spatial).
     lines: tuple[slice, ...]
     targets: tuple[slice, ...]
-    #: The cuts of the first axis.
+    #: The ranges into which the first axis is divided.
     cuts: list[_Cut]
-    #: The first line and the number of lines of the groups whose sums several cuts use.
+    #: The origin and the length of groups of lines. The sums of groups are stored, because several ranges use them.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the pooling of a cut of the first axis. Most cuts of a plane share one pooling."""
+        """Return the geometry with this first axis. It is cached, because most ranges of a plane have equal axes."""
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
             self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
@@ -128,7 +128,7 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Return whether planes are divided, because two of them take more than `_POWER_BYTES`."""
+    """Return whether each plane is divided. This is so if the powers of two planes take more than `_POWER_BYTES`."""
     return _at_once(geometry) < 2
 
 
@@ -137,9 +137,9 @@ def _at_once(geometry: PoolGeometry) -> int:
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """Divide a pooling into poolings without dilation along the first axis, if planes are divided.
+    """If planes are divided, split a dilated pooling into poolings without dilation along the first axis.
 
-    Yield each pooling with its cells and its windows along that axis.
+    Yield each pooling with the slice of its cells and the slice of its windows along that axis.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -157,7 +157,7 @@ def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, sl
 
 
 def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Yield blocks of several planes, or of some targets of one plane, whose powers take about `_POWER_BYTES`."""
+    """Yield blocks whose powers take about `_POWER_BYTES`: several planes, or some targets of one plane."""
     axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
     total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
     if not _is_cut(geometry):
@@ -173,12 +173,12 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
     later = []
     for other in geometry.axes[1:]:
         n = other.size if gradient else other.out
-        # A piece has at least half the extent of a window, because neighbouring pieces compute some powers twice.
+        # Shorter pieces would be slow, because neighbouring pieces both compute the powers that they share.
         pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
-    # If the number of lines is the root of the window's length, there are equally many stored sums.
+    # If a group has at least sqrt(k) lines, a window of k lines has about sqrt(k) stored sums or less.
     most = max(_POWER_BYTES // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
@@ -201,9 +201,10 @@ _Lines: TypeAlias = Callable[[int, int], np.ndarray]
 
 
 class _LineSums:
-    """Sums of the lines begin to end - 1, for ascending `begin`.
+    """A function that returns the sum of the lines from `begin` to `end` - 1.
 
-    The sums of groups of `step` lines are stored, because the next calls need many of them again.
+    The sums of groups of `step` lines are stored, because the next call, with a larger `begin`, needs many of them
+    again.
     """
 
     def __init__(self, lines: _Lines, origin: int, step: int) -> None:
@@ -222,7 +223,7 @@ class _LineSums:
 
 
 def _sum(lines: np.ndarray) -> np.ndarray:
-    """Return the pairwise sum of lines. The lines are overwritten."""
+    """Return the sum of all lines, added in pairs. The argument is overwritten."""
     while (n := lines.shape[2]) > 1:
         lines[:, :, : n // 2] += lines[:, :, n - n // 2 :]
         lines = lines[:, :, : n - n // 2]
@@ -235,7 +236,7 @@ def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """Return the lines of a cut, with one line from `common` in place of the lines that all targets include."""
+    """Return the lines of `cut`. If all its targets sum several lines, one line from `common` replaces these lines."""
     if cut.low == cut.high:
         return lines(cut.begin, cut.end)
     parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
@@ -243,7 +244,7 @@ def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
 
 
 def _of_planes(array: np.ndarray, chosen: tuple[slice, ...]) -> np.ndarray:
-    """Return the `chosen` part of an array (planes, *spatial) as one image."""
+    """Return the part of an array (planes, *spatial) that `chosen` selects, as one image whose channels are planes."""
     return array[chosen][None]
 
 
@@ -261,7 +262,7 @@ def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, thr
 
 def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: float, threads: int) -> None:
     def powers(begin: int, end: int) -> np.ndarray:
-        # Powers are computed in double, in which they are seldom 0 or inf.
+        # Compute powers in float64, where they seldom underflow to 0 or overflow to inf.
         made = np.abs(x[:, :, begin:end], dtype=np.float64)
         return np.power(made, p, out=made)
 
@@ -288,7 +289,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # Sums are correct if the largest cell of the window is 0, inf or NaN.
+            # A sum is also correct if the largest magnitude in the window is 0, inf or NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -298,7 +299,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
 def _norms_by_peaks(
     x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
 ) -> None:
-    """Compute the chosen norms from the ratios of cells to the largest cell of their window, which are at most 1."""
+    """Compute the norms of the `chosen` windows from abs(cell) / peak, where `peaks` has the maxima of abs(cell)."""
     outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
@@ -311,7 +312,7 @@ def _norms_by_peaks(
 def _gradients(
     dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
 ) -> None:
-    dx[...] = 0  # some cells may be in no window
+    dx[...] = 0  # Cells that no window reads have a gradient of 0.
     dout, out, x, dx = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, x, dx))
     for part, rows, windows in _undilated(geometry):
         for block in _blocks(part, True):
@@ -332,7 +333,7 @@ def _gradients_of(
     p: float,
     threads: int,
 ) -> None:
-    # The range of the norms for which norm ** (1 - p) is within `_FACTORS`.
+    # `ends` is the range of norms for which norm ** (1 - p) lies within `_FACTORS`.
     ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
     some_lost = np.zeros(out.shape[2], bool)
 
@@ -352,15 +353,16 @@ def _gradients_of(
         if cut.begin == cut.end:
             continue
         part, cells, spread = block.part(cut.axis), x[:, :, cut.targets], _fold(cut, shares, common)
-        # `mean_gradient` divides by these sizes.
+        # Multiply by the window sizes, because `mean_gradient` divides by them.
         spread *= part.window_sizes(True)
         sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
         plan_for("mean_gradient", part, sums.dtype, threads).run(spread, sums)
         sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # The sign of 0 is 0. This matters only for p = 1, because 0 ** 0 is 1.
+        # The gradient of a cell that is 0 is 0. For p = 1 it would not be, because NumPy computes 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
-            # If the power of a cell is inf, all its windows are lost and have shares of 0. inf * 0 would be NaN.
+            # If abs(cell) ** (p - 1) is inf, every window with the cell is `lost` and has a share of 0. So the product
+            # above is inf * 0, which is NaN. Set it to 0.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
             gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
@@ -381,7 +383,7 @@ def _add_gradients_by_ratios(
     p: float,
     chosen: np.ndarray,
 ) -> None:
-    """Add the gradients of the chosen windows, computed from the ratios of cells to the norm of their window."""
+    """Add the gradients of the `chosen` windows to `dx`, computed from abs(cell) / norm of the window."""
     douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for planes, padded in _windows.pad_planes(x, geometry):

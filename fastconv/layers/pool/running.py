@@ -1,10 +1,11 @@
 """Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
 
-The kernel is ``_ext/pool_running.h``. Its sources are the cells of its input, and its targets the cells of its result.
-A source that is read in order is an arrival. The time hardly grows with the size of a window, because a window of k
-cells along an axis takes about log2(k) steps. The result of a step is a level. A thread's workspace has rings of about
-k rows of a piece of a plane. Pieces are narrow, so that the workspace is small. The division does not affect results,
-because each result is a sum of the same terms in the same order.
+The kernel, ``_ext/pool_running.h``, reads sources (the cells of its input), and writes targets (the cells of its
+result). An arrival is a source, numbered in the order in which the kernel reads the sources. The time hardly grows with
+the size of a window, because the kernel makes windows of k cells along an axis in about log2(k) steps, each of which
+joins two shorter windows. The windows after a step are called a level. Each thread has a workspace with ring buffers
+for about k rows of one piece (a part of a plane). Pieces are narrow, so that the workspace is small. The division into
+pieces does not affect results, because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -23,32 +24,34 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The enums of pool_running.h: what the kernel computes, the terms of its sums, its results, and the level from which a
-#: target is taken.
+#: Values of the enums in pool_running.h. The first line has the operations, the second the terms of a sum, the third
+#: the results of a sum, and the fourth the levels that a target is computed from.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
 _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
-#: The number of elements past a row that a vector may touch (FC_RUNNING_SLACK). Rows begin at multiples of `_MULTIPLE`.
+#: `_SLACK` is the number of elements past the end of a row that a vector may read or write (FC_RUNNING_SLACK). The
+#: length of a row in the workspace is a multiple of `_MULTIPLE` elements.
 _SLACK = 16
 _MULTIPLE = 32
-#: The bytes of workspace that fit a thread's second-level cache. A piece may take more if this saves time.
+#: The number of bytes of workspace that fit in the L2 cache. A plan may use four times as many if this saves time.
 RING_BYTES = 1 << 20
-#: The least number of elements of a piece along the last axis, unless the axis is shorter.
+#: The minimum width of a piece, in elements, unless the plane itself is narrower.
 _LEAST_STRIP = 64
-#: The largest number of elements of the rows of several planes that are side by side.
+#: The maximum length, in elements, of a row of the workspace that holds rows of several planes side by side.
 GROUP_ELEMENTS = 512
-#: The largest number of bytes of workspace of a thread. Windows that need more are refused.
+#: The maximum number of bytes of workspace per thread. Windows that need more raise an error.
 MOST_BYTES = 1 << 30
-#: The nanoseconds that a step takes for one vector: along a row, and across rows.
+#: The time in nanoseconds that a step takes for one vector. The first number is for steps along a row, the second for
+#: steps across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
-#: The nanoseconds to read or write a vector, to copy a single cell, to begin a row of sources, and to begin a row of
-#: targets.
+#: Times in nanoseconds. `_READ` is for reading or writing a vector, `_CELL` for copying one cell, `_ROW` for the start
+#: of a row of sources, and `_GIVE` for the start of a row of targets.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
 #: The number of bytes that a copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
-#: The largest number of cells that a piece may span in float32, because indices within a piece have 32 bits.
+#: The maximum number of cells from the first to the last cell of a piece in float32, because indices have 32 bits.
 _MOST_CELLS = np.iinfo(np.int32).max
 
 Row = tuple[int, int, int, int, int, int]
@@ -56,9 +59,10 @@ Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """Return the steps that make windows of k taps.
+    """Return the steps that make windows of k taps from single cells.
 
-    A step is a pair: 1 if it adds a single cell, otherwise 0, and the distance in cells between its two parts.
+    A step is a pair of ints. The step ``(0, n)`` joins two windows whose starts are n cells apart. The step ``(1, n)``
+    extends a window by the cell that is n cells after its last cell.
 
     >>> steps(6, 1, False)
     [(0, 1), (1, 1), (0, 3)]
@@ -83,10 +87,11 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 
 
 class _Walk(NamedTuple):
-    """The targets of one axis, whose sources arrive in order.
+    """The order in which the kernel computes the targets along the height or the depth.
 
-    `first` is the source that arrives first. Each target needs the arrivals `begin` to `end`, and is taken from the
-    level `gets` at its last arrival. `early` is the number of the level with one tap less, or -1.
+    `first` is the index of the source that the kernel reads first. Target i needs the arrivals from `begin[i]` to
+    `end[i]`. When arrival `end[i]` has been processed, target i is computed from the level that `gets[i]` names.
+    `early` is the number of the level whose windows have one tap less than those of the last level, or -1.
     """
 
     steps: Steps
@@ -98,15 +103,16 @@ class _Walk(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The number of rows of all rings."""
+        """The total number of rows in the ring buffers of the axis."""
         return sum(shift for _, shift in self.steps)
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Return the phases of the taps for a gradient, as four numbers.
+    """Return how the gradient along an axis divides the taps into phases, as four numbers.
 
-    These are the number of phases, the least number of taps of a phase, the number of phases with one tap more, and
-    the distance between the outputs of neighbouring taps of a phase.
+    A phase has every n-th tap, where n is the number of phases. All windows that read a cell read it at taps of one
+    phase. The four numbers are n, the minimum number of taps in a phase, the number of phases with one tap more, and
+    the distance between two outputs that read the same cell at neighbouring taps of a phase.
     """
     _, k, stride, _, dilation, _ = row
     common = math.gcd(stride, dilation)
@@ -141,14 +147,14 @@ def _walk_backward(row: Row) -> _Walk:
     gets[unseen] = _FROM_NOTHING
     begin = int(first[~unseen].min()) if not unseen.all() else 0
     end = int(last[~unseen].max()) if not unseen.all() else 0
-    # A cell that no window reads is written together with its neighbours.
+    # If no window reads a cell, the kernel writes the cell when it writes the neighbouring cells.
     last = np.where(unseen, np.clip(cell // stride, begin, end), last)
     first = np.where(unseen, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
 class _Numbers:
-    """The lists of a table, one after another. `at` is the length of the table so far."""
+    """The lists that follow the header of a table. `at` is the length of the header and of all lists so far."""
 
     def __init__(self, head: int) -> None:
         self.parts: list[np.ndarray] = []
@@ -163,7 +169,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return for each arrival the last level that needs it, or -1 if no level does."""
+    """Return, for each arrival, the number of the last level that needs this source, or -1 if no level does."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -206,7 +212,7 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return a strip of the last axis: `begin` and `end` of its targets, its first source, and how many sources."""
+    """Return, for a strip of columns, the range of its targets, its first source, and the number of its sources."""
     _, k, stride, lo, dilation, _ = row
     if not backward:
         return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1
@@ -222,10 +228,11 @@ def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
 
 
 class Plan(NamedTuple):
-    """The table for the kernel, and the sizes of a call.
+    """The table that the kernel reads, and the numbers that a call of the kernel needs.
 
-    `space` is the number of elements of workspace of a thread, and `items` the number of pieces of all planes. `time`
-    is in nanoseconds of one thread. `width` is the number of targets in a row of a piece.
+    `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the pieces
+    of all planes. `time` is the total time in nanoseconds on one thread. `width` is the number of targets in a row of a
+    piece.
     """
 
     table: np.ndarray
@@ -253,30 +260,33 @@ class _Costs:
         self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
     def arrivals(self, axis: int, targets: int) -> int:
-        """Return the number of sources that `targets` neighbouring targets along an axis need."""
+        """Return the number of sources along `axis` that `targets` consecutive targets need."""
         _, k, stride, _, dilation, _ = self.rows[axis]
         reach = (k - 1) * dilation
         return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
 
     def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
-        """Return the number of targets of a piece along each axis."""
+        """Return the maximum number of targets of a piece along each axis."""
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
     def space(self, cuts: _Cuts) -> int:
-        """Return the number of elements of a thread's workspace, which has the rings and a few rows."""
+        """Return the number of elements of workspace per thread: ring buffers, and a few single rows."""
         _, high, wide = self.sizes(cuts)
         deep_rows, high_rows = self.rings
         rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
         return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
-        """Return the number of cells of the image from the first to the last that a piece reads."""
+        """Return the number of cells of the image from the first cell that a piece reads to the last one."""
         deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
     def of(self, cuts: _Cuts, group: int = 1) -> float:
-        """Return the nanoseconds of a piece in one thread of an AVX-512 machine, if `group` planes are side by side."""
+        """Return the time in nanoseconds for a piece of one plane, on one thread of an AVX-512 machine.
+
+        `group` is the number of planes whose rows the kernel processes side by side.
+        """
         deep, high, wide = self.sizes(cuts)
         depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
         vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
@@ -289,7 +299,7 @@ class _Costs:
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
-    """Return the steps of an axis. A gradient has one step more if its phases have different numbers of taps."""
+    """Return the steps along an axis. A gradient needs one more step if its phases differ in their number of taps."""
     if not backward:
         return steps(row[1], row[4], maximum)
     _, taps, rest, step = _phases(row)
@@ -297,7 +307,7 @@ def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
 
 
 def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
-    """Return the time of a pooling, in nanoseconds of one thread of an AVX-512 machine."""
+    """Return the time of a pooling in nanoseconds, on one thread of an AVX-512 machine."""
     costs = _Costs(geometry, maximum, backward, itemsize)
     return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
 
@@ -307,7 +317,7 @@ def _pitch(wide: int) -> int:
 
 
 def _pieces(n: int, most: int) -> Iterator[int]:
-    """Yield the numbers of pieces of an axis that are tried."""
+    """Yield the numbers of pieces, up to `most`, that `_choose` tries for an axis of n targets."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
@@ -315,7 +325,7 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """Return the numbers of pieces that take the least time, with a small workspace if possible."""
+    """Return the numbers of pieces along the axes that take the least time, with a small workspace if possible."""
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -326,14 +336,14 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # A larger workspace takes longer, because it does not stay in the caches.
+                # A plan with a larger workspace takes longer, because the workspace does not stay in the caches.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
     if found is None:
         raise ValueError(
-            f"a window of {_window(geometry)} spans more than {_MOST_CELLS} cells of a plane of float32; pool in "
-            "several steps with smaller windows, or in float64"
+            f"a window of {_window(geometry)} cells spans more than {_MOST_CELLS} cells of x, the limit in float32; "
+            "pool in several steps with smaller windows, or in float64"
         )
     return found
 
@@ -357,12 +367,12 @@ def _make(
     bands = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
     row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
-    # Neighbouring planes in a row have the distance of their sources or of their targets, whichever is larger.
+    # A plane takes as many elements of a shared row as it has sources or targets, whichever is more.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
     high = max(end - begin for begin, end in bands)
     deep_rows, high_rows = costs.rings
     space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
-    # The tables below are as long as a window, so a window that is too large is refused before they are made.
+    # Check the size of the windows before the tables are made, because the tables are as long as a window.
     _check_space(geometry, space, itemsize)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     numbers = _Numbers(71)
@@ -390,7 +400,7 @@ def _make(
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Return the number of planes whose rows are side by side. It is more than 1 if rows are short."""
+    """Return the number of planes whose rows are processed side by side. It is above 1 only if rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
@@ -398,13 +408,13 @@ def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
 def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
     if elements * itemsize > MOST_BYTES:
         raise ValueError(
-            f"a window of {_window(geometry)} needs {elements * itemsize >> 20} MiB of workspace a thread, more than "
-            f"{MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
+            f"a window of {_window(geometry)} cells needs {elements * itemsize >> 20} MiB of workspace per thread, "
+            f"more than the limit of {MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
         )
 
 
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
-    """Return the table and the sizes of a call. They are cached, unless the table is large."""
+    """Return the table and the sizes for a pooling. They are cached, unless the table is large."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
     return plans.find_sized(_nbytes, _plan, geometry, *key)
 
@@ -426,7 +436,7 @@ def _plan(
     return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
-#: For each op: what the kernel computes, the terms of its sums, and its results.
+#: For each op, three arguments of the kernel: the operation, the terms of a sum, and the result of a sum.
 _STEPS: dict[str, tuple[int, int, int]] = {
     "maximum": (MAXIMUM, CELLS, SUMS),
     "mean": (SUM, CELLS, BY_COUNT),
@@ -438,7 +448,7 @@ _STEPS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class AxisByAxisPlan(PoolPlan):
-    """All ops but the gradient of the maximum, for windows of any size."""
+    """The plan of any op except the gradient of the maximum, for windows of any size."""
 
     case: PoolCase
     running: Plan

@@ -1,7 +1,7 @@
-"""The tables that the row kernels of pooling read: one for each geometry and direction (forward or backward).
+"""Tables for the pooling kernels that work row by row: one for each geometry and direction (forward or backward).
 
-A table is one array of integers. The `HEADER` has sizes, and the index at which each list begins. The lists follow.
-``_ext/pool.h`` explains them.
+A table is one array of integers: a header, then lists. The header has sizes, and the index at which each list begins.
+``_ext/pool.h`` explains the integers.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from fastconv.geometry.pool import PoolGeometry, taps_within
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 
-#: The number of elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
+#: The number of elements past the end of a workspace row that a vector may read or write (FC_SLACK in pool.h).
 SLACK = 16
-#: The approximate number of elements of a block, which is a part of a plane. It fits the first-level cache.
+#: The approximate number of elements of a block (a part of a plane). A block fits in the L1 cache.
 BLOCK_ELEMENTS = 3072
-#: The largest number of elements of workspace of a thread. Other kernels compute windows that need more.
+#: The maximum number of elements of workspace per thread. Other kernels compute windows that need more.
 _MOST_ELEMENTS = 1 << 16
-#: The largest number of taps of a window. Other kernels compute larger windows, because the tables would be long.
+#: The maximum number of taps of a window. Other kernels compute larger windows, because the tables would be long.
 _MOST_TAPS = 1024
-#: The largest number of additions one after another: of the taps of a row, and then of the rows. np.sum has as many,
-#: because its pairwise sum adds 16 numbers one after another, then eight of these sums, and then blocks of 128.
+#: The maximum number of successive additions in a sum over a window, which adds the taps of each row and then the rows.
+#: np.sum has as many, because it adds 16 numbers one after another, then eight of these sums, and then blocks of 128.
 MOST_IN_TURN = 32
 
-#: The number of bytes of a band, which is the part of a plane in which gradients of maxima are added at a time.
+#: The number of bytes of a band. A band is the part of a plane to which a thread adds gradients of maxima at a time.
 BAND_BYTES = 1 << 19
-#: The number of cells of a page (FC_PAGE in pool.pyx). Pages have the rounding errors of the sums of a band.
+#: The number of elements of a page (FC_PAGE in pool.pyx). A page has the rounding errors of the sums in `PAGE` cells.
 PAGE = 64
-#: The largest number of bytes of the pages of a thread.
+#: The maximum number of bytes of all pages of a thread. A page has the rounding errors of some sums.
 LOST_BYTES = 1 << 23
 
-#: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The sizes of the three
-#: axes come before them.
+#: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The header begins with
+#: the sizes of the three axes, which have no names here.
 HEADER = (
     *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "width", "left", "right"),
     *("range_d", "range_h", "phase", "at", "delta", "first", "count_d", "count_h", "count_w"),
@@ -56,17 +56,17 @@ def _round_up(n: int) -> int:
 
 
 def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
-    """Return the number of rows of outputs of a block.
+    """Return the number of rows of outputs in a block.
 
-    The rows fill `BLOCK_ELEMENTS` of the workspace. If windows do not overlap, a block has a single row.
+    The block fills about `BLOCK_ELEMENTS` elements. If the stride exceeds the extent of a window, a block has one row.
     """
     return max(1, min(outputs, (BLOCK_ELEMENTS // row - extent) // stride + 1)) if stride <= extent else 1
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Return the sizes of a thread's workspace: of the part that all windows share, and of a batch of blocks.
+    """Return the sizes, in elements, of a thread's workspace: a part that all windows share, and a batch of blocks.
 
-    A batch has several blocks if they are small, because reading a block right after writing it would stall.
+    A batch has several blocks if blocks are small, because reading a block right after writing it would stall.
     """
     lanes = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))
@@ -91,7 +91,7 @@ def _counts(geometry: PoolGeometry, include_pad: bool) -> dict[str, np.ndarray]:
 
 
 def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """Return the table for `forward_rows`, or None if the windows are too large for this kernel."""
+    """Return the table for the kernel `forward_rows`, or None if the windows are too large for this kernel."""
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS:
@@ -134,7 +134,11 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
-    """Return the lists of the outputs that read each cell, ascending: the end of each list, and all lists joined."""
+    """Return, for each cell along an axis, the outputs that read the cell.
+
+    The second list has the outputs for all cells, one cell after another. The first list has the index at which the
+    outputs for each cell end.
+    """
     outputs: list[int] = []
     ends = []
     for cell in range(size):
@@ -147,12 +151,12 @@ def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> t
 
 
 def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """Return the table for `backward_rows`, or None if the windows are too large for it or the stride is above 2."""
+    """Return the table for `backward_rows`, or None if windows are too large or the stride along W is above 2."""
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
         return None
-    # Along the width, some taps read cell r + stride * i. The output that reads it is i + shift.
+    # Along the width, output i + shift reads cell r + stride * i. shifts[r] has one shift for each such tap.
     shifts = [
         [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
         for r in range(stride)
@@ -165,7 +169,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     (ends_d, seen_d), (ends_h, seen_h) = _seen(*d), _seen(*h)
     deep = int(np.diff(ends_d, prepend=0).max())
     extent = (h[1] - 1) * h[4] + 1
-    # The number of rows of the image in a block, and the number of rows of outputs that read some of these.
+    # A block has `block_rows` rows of dx. The windows that read these rows are in `rows` rows of outputs.
     block_rows = max(1, min(h[0], BLOCK_ELEMENTS // max(size, pitch // h[2])))
     rows = (block_rows + extent - 2) // h[2] + 1
     sizes = _workspace(out, 0, deep * rows * pitch)
@@ -187,10 +191,10 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 class Plan(NamedTuple):
-    """The table of a call and its sizes.
+    """The table that a row kernel reads, and the numbers that a call of the kernel needs.
 
-    `space` is the number of elements of workspace of a thread, `items` the number of blocks of all planes, and `width`
-    the number of elements of a row that is computed in vectors.
+    `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the blocks
+    of all planes. `width` is the number of elements of a row that the kernel computes in vectors.
     """
 
     table: np.ndarray
@@ -199,15 +203,16 @@ class Plan(NamedTuple):
     width: int
 
 
-#: The nanoseconds of a tap for one vector, of a row, of reading a vector, and of reading a single cell.
+#: Times in nanoseconds. `_TAP` is for one tap of one vector of outputs, `_ROW` for the start of a row, `_READ` for
+#: reading a vector, and `_CELL` for reading a single cell.
 _TAP = {"max": 0.72, "sum": 0.36, "backward": 0.55}
 _ROW, _READ, _CELL = 6.0, 0.5, 0.75
 
 
 def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> float:
-    """Return the nanoseconds of these kernels in one thread of an AVX-512 machine.
+    """Return the time of a row kernel in nanoseconds, on one thread of an AVX-512 machine.
 
-    The time is inf if a sum would have more than `MOST_IN_TURN` additions one after another.
+    The time is inf if a sum would have more than `MOST_IN_TURN` successive additions, so that another kernel is chosen.
     """
     d, h, w = _lifted(geometry)
     taps = d[1] * h[1] * w[1]
@@ -220,8 +225,8 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
         return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
     vectors = -(-w[5] // lanes)
     read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
-    # Each block reads its rows once. If a block has a single row of outputs, neighbouring blocks read many of the same
-    # rows.
+    # `again` is an estimate of the number of times that a row is read. It may be above 1, because neighbouring blocks
+    # read some of the same rows if each has a single row of outputs.
     again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
     tap = _TAP["sum" if sums else "max"] * taps
     return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
@@ -230,9 +235,9 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
 def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarray, int]:
     """Divide a plane into bands along its first axis.
 
-    Return a table with a row for each band, and the number of cells of the longest band. A row has the first cell, the
-    end of the cells, the first output that may read them, and the end of these outputs. A band has at least half the
-    extent of a window, because all outputs that may read a band are read for it.
+    Return a table with a row for each band, and the number of cells of the longest band. A row has four indices: the
+    first cell, the end of the cells, the first output whose window may overlap the band, and the end of these outputs.
+    A band is at least half as long as a window, because a short band would read many outputs for few cells.
     """
     return plans.find(_bands, geometry, itemsize, threads, BAND_BYTES)
 
@@ -253,13 +258,17 @@ def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int)
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
-    """Return the number of blocks of `PAGE` cells of the longest band, and the number of pages of a thread."""
+    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages that a thread has."""
     blocks = -(-longest // PAGE)
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 
 
 class Sizes2x2(NamedTuple):
-    """The sizes for 2 x 2 windows at a stride of 2: of the image, the rows of outputs of a block, and all blocks."""
+    """The sizes for the kernel of 2 x 2 windows at a stride of 2.
+
+    `height` and `width` are those of x, `rows` is the number of rows of outputs in a block, and `items` is the number
+    of blocks of all planes.
+    """
 
     height: int
     width: int
@@ -268,7 +277,7 @@ class Sizes2x2(NamedTuple):
 
 
 def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
-    """Return the table and sizes of a call in one direction, or None if another kernel has to compute the windows."""
+    """Return the table and the sizes for one direction, or None if the row kernels do not support the windows."""
     return plans.find(_plan, geometry, direction, include_pad, BLOCK_ELEMENTS)
 
 
@@ -288,7 +297,7 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 
 def sizes_2x2(geometry: PoolGeometry) -> Sizes2x2 | None:
-    """Return the sizes of a call for windows of 2 x 2 within the image, or None for any other windows."""
+    """Return the sizes for 2 x 2 windows at a stride of 2 within the image, or None for any other windows."""
     return plans.find(_sizes_2x2, geometry, BLOCK_ELEMENTS) if geometry.is_2x2_stride_2 else None
 
 

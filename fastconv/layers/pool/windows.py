@@ -16,12 +16,12 @@ _WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Return the strides of the windows. It is 1 along an axis with one output, because the given one may be huge."""
+    """Return the strides of the windows, with 1 for an axis with one output, because its stride may be huge."""
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield some planes at a time: their index, and a copy padded with zeros as far as any window extends."""
+    """Yield the slice of some planes, and a copy of these planes that is padded with zeros to contain every window."""
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -43,7 +43,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Yield some outputs at a time: their index, and copies of their windows, (windows, taps)."""
+    """Yield the index of some outputs, and a copy of their windows as an array (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
     room = max(1, _WINDOW_BYTES // (len(padded) * taps * padded.itemsize))
@@ -55,7 +55,8 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
         (padded.strides[0], *by_output, *by_tap),
         writeable=False,
     )
-    # A whole row of outputs may take eight times `_WINDOW_BYTES`, because short pieces make loops over taps slower.
+    # Copy a whole row of outputs if this takes at most eight times `_WINDOW_BYTES`, because loops over taps are slow on
+    # parts of rows.
     room = max(room, min(8 * room, math.prod(outs[1:])))
     pieces: list[list[slice]] = []
     for out in reversed(outs):
@@ -68,7 +69,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield for each tap, in order, the cells of the padded planes that `outputs` read."""
+    """Yield, for each tap in order, the index of the cells of padded planes that `outputs` read at this tap."""
     ranges = [(chosen.start, chosen.stop) for chosen in outputs[1:]]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
         cells = (
@@ -79,13 +80,13 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Accurate sums over windows. The rounding error of each sum is summed separately (Knuth's two-sum)."""
+    """Accurate sums of gradients in each cell. Their rounding errors are summed separately (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
 
     def add(self, where: tuple[slice, ...], values: np.ndarray) -> None:
-        """Add `values` to the cells `where`, each of which occurs once."""
+        """Add `values` to the cells that `where` selects. No cell may be selected twice."""
         held = self._sums[where]
         with np.errstate(invalid="ignore", over="ignore"):
             total = held + values
@@ -94,5 +95,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """Return the sums. The rounding error of a sum that is not finite is NaN, so it is not added."""
+        """Return the sums plus their errors. An infinite or NaN sum is returned as it is, because its error is NaN."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

@@ -187,7 +187,7 @@ def test_winograd_on_a_signal_is_refused_with_its_work():
 
 def test_dilations_of_very_many_parts_are_refused():
     x, w = np.zeros((1, 1, 600, 600), np.float32), np.ones((1, 1, 3, 3), np.float32)
-    with pytest.raises(ValueError, match=r"dilation is \(200, 200\): an image would be copied in 40000 parts"):
+    with pytest.raises(ValueError, match=r"dilation \(200, 200\), an image would be split into 40000 parts"):
         conv(x, w, dilation=200, algorithm="winograd")
     conv(x, w, dilation=100, algorithm="winograd")
 

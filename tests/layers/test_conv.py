@@ -321,7 +321,7 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             (1, 1, 9),
             (1, 1, 3),
             {"dilation": 2, "pad": 1},
-            r"the dilation is \(2,\), and it needs 1 or padding",
+            r"the padding in front of an axis must be a multiple of its dilation: the padding is \(1,\), the dilation \(2,\)",
         ),
         (
             "winograd",

@@ -47,8 +47,8 @@ _HARD_BYTES = 1 << 25
 class Cut:
     """The size of the blocks of columns into which a convolution is divided.
 
-    A block has `groups` groups, and `channels` channels of each. Along each axis, it has `kernel` taps and `outs` output
-    positions. The last block along an axis may be smaller. `geometry` is the geometry of the whole convolution.
+    A block has `groups` groups, and `channels` channels of each group. Along each axis, it has `kernel` taps and `outs`
+    output positions. The last block along an axis may be smaller. `geometry` is that of the whole convolution.
     """
 
     groups: int
@@ -159,7 +159,7 @@ class Part:
     outs: tuple[slice, ...]
     cells: tuple[slice, ...]
     geometry: ConvGeometry
-    #: Whether this is the first block of its groups and positions. Later blocks add their products to its product.
+    #: Whether the block is the first, and whether it is the last, of the blocks whose products are added up.
     first: bool
     last: bool
 

@@ -332,7 +332,7 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
         ),
         ("winograd", (1, 1, 20000), (1, 1, 17000), {}, "the kernel has 17000 taps, and it takes at most 16384"),
         ("winograd", (1, 9, 20000), (1, 9, 16000), {}, "144000 weights meet an output or a cell, and it takes at most"),
-        ("separable", (1, 1, 9), (1, 1, 3), {}, "a kernel of one axis has nothing to separate"),
+        ("separable", (1, 1, 9), (1, 1, 3), {}, "the kernel must have 2 or 3 axes, and it has only one"),
         ("separable", (1, 4, 9, 9), (4, 2, 3, 3), {"groups": 2}, "groups of one channel, and the groups have 2"),
     ],
 )

@@ -67,9 +67,9 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 class SparsityPattern:
     """The positions of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
 
-    The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment, which
-    is a set of positions with the same entries (see `pattern`). The row has two numbers: the number of positions, and
-    the number of entries of each position.
+    The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment, a set
+    of positions with the same entries (see `pattern`). The row has two numbers: the number of positions of the segment,
+    and the number of entries of each position.
     """
 
     table: np.ndarray
@@ -282,18 +282,19 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
     if free is not None and size > free:
         made = "" if form == "csr" else f" during the conversion to format {form!r}"
         raise MatrixTooLargeError(
-            f"{what}{made}, but only {free} bytes are free; toeplitz_operator computes the same products without a matrix"
+            f"{what}{made}; {free} bytes are free. toeplitz_operator computes the same products without a matrix"
         )
 
 
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
-    """Raise ValueError if a matrix is too large for 64-bit indices, or MatrixTooLargeError if too little memory is free.
+    """Raise an error if a matrix is too large for 64-bit indices (ValueError) or for the free memory
+    (MatrixTooLargeError).
 
     The memory that SciPy needs to convert a CSR matrix to `form` is included, except for the diagonals of 'dia', which
-    `check_diagonals` checks. With `transposed`, messages give the shape of the transpose. With `least`, `nnz` is a lower
-    bound of the number of entries.
+    `check_diagonals` checks. With `transposed`, messages give the shape of the transpose. With `least`, `nnz` is a
+    lower bound of the number of entries.
     """
     reason = why_not(shape, nnz, dtype, transposed, least)
     if reason is not None:

@@ -187,9 +187,9 @@ def _add_wrapped(
 ) -> None:
     """Add all positions of an axis with circular padding. No window may be longer than the image.
 
-    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries, which
-    has all taps twice. In a window that wraps around, the first entry is that of the first tap after the end of the
-    image.
+    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries,
+    which has all taps twice. In a window that wraps around, the first entry is that of the first tap after the end of
+    the image.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))

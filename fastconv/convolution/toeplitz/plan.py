@@ -19,8 +19,8 @@ from fastconv.runtime.plan_cache import is_large
 
 #: The approximate bytes of the matrix rows that are built together. They stay in cache while they are multiplied.
 _BLOCK_BYTES = 1 << 22
-#: The limits of one product: the largest number of images that are its right-hand sides, and the largest number of bytes
-#: of these images and their results.
+#: The limits of one product: the largest number of images that are its right-hand sides, and the largest number of
+#: bytes of these images and their results.
 _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 
@@ -159,7 +159,7 @@ class MatrixPlan(Plan):
 
     def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
         sparsity = self._pattern()
-        # Copy the weights, because another thread may change them after entries are counted and before they are written.
+        # Copy the weights, because another thread may change them between the counting and the writing of entries.
         weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
         whole = _csr.build(weights, sparsity, self.case.threads) if self.block == self.total else None
         for begin in range(0, len(source), self.images):

@@ -67,9 +67,9 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 class SparsityPattern:
     """The positions of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
 
-    The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment, a set
-    of positions with the same entries (see `pattern`). The row has two numbers: the number of positions of the segment,
-    and the number of entries of each position.
+    The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment,
+    which is a set of positions with the same entries (see `pattern`). The row has two numbers: the number of positions
+    of the segment, and the number of entries of each position.
     """
 
     table: np.ndarray

@@ -64,15 +64,12 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells that a stride phase has in addition to one cell for each output.
-
-        The last outputs read these cells at the later taps.
-        """
+        """The number of cells that a stride phase has in addition to one for each output, for taps after the first."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """A copy in which `output_offset` and `weights` are zeros. Equal copies mean equal layouts."""
+        """A copy in which `output_offset` and `weights` are zeros. Axes with equal copies have equal layouts."""
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +117,8 @@ def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
     step = period * dilation // stride
     conv_axes = []
     for tap in range(min(period, k)):
-        # The index modulo the stride of the elements of dx that use this tap and every `period`-th tap after it.
+        # This tap and every `period`-th tap after it contribute to the elements of dx whose index modulo the stride is
+        # `phase`.
         phase = (tap * dilation - lo) % stride
         if phase >= size:
             continue
@@ -285,10 +283,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """Return for each tap the offset, in elements, of the cell that output 0 reads.
-
-        The last axis of the taps varies fastest.
-        """
+        """Return for each tap of the kernel, in C order, the offset in elements of the cell that output 0 reads."""
         offsets = []
         for i, conv_axis in enumerate(self.conv_axes):
             phase_index, cells = conv_axis.cells()

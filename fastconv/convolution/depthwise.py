@@ -222,7 +222,7 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _i
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
-    """Return the instruction set for rows of `width` outputs, and its number of lanes of a vector.
+    """Return the instruction set for rows of `width` outputs, and the number of lanes of its vectors.
 
     If a row fills at most half a vector, an instruction set with narrower vectors is returned.
     """
@@ -352,8 +352,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # Maps the number of taps of an entry to the multiply-adds and tiles of a stride phase. All stride phases are
-    # divided into the same blocks.
+    # A cache of `_tiles`, which returns the same for all stride phases whose entries have the same number of taps. The
+    # keys are these numbers of taps.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

@@ -307,8 +307,20 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             {},
             "the rows of one filter in the Toeplitz matrix take [0-9]+ bytes, more than [0-9]+",
         ),
-        ("depthwise", (1, 5, 7), (3, 5, 3), {}, "at most 4 channels and 8 filters, and these have 5 and 3"),
-        ("depthwise", (1, 4, 7), (18, 2, 3), {"groups": 2}, "at most 4 channels and 8 filters, and these have 2 and 9"),
+        (
+            "depthwise",
+            (1, 5, 7),
+            (3, 5, 3),
+            {},
+            "at most 4 channels and 8 filters, got groups of 5 channels and 3 filters",
+        ),
+        (
+            "depthwise",
+            (1, 4, 7),
+            (18, 2, 3),
+            {"groups": 2},
+            "at most 4 channels and 8 filters, got groups of 2 channels and 9 filters",
+        ),
         (
             "winograd",
             (1, 1, 9),
@@ -339,7 +351,13 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             "a filter, or a channel in all filters, has 144000 weights; at most",
         ),
         ("separable", (1, 1, 9), (1, 1, 3), {}, "the kernel must have 2 or 3 axes, and it has only one"),
-        ("separable", (1, 4, 9, 9), (4, 2, 3, 3), {"groups": 2}, "groups of one channel, and the groups have 2"),
+        (
+            "separable",
+            (1, 4, 9, 9),
+            (4, 2, 3, 3),
+            {"groups": 2},
+            "groups must have one channel, got groups of 2 channels",
+        ),
     ],
 )
 def test_unsupported_cases_name_their_reason(algorithm, x, w, options, why):

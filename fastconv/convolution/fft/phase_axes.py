@@ -1,4 +1,4 @@
-"""The axes of a convolution for `fft`. An axis with stride or dilation is divided into phases without either.
+"""The axes of a convolution for `fft`. An axis is divided into phases, each of which has stride and dilation 1.
 
 A plain correlation has stride and dilation 1. Let an axis have stride s and dilation d without a common divisor. Phase
 phi of the outputs has every d-th output from phi on: o = d * q + phi. Phase tau of the taps has every s-th tap from tau
@@ -59,7 +59,7 @@ _BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 
 
 def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Return the padding mode of an axis, as a number. An axis without padding has the number of 'zeros'."""
+    """Return the number of the padding mode of an axis in `_BORDERS`. For an axis without padding, it is 0."""
     return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
 
 

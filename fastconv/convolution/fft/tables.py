@@ -39,12 +39,12 @@ def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
     return np.array(found + axes, np.intp)
 
 
-#: A number of positions that is larger than that of any array, for arrays whose positions are not limited.
+#: Stands for an unlimited number of positions.
 _MOST = 1 << 62
 
-#: Five integers for each axis of an array: the distance between the elements of neighbouring positions, the element of
-#: position 0, the distance between the elements of neighbouring phases phi, the same for phases tau, and the number of
-#: positions of a tile.
+#: Five integers for each axis of an array. The first three are the distance between the elements of neighbouring
+#: positions, the index of the element of position 0, and the distance between the elements of neighbouring phases phi.
+#: The other two are the same distance for phases tau, and the number of positions of a tile.
 _Axes = list[tuple[int, int, int, int, int]]
 
 

@@ -149,8 +149,9 @@ def _halve(sizes: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One block of columns: slices of the groups, channels, taps, positions and cells of the image that it has, and the
-    geometry of its convolution.
+    """One block of columns, as slices of the whole convolution, and the geometry of its own convolution.
+
+    `outs` has the output positions of the block, and `cells` the cells of the image that it reads.
     """
 
     groups: slice
@@ -202,7 +203,7 @@ class BlocksPlan(Plan):
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
         """Compute [f x K] @ [K x L] for each block of columns and each group.
 
-        The products of blocks with different rows K of the same positions are added up.
+        Blocks of the same groups and positions have different rows of columns, and their products are added up.
         """
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)

@@ -51,9 +51,7 @@ class BatchedImages(Batched):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work of the whole batch. They are not multiplied from one run of the inner plan, because the
-        rates were measured for whole batches.
-        """
+        """The amounts of work of the whole batch, counted as in the measurements that gave the rates."""
         geometry, images = self.case.geometry, self.images
         blocks = -(-self.count // images)
         return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)

@@ -53,7 +53,7 @@ _STRIDED_COST = 3
 #: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
 _FEW_PHASES = 16
 
-#: Pairs of a call and the number of calls of its kind.
+#: Pairs of a call and a number, which is the number of calls of the same kind.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 

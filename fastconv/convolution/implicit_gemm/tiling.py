@@ -129,7 +129,7 @@ class Blocking:
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
     """Return the cost of tiles with `positions` positions in all, in vector operations for each row and step along k.
 
-    Positions in narrow tiles cost more.
+    The cost per position is higher in narrow tiles.
     """
     n = ceil_div(positions, lanes)
     return (n + _NARROW * ceil_div(n, vectors)) * vectors / (vectors + _NARROW)
@@ -166,7 +166,7 @@ def _modes(
     # Tiles at the edge of the result are stored through a buffer, once for each block of k.
     edge_cost = 2 * rows / min(k, _KC)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
-    # Positions cost nothing if tiles read them from the block without packing.
+    # Packing costs nothing if tiles read positions directly from the block.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
     swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))

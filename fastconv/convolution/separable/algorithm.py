@@ -72,7 +72,7 @@ class Separable(Algorithm):
         return None
 
     def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op: this algorithm does not compute gradients of weights."""
+        """Return True for the gradient of the weights, which another algorithm computes."""
         return case.op == "backward_weights"
 
     def reads_borders(self, case: Case) -> bool:

@@ -42,7 +42,7 @@ class Sparse(Algorithm):
     exploits_sparsity = True
 
     def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op: this one does not compute gradients of zero weights."""
+        """Return True if the gradients of zero weights are needed, too, because another algorithm computes these."""
         return case.op == "backward_weights" and not masked
 
     def unsupported(self, case: Case) -> str | None:

@@ -61,7 +61,7 @@ class SparseProduct(Plan):
         """Yield the arguments of each call of the kernel: the step, the first set of rows, the number of sets, the
         number of work items, and the estimated time, as the number of bytes that a plain copy moves in that time.
 
-        A call has as many sets as have lists that fit `LISTS_BYTES`, and at least one.
+        The lists of the sets of one call take at most `LISTS_BYTES` bytes, unless the call has only one set.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
@@ -211,8 +211,8 @@ class SparseGradient(Wrapper):
 def _stride_phases(case: Case) -> Plan:
     """Return a plan that computes one product for each stride phase of dx.
 
-    There may be as many stride phases as taps. Stride phases of equal sizes share tables, because only a few different
-    sizes occur.
+    There may be as many stride phases as taps, but only a few of them differ in size. Stride phases of equal sizes
+    share tables.
     """
     found: dict[Problem, tuple[SparseProduct, int]] = {}
     for problem, count in problem_kinds(case.op, case.geometry):

@@ -43,8 +43,8 @@ class Tables:
     #: Three tables: the offsets of the rows of cells that are copied to lanes, the offsets of the rows of results, and
     #: the tiles, as `tiling.tiles_of` returns them.
     places: tuple[np.ndarray, np.ndarray, np.ndarray]
-    #: In the part of a block that one lane holds: the offset of each tap, and the distance between neighbouring
-    #: channels, in elements.
+    #: Distances, in elements, within the part of a block that one lane holds: the offset of each tap, and the distance
+    #: between neighbouring channels.
     tap_offsets: np.ndarray
     channel_pitch: int
     channels: int
@@ -88,7 +88,7 @@ class Tables:
 def sizes_of(problem: Problem) -> Problem:
     """Return a copy of the problem without the offsets of its source, results and weights.
 
-    The copies of all stride phases of equal sizes are equal.
+    Stride phases of equal sizes have equal copies, so that they can share tables.
     """
 
     def same(line: ConvAxis) -> ConvAxis:

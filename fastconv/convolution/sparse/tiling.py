@@ -18,7 +18,7 @@ _CELLS_BYTES = 28 << 10
 _SUMS_BYTES = 1 << 19
 #: The largest number of bytes of the cells of a block that is copied to lanes. Only kernels of a large extent reach it.
 _BLOCK_BYTES = 1 << 20
-#: The largest number of bytes of the lists of weights, for which no weight is assumed to be zero.
+#: The largest number of bytes of the lists of weights. It is checked as if no weight were zero.
 LISTS_BYTES = 3 << 23
 #: The largest number of lines of a tile, and the largest number of results in each of its lines. Kernels are compiled
 #: for tiles up to this size.

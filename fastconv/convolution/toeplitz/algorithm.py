@@ -18,7 +18,7 @@ class Toeplitz(Algorithm):
 
     - forward:          Y = A @ X
     - backward_data:    dX = A.T @ dY, where A.T is built row by row, like A
-    - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries of A that are this weight
+    - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries of A that hold w[f, c, tap]
 
     Only the matrix rows of some filters (for backward_data, of some channels) are in memory at a time. The matrix has
     no entries for zero weights, so these are skipped even if the image has a NaN or infinity at their taps. For all

@@ -65,7 +65,7 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class SparsityPattern:
-    """The positions of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
+    """The rows and columns of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
 
     The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment,
     which is a set of positions with the same entries (see `pattern`). The row has two numbers: the number of positions
@@ -105,7 +105,7 @@ class SparsityPattern:
     def block(self, rows: int) -> SparsityPattern:
         """Return the pattern for `rows` rows of weights of one group.
 
-        The kernels that get this pattern expect an array of weights that begins with these rows.
+        With this pattern, kernels read an array of weights whose first rows are these rows.
         """
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
@@ -333,10 +333,10 @@ def check_diagonals(matrix: Csr) -> None:
 def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: bool, some: Support | None) -> None:
     """Call `check_size` with a lower bound of the number of entries, before the matrix is built.
 
-    `some` has the taps at which some weight is not zero. With zero padding, there is exactly one entry for each output,
-    nonzero weight and cell inside the image that the output reads there. In the other padding modes, there are at least
-    as many entries. If the mode is 'reflect' or 'circular', an output reads a cell at most three times along an axis,
-    which gives another lower bound.
+    `some` has the taps at which some weight is not zero. With zero padding, an output has one entry for each nonzero
+    weight that it multiplies by a cell of the image. With other padding, it has at least as many. With 'reflect' or
+    'circular' padding, an output reads each cell at most three times along an axis. So it also has at least as many
+    entries as nonzero weights, divided by 3 for each axis.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
@@ -390,7 +390,7 @@ def build(
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
-        # The largest number of nonzero weights of a row that has so few that these are listed.
+        # Rows with few nonzero weights get a list of them. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
         # A list may be longer than the longest row, because entries of the same cell are added up after it is made.
         longest = max(few, min(longest, int(numbers.max())))
@@ -495,9 +495,9 @@ def build_bytes(
 
 
 def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """Compute dw (F, C // groups, taps). Each gradient is a sum over the entries of the matrix that are this weight.
+    """Compute dw (F, C // groups, taps), as a sum over the matrix entries that belong to each weight.
 
-    The terms of the sum are dot products of a row of dy (rows, width) and a row of x (columns, width).
+    An entry in row i and column j adds the dot product of row i of dy (rows, width) and row j of x (columns, width).
     """
     rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]

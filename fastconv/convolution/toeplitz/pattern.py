@@ -36,9 +36,9 @@ class AxisPattern:
     the number of these taps, and the following elements are the taps.
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
-    negative, the entries of a segment belong to the taps from index `key` of `keys` on; after the last tap, the first
-    follows. If `key` is negative, the segment has entries for all taps. From index ``~key`` on, `places` then has the
-    distances of their cells from `base`.
+    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``, and after the last element
+    of `keys` the first follows. If `key` is negative, the segment has entries for all taps, and `places` has the
+    distances of their cells from `base`, from index ``~key`` on.
 
     The fields `segments`, `entries`, `lists` and `places` are lists of arrays, which the method `arrays` joins.
     """
@@ -91,8 +91,8 @@ class AxisPattern:
     ) -> None:
         """Add `count` positions: ``start + m * step`` for each m < count.
 
-        Each has entries in the columns ``origin + m * base_step + offsets``, as far as these are within the matrix.
-        The offsets ascend. `key` is the index in `keys` of the first tap of `taps`.
+        The row at such a position has entries in the columns ``origin + m * base_step + offsets``. Columns outside the
+        matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
@@ -104,7 +104,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # Drop the positions at which nothing changes. They occur where no tap has a column in the matrix.
+        # Drop positions whose entries are those of the position before.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -221,8 +221,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
     """
     size, k, stride, lo, dilation, out = axis.row()
     axis_pattern = AxisPattern(size, out)
-    # The same taps read cell i and cell i + stride, so taps are divided by the cells that they read, modulo the stride.
-    # The last tap comes first.
+    # Taps are grouped by the index, modulo the stride, of the cells that they read, because the same taps read cell i
+    # and cell i + stride. In each group, the last tap comes first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")

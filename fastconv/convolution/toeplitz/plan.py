@@ -25,7 +25,10 @@ _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 
 def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
-    """Return the geometry of the matrix. Unless the padding is zeros, the padded image is its input."""
+    """Return the geometry of the convolution that the matrix computes.
+
+    If the padding is not zeros, this is the convolution of the padded image without padding.
+    """
     return geometry if geometry.pad_mode == "zeros" else geometry.padded
 
 
@@ -109,8 +112,8 @@ class MatrixPlan(Plan):
         self.geometry = geometry = zero_padded(case.geometry)
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
-        #: The number of filters or, for the transpose, of channels. The matrix rows of `block` of them are built
-        #: together. `block` is the number of all filters, or less than that of one group.
+        #: The number of filters or, for the transpose, of channels. `block` of them, either all or some of one group,
+        #: have their matrix rows built together.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))

@@ -274,8 +274,7 @@ def _excess(case: Case) -> str | None:
     geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
-    # Up to this size, a case cannot exceed `_FEW_OPERATIONS`, because transforms take at most some 64 vector operations
-    # for each tap.
+    # Accept small cases without counting, because a case takes at most about ``64 * most / lanes`` vector operations.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
     return plans.find(_counted_excess, case.op, geometry, lanes)

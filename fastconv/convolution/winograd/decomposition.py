@@ -108,8 +108,8 @@ class TileAxis:
     minimal: MinimalFilter
     #: For dx, the stride of the convolution, which is also the number of stride phases of dx; otherwise 0.
     back: int = 0
-    #: For dx, the number of cells of the padding before the image that are computed, and dropped, with dx. It is the
-    #: padding modulo the stride.
+    #: For dx, the number of cells of padding before the image that the first tile computes and does not store. It is
+    #: the padding modulo the stride.
     skipped: int = 0
 
     @cached_property

@@ -24,8 +24,8 @@ from fastconv.runtime.records import dataclass
 
 #: The largest number of bytes of the workspace of all threads together.
 _SPACE_BYTES = 28 << 20
-#: The numbers of tiles of a block that make the time to read the weights short compared with the products: `_TILES`,
-#: which is also the largest number, or `_FEW_TILES` if the weights fit the second-level cache.
+#: The largest number of tiles of a block, and a number that suffices if the weights fit the second-level cache. With
+#: so many tiles, reading the weights takes little time compared with the products.
 _TILES, _FEW_TILES = 64, 24
 #: The number of bytes in the second-level cache for the tiles and products of a block. Weights with at most this number
 #: of bytes also fit the second-level cache.

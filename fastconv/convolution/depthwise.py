@@ -275,8 +275,8 @@ def _segments(layout: Layout) -> int:
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
     """Return the work of copying one channel of an image into all blocks of the image.
 
-    `lines` counts rows, `cells` vectors, `strided` cells that are copied one by one, and `segments` the separate copies
-    of a plane and stride phase.
+    `lines` is the number of rows, `cells` the number of vectors, and `strided` the number of cells that are copied one
+    by one because of a stride. `segments` is the number of copies: one for each plane and stride phase of a block.
     """
     d, h, w = layout.conv_axes
     deep, high, wide = (

@@ -78,9 +78,9 @@ class Fft(Algorithm):
 
     The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
     sizes of an image with circular padding have no prime factor above 5, one cyclic transform may serve the whole
-    image. Its dx is a correlation of dout with circular padding if the strides of all outputs together equal the size
-    of the image. In all other cases, the gradient of the padded image is computed, and the gradient of the padding is
-    added to the cells that the padding repeats.
+    image. The gradient of such an image is a correlation of dout with circular padding if the strides of all outputs
+    together equal the size of the image. In all other cases, the gradient of the padded image is computed, and the
+    gradient of the padding is added to the cells that the padding repeats.
 
     References
     ----------

@@ -28,7 +28,7 @@ _MANY_BYTES = 1 << 18
 
 @functools.lru_cache(maxsize=1024)
 def radices(length: int) -> tuple[int, ...]:
-    """Return the radices of the passes of a transform, in order. The prime factors of `length` are 2, 3 and 5."""
+    """Return the radices of the passes of a transform, in order. `length` may have the prime factors 2, 3 and 5."""
     found = []
     for odd in (5, 3):
         while length % odd == 0:

@@ -131,7 +131,9 @@ class Tiling:
 
     @property
     def volume(self) -> int:
-        """The number of elements of a pair of volumes between the transforms along depth and those in planes."""
+        """The number of elements for a pair of volumes that are transformed along only some of the axes; 0 if the image
+        has no depth.
+        """
         if self.lengths[0] == 1:
             return 0
         columns = -(-self.lengths[2] // self.problem.lanes)

@@ -123,7 +123,7 @@ class SparseProduct(Plan):
     def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the tables of the product, and make them if necessary.
 
-        The first run makes them, because most plans are only compared by cost and never run. Large tables are not
+        The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
         stored, so each run makes them again.
         """
         made = self.tables.of_phase(self.problem)

@@ -136,8 +136,8 @@ class AxisPattern:
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return two arrays for the taps `some`: their indices in a window of k cells, and the index of each tap's weight.
 
-    The first array ascends. The second is in reverse order if the kernel is flipped. If `some` is None, all taps are
-    returned.
+    The indices in the window ascend. If the kernel is flipped, the indices of the weights descend. If `some` is None,
+    the arrays have all taps.
     """
     at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
     return at, k - 1 - at if flip else at

@@ -66,9 +66,9 @@ NONE = MinimalFilter(1, 1)
 #: The numbers of interpolation points for which there are transforms. With more points, multiplications are fewer and
 #: errors larger: errors with eight points are four to eight times as large as with six.
 POINTS = (8, 6, 4)
-#: Maps the number of points to the factor by which transforms along one axis may enlarge rounding errors. The factor is
-#: the largest value, for any output and tap, of the sum over points of |A^T| times |G| times the sum of a row of |B^T|.
-#: For two axes, the factors of both axes are multiplied.
+#: The factor by which transforms along one axis may enlarge rounding errors, for each number of points. For an output
+#: and a tap, the factor is the sum over points of |A^T| times |G| times the sum of a row of |B^T|, and the largest of
+#: these sums is listed. For two axes, the factors of both axes are multiplied.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight interpolation points are used only if they are faster than fewer points by this factor.
 _PENALTY = 1.1

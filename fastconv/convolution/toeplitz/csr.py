@@ -29,8 +29,7 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import PlanCache, plans
 from fastconv.runtime.records import dataclass
 
-#: The smallest number of work items for each thread. A work item is one row of weights or, if there are too few rows, a
-#: part of one.
+#: The smallest number of work items for each thread. A work item is a row of weights or, if there are few, part of one.
 _ITEMS = 8
 #: The cache of patterns that leave out some taps. It is separate and small, because there may be many such patterns.
 _supports = PlanCache(16, 16)
@@ -38,8 +37,7 @@ _supports = PlanCache(16, 16)
 _FEW = 3
 #: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
 _SLOTS = 2048
-#: Matrices up to this number of bytes are built without a look at the free memory, because the system takes longer to
-#: report it than a thread to write such a matrix.
+#: The free memory is not checked for matrices up to this size, because the check takes longer than writing the matrix.
 _ALWAYS_FREE = 1 << 24
 #: The numbers of bytes for each entry and for each row that SciPy needs to convert a CSR matrix to these formats, as
 #: measured in the worst case. 'dok' and 'lil' store Python objects, and the conversion to 'dia' sorts the diagonals of
@@ -55,10 +53,8 @@ class MatrixTooLargeError(_memory.TooLargeError):
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
-    """Return the number of entries along an axis: the sum of ``counts * lengths`` over its segments.
-
-    If the sum may overflow, it is computed with Python ints, which is slower.
-    """
+    """Return the number of entries along an axis: the sum of ``counts * lengths`` over its segments."""
+    # Python ints are slower, but do not overflow.
     large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
     return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
 
@@ -67,9 +63,8 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 class SparsityPattern:
     """The rows and columns of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
 
-    The kernels read `table` and `sizes`. `along` has an array for each axis. The array has a row for each segment,
-    which is a set of positions with the same entries (see `pattern`). The row has two numbers: the number of positions
-    of the segment, and the number of entries of each position.
+    The kernels read `table` and `sizes`. `along` has an array for each axis, with two numbers for each segment (see
+    `pattern`): its number of positions, and the number of entries of each position.
     """
 
     table: np.ndarray
@@ -82,10 +77,7 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of positions of each product of segments along the three axes.
-
-        The array is not cached, because it may have one element for each output.
-        """
+        """The number of positions of each product of segments along the three axes. It may be a large array."""
         return self._product(0)
 
     @property
@@ -103,10 +95,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group.
-
-        With this pattern, kernels read an array of weights whose first rows are these rows.
-        """
+        """Return the pattern for `rows` rows of weights of one group. The array of weights begins with them."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -289,9 +278,7 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
-    """Raise an error if a matrix is too large for 64-bit indices (ValueError) or for the free memory
-    (MatrixTooLargeError).
-
+    """Raise an error if a matrix is too large for 64-bit indices or for the free memory.
     The memory that SciPy needs to convert a CSR matrix to `form` is included, except for the diagonals of 'dia', which
     `check_diagonals` checks. With `transposed`, messages give the shape of the transpose. With `least`, `nnz` is a
     lower bound of the number of entries.
@@ -434,10 +421,7 @@ def build(
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """Return the instruction set for `count` right-hand sides, and `count` rounded up to a multiple of its lanes.
-
-    If vectors of half the width suffice for all right-hand sides, an instruction set with such vectors is returned.
-    """
+    """Return the instruction set for `count` right-hand sides, and `count` rounded up to a multiple of its lanes."""
     isa, nbytes = _isa.current, 16 << _isa.current
     while isa and count * itemsize <= nbytes // 2:
         isa, nbytes = isa - 1, nbytes // 2
@@ -445,10 +429,7 @@ def lanes(count: int, itemsize: int) -> tuple[int, int]:
 
 
 def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """Compute y = A @ x, where y has shape (rows, width) and x has shape (cols, width).
-
-    Both arrays are C-contiguous. `isa` and the width are the results of `lanes`.
-    """
+    """Compute y (rows, width) = A @ x (cols, width). `isa` and the width are the results of `lanes`."""
     width = x.shape[1]
     _threads.share(
         _ext.product,

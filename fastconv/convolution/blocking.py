@@ -23,19 +23,21 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The columns of `Layout.axes` in which stride phases of equal sizes differ.
+#: Two columns of `Layout.axes`. The tables of stride phases with equal sizes differ only in these columns.
 LO, OUTPUT_OFFSET = 2, 9
-#: The bytes of a cache line. A channel takes an odd number of lines, so that channels do not share a cache set.
+#: The bytes of a cache line. A channel of a block takes an odd number of cache lines, so that neighbouring channels
+#: are in different cache sets.
 _LINE = 64
 
 
 @dataclass(frozen=True)
 class ConvAxis:
-    """One axis of a problem: output o reads source cell ``o * stride + t * dilation - lo`` at tap t.
+    """One axis of a convolution: at tap t, output o reads index ``o * stride + t * dilation - lo`` of the source.
 
-    `size` is the number of source cells, and `out` the number of outputs. Output o is cell ``output_offset + o *
-    output_stride`` of a result of `output_size` cells. Tap t has the weight at index ``weights[t]`` of the kernel. With
-    `unrolled`, each tap has its own phase with one cell for each output, so that the cells of a row are contiguous.
+    `size` is the length of the source without padding, and `out` the number of outputs. Output o is written to index
+    ``output_offset + o * output_stride`` of a result of length `output_size`. The weight of tap t has index
+    ``weights[t]`` in the kernel. With `unrolled`, a padded block has a copy of each row for every tap. The copy has one
+    element for each output, so that neighbouring outputs read neighbouring elements.
     """
 
     size: int
@@ -56,22 +58,24 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """The first padded cell of each phase that a tap reads, in ascending order."""
+        """The index of the first padded cell of each stride phase that some tap reads, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells of a phase in addition to one per output, because taps read past the last output."""
+        """The number of cells that a stride phase has in addition to one for each output, for taps after the first."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """A copy without `output_offset` and `weights`. Stride phases with equal copies have equal layouts."""
+        """A copy in which `output_offset` and `weights` are zeros. Axes with equal copies have equal layouts."""
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each tap the index of its phase in `phases`, and the cell of the phase that output 0 reads."""
+        """Return two arrays with an element for each tap: the index in `phases` of the stride phase that the tap reads,
+        and the index within this phase of the cell that output 0 reads.
+        """
         steps = np.arange(self.taps) * self.dilation
         if self.unrolled:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
@@ -88,7 +92,7 @@ UNIT_AXIS = ConvAxis(1, 1, 0, 1, 1, 0, 1, 1, (0,))
 
 
 def lift(conv_axes: Sequence[ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Return three axes: axes of size 1 first, and then `conv_axes`."""
+    """Return three axes: `conv_axes`, with axes of size 1 before them if there are fewer than three."""
     one, two, three = (*(UNIT_AXIS,) * (3 - len(conv_axes)), *conv_axes)
     return one, two, three
 
@@ -103,17 +107,18 @@ def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
 
 
 def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
-    """Return the convolutions of dout along one axis that compute dx: one for each stride phase of dx.
+    """Return the axes of the convolutions of dout that compute dx: one axis for each stride phase of dx.
 
-    Cell ``i = phase + stride * o`` of dx sums over the taps t for which ``i + lo - t * dilation`` is a multiple of the
-    stride. These are every `period`-th tap. The kernel is flipped, so the taps are in reverse order.
+    Element ``i = phase + stride * o`` of dx is a sum over the taps t for which ``i + lo - t * dilation`` is a multiple
+    of the stride. Every `period`-th tap meets this condition. The kernel is flipped, so the taps are in reverse order.
     """
     size, k, stride, lo, dilation, out = axis_row
     period = stride // math.gcd(stride, dilation)
     step = period * dilation // stride
     conv_axes = []
     for tap in range(min(period, k)):
-        # The stride phase of dx that uses this tap and every `period`-th tap after it.
+        # This tap and every `period`-th tap after it contribute to the elements of dx whose index modulo the stride is
+        # `phase`.
         phase = (tap * dilation - lo) % stride
         if phase >= size:
             continue
@@ -128,8 +133,8 @@ def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
 class Problem:
     """A convolution as a matrix product for each group: `rows` rows of weights times `channels` channels of a source.
 
-    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
-    weights of a channel to those of the next channel.
+    In the array of weights, `row_step` is the distance in elements between neighbouring rows, and `channel_step` the
+    distance between neighbouring channels of a row.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -149,7 +154,9 @@ class Problem:
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    """Return the product of weights and image; for backward_data, one product of weights and dout per stride phase."""
+    """Return the matrix products of an op: one product of weights and dout for each stride phase of dx if the op is
+    backward_data, otherwise a single product.
+    """
     if op != "backward_data":
         return [_problem(op, geometry, forward_axes(geometry))]
     per_axis = [backward_axes(axis.row()) for axis in geometry.axes]
@@ -157,9 +164,9 @@ def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
 
 
 def problem_count(op: Op, geometry: ConvGeometry) -> int:
-    """Return an upper bound of the number of `problems`, without making them.
+    """Return an upper bound of ``len(problems(op, geometry))``, without making the problems.
 
-    The bound also counts stride phases without a cell in dx.
+    The bound also counts stride phases that have no element of dx.
     """
     if op != "backward_data":
         return 1
@@ -168,10 +175,10 @@ def problem_count(op: Op, geometry: ConvGeometry) -> int:
 
 
 def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
-    """Return one problem of each kind, and the number of `problems` of that kind.
+    """Return one problem of each kind, with the number of problems of that kind among all `problems`.
 
-    Problems of a kind differ only in the offsets of their results and weights. The number of stride phases may be the
-    number of taps, but there are only a few kinds.
+    Problems of a kind differ only in the offsets of their results and weights. There may be as many problems as taps,
+    but there are only a few kinds.
     """
     if op != "backward_data":
         return [(_problem(op, geometry, forward_axes(geometry)), 1)]
@@ -190,7 +197,7 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether each cell of dx is a result of some stride phase. A cell that no output reads is not."""
+    """Return whether the stride phases compute every element of dx. They skip elements that no output reads."""
     return plans.find(_covers, geometry)
 
 
@@ -209,9 +216,9 @@ def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a block: the offset of each cell, in elements.
+    """The layout of a padded block in memory: all distances are numbers of elements.
 
-    A block has `images` images, and ``block[i]`` outputs along axis i. A row of cells has `row` elements.
+    A block serves ``block[i]`` outputs along axis i in each of `images` images. Its rows are `row` elements apart.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -224,7 +231,7 @@ class Layout:
 
     @property
     def phase_pitches(self) -> tuple[int, int, int]:
-        """The number of elements from a phase to the next, for each axis."""
+        """The distance, in elements, between neighbouring stride phases along each axis."""
         _, h, w = self.conv_axes
         of_w = self._cells(1) * self.row
         of_h = len(w.phases) * of_w
@@ -232,16 +239,16 @@ class Layout:
 
     @property
     def pitches(self) -> tuple[int, int, int]:
-        """The number of elements from a cell of a phase to the next, for each axis."""
+        """The distance, in elements, between neighbouring cells of a stride phase along each axis."""
         return len(self.conv_axes[1].phases) * self.phase_pitches[1], self.row, 1
 
     @property
     def image_pitch(self) -> int:
-        """The number of elements from an image to the next."""
+        """The distance, in elements, between neighbouring images of a block."""
         return len(self.conv_axes[0].phases) * self.phase_pitches[0]
 
     def channel_pitch(self, itemsize: int) -> int:
-        """Return the number of elements from a channel to the next."""
+        """Return the distance, in elements, between neighbouring channels of a block."""
         line = _LINE // itemsize
         lines = ceil_div(self.images * self.image_pitch, line)
         return (lines + 1 - lines % 2) * line
@@ -268,7 +275,7 @@ class Layout:
         return np.array(rows, np.intp)
 
     def phases(self) -> np.ndarray:
-        """Return the phases along each axis, one row for each axis."""
+        """Return `ConvAxis.phases` of each axis as a row of an array. Shorter rows end in zeros."""
         per_axis = [conv_axis.phases for conv_axis in self.conv_axes]
         table = np.zeros((3, max(map(len, per_axis))), np.intp)
         for row, phases in zip(table, per_axis, strict=True):
@@ -276,7 +283,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """Return the offset of the cell that output 0 reads at each tap, in elements; the last axis varies fastest."""
+        """Return for each tap of the kernel, in C order, the offset in elements of the cell that output 0 reads."""
         offsets = []
         for i, conv_axis in enumerate(self.conv_axes):
             phase_index, cells = conv_axis.cells()
@@ -286,7 +293,10 @@ class Layout:
 
 
 def shared_row(conv_axis: ConvAxis) -> int:
-    """Return the length of the shortest row whose last zeros can also be the first zeros of the next row."""
+    """Return the smallest distance between padded rows that overlap only in zeros.
+
+    The padding at the end of a row is then also the padding at the beginning of the next row.
+    """
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []
     for phase in conv_axis.phases:
@@ -311,13 +321,13 @@ def ceil_div(n: int, block: int) -> int:
 
 
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
-    """Return the size of blocks that divide n elements evenly: a multiple of `unit`, unless it is n.
+    """Return a size for blocks of n elements, so that all blocks have about the same size.
 
-    The size exceeds `most` only if it is rounded up to `unit`.
+    The size is at most `most`, rounded up to a multiple of `unit`. It is n if a single block suffices.
     """
     return min(ceil_div(n, ceil_div(n, max(most, 1)) * unit) * unit, n)
 
 
 def align_up(n: int, unit: int = 16) -> int:
-    """Return n rounded up to a multiple of `unit`; the default aligns the parts of a workspace."""
+    """Return n rounded up to a multiple of `unit`. With the default, arrays in a workspace are aligned."""
     return ceil_div(n, unit) * unit

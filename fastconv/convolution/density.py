@@ -1,4 +1,4 @@
-"""The density of weights, which is the share of nonzero ones.
+"""The density of weights: the number of nonzero weights, divided by the number of all weights.
 
 'auto' measures the density if skipping zeros may save more time than the measurement takes.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from fastconv._ext import zeros as _ext
 from fastconv.checks import arrays as _arrays
 
-#: For at least this number of multiply-adds, measuring the density takes less than a hundredth of their time: `_ENOUGH`
-#: multiply-adds for at most `_FEW_WEIGHTS` weights, and `_MUCH` for more weights.
+#: 'auto' measures the density only for layers with at least this number of multiply-adds: `_ENOUGH` for layers with at
+#: most `_FEW_WEIGHTS` weights, and `_MUCH` for layers with more weights. The measurement then takes less than a
+#: hundredth of the time of the layer.
 _ENOUGH, _MUCH = 1 << 22, 1 << 23
 _FEW_WEIGHTS = 1 << 10
 #: A density above this counts as 1.
@@ -28,14 +29,14 @@ def worth_a_look(shape: tuple[int, ...], size: int) -> bool:
 
 
 def density(w: np.ndarray) -> float:
-    """Return the share of nonzero weights, rounded up to a multiple of 1 / `STEPS`; 1.0 if few are zero.
+    """Return the density of `w`, rounded up to a multiple of 1 / `STEPS`; 1.0 if it is above `DENSE`.
 
-    Arrays of up to 4,096 weights are counted completely, and for larger arrays the share in a sample is returned. `w`
-    is C-contiguous, and of a dtype that the kernels support.
+    In arrays of more than 4,096 weights, only a sample is counted. `w` is C-contiguous, and of a dtype that the kernels
+    support.
     """
     return _ext.density(_arrays.DTYPES[w.dtype], w, DENSE)
 
 
 def as_seen(shape: tuple[int, ...], size: int, share: float) -> float:
-    """Return the density that 'auto' assumes for weights with a `share` of nonzeros; 1.0 if it is not measured."""
+    """Return the density that 'auto' assumes for weights of density `share`: 1.0 if 'auto' does not measure it."""
     return share if share <= DENSE and worth_a_look(shape, size) else 1.0

@@ -1,7 +1,7 @@
 """Depthwise convolution: groups of few channels and filters, without a matrix product.
 
-A block is a part of the outputs of an image, with the cells that these outputs read. Rows of a block are rows of
-outputs. A sweep computes some rows of the result.
+A block is a part of the outputs of an image, with the cells of the image that these outputs read. The rows of a block
+are rows of outputs. A sweep is one step of the kernel, which computes some rows of one plane of the result.
 """
 
 from __future__ import annotations
@@ -41,34 +41,36 @@ from fastconv.runtime.records import dataclass
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The largest number of channels, and of filters, of a group. With more, a matrix product reads each cell less often.
+#: The largest numbers of channels and of filters of a group. For larger groups, other algorithms are faster, because a
+#: matrix product reads each cell of the image less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
-#: The bytes of the padded image of a block. It shares the first-level cache with the rows of the result.
+#: The approximate bytes of the padded block, which shares the first-level cache with rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: The bytes of the sums that a thread computes at a time in backward_weights. There is a sum for each weight and lane.
+#: The bytes of the partial sums of dw that a thread computes at a time: one for each weight and lane of a vector.
 _TOTALS_BYTES = 1 << 14
-#: The minimum number of vectors of a row of a block, and of rows of a block, so that margins stay small.
+#: The smallest width of a block, in vectors, and its smallest height, in rows. Margins stay small beside such blocks.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: The heights of convolution kernels for which each row of cells is read once for all taps of a column.
+#: The heights of convolution kernels for which each row of the image is read once for all taps of a column.
 _HEIGHTS = (3, 5)
-#: The largest block with its margins: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the
-#: result if that is more. A block has at most `_OVER` times the cells from the first to the last one that an output
-#: reads, because a block is longer than its margins. So blocks of small kernels need no check.
+#: The largest block with its margins, in bytes, is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the size of the
+#: arguments and the result. A block is at most `_OVER` times as large as the window of one output, because blocks are
+#: wider than their margins. So blocks of small kernels need no check.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
-#: The number of vectors that kernels read or clear past the end of a block.
+#: The number of vectors past the end of a block that kernels may read or overwrite with zeros.
 _LANES_PAST = 2
-#: The bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
+#: The time of a multiply-add, as the number of bytes that a plain copy moves in that time, for each byte of the dtype.
 _PRODUCT_BYTES = 0.06
-#: The number of integers that describe a piece to copy, or a sweep.
+#: The number of integers that describe one copy into a block, or one sweep.
 _LIST = 7
 
 
 @dataclass(frozen=True)
 class Tables:
-    """One call of a kernel: its tables, and the number of its items, which are the units of work that threads draw.
+    """The tables of one call of a kernel, and its number of work items, which are divided among threads.
 
-    The workspace of a thread has `space` elements and `lists` integers. With several `parts`, each thread sums dw into
-    a part of its own. `covers` is true if each cell of the result is computed.
+    The workspace of a thread has `space` elements and `lists` integers. If `parts` is above 1, it is the number of
+    partial sums of dw, each in an array of its own. `covers` is true if the kernel computes every element of the
+    result.
     """
 
     tables: tuple[np.ndarray, ...]
@@ -76,23 +78,23 @@ class Tables:
     lists: int
     items: int
     isa: int
-    #: The work of each kind, of all threads together.
+    #: The amount of each kind of work, summed over all threads.
     amounts: dict[str, float]
     parts: int = 1
     covers: bool = True
 
 
 class Depthwise(Algorithm):
-    """Sums of taps, computed in vectors along the row, for groups of few channels and filters.
+    """Direct sums over kernel taps in vectors along the rows, for groups of few channels and filters.
 
-    A block of the image is copied into a padded buffer in the first-level cache and split into stride phases. So the
-    cells that a row of outputs reads at a tap, the row of the tap, are contiguous. Several rows of sums are held in
-    registers, and each row of cells is read once for all kernel rows that use it. For channel c and filter f of a
-    group:
+    A block of the image is copied into a padded buffer in the first-level cache, and split into stride phases. So the
+    cells that a row of outputs reads at one tap are contiguous. They are the "row of the tap" below. Several rows of
+    sums stay in registers, and each row of cells is read once for all kernel rows that use it. For channel c and
+    filter f of a group:
 
     - forward:          out[f] = sum of w[f, c, tap] * x[c, row of the tap]
-    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, row of the tap], for each stride phase, with a flipped
-      kernel; at stride 2, the two phases of a row are interleaved in registers
+    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, row of the tap], for each stride phase of dx, with a
+      flipped kernel; at stride 2, results of the two stride phases of a row are interleaved in registers
     - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, row of the tap], with a vector of sums for each tap
 
     References
@@ -111,8 +113,8 @@ class Depthwise(Algorithm):
         channels, filters = geometry.w_shape[1], geometry.w_shape[0] // geometry.groups
         if channels > _MOST_CHANNELS or filters > _MOST_FILTERS:
             return (
-                f"it serves groups of at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
-                f"and these have {channels} and {filters}"
+                f"groups may have at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
+                f"got groups of {channels} channels and {filters} filters"
             )
         least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
         if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape) > 0:
@@ -121,13 +123,13 @@ class Depthwise(Algorithm):
             if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(geometry, dtype)):
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
-                    f"takes {nbytes} bytes; ask for 'im2col' or 'auto'"
+                    f"a block of the image for the kernel {geometry.kernel} with dilation {dilation} would take "
+                    f"{nbytes} bytes; use 'im2col' or 'auto'"
                 )
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Return a plan with the tables of blocks and taps."""
+        """Return the plan of one call of the kernel."""
         return DepthwisePlan(case)
 
 
@@ -140,7 +142,7 @@ class DepthwisePlan(Plan):
         super().__init__(case)
         geometry = case.geometry
         self.tables = _plan(case.op, geometry, case.dtype, case.threads)
-        #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
+        #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
         self.copied = int(
             multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + total_bytes(geometry, case.dtype)
         )
@@ -150,10 +152,7 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of a padded block for each thread, and for dw of the sums of each thread.
-
-        If threads share a group, each thread has a dw of its own.
-        """
+        """The bytes of a padded block for each thread, and of a partial dw for each thread if threads share a group."""
         plan, case = self.tables, self.case
         if plan is None:
             return 0
@@ -162,7 +161,7 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The multiply-adds, the tiles, and the copies into blocks of the thread with most work."""
+        """The work of the thread with the most work items: multiply-adds, tiles, and copies into blocks."""
         plan, case = self.tables, self.case
         memory_work = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
@@ -171,13 +170,13 @@ class DepthwisePlan(Plan):
         return _counts.total(plan.amounts, part) | memory_work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the kernel, which adds the bias. For dx, all stride phases of a block use one copy of the block."""
+        """Run the kernel, which also adds the bias. All stride phases of dx use the same copy of a block of dout."""
         if self.case.op == "backward_weights":
             self._sum_weights(first, second, result)
             return
         plan, case = self.tables, self.case
         gradient = case.op == "backward_data"
-        if gradient and (plan is None or not plan.covers):  # there are cells that no tap reads
+        if gradient and (plan is None or not plan.covers):  # no output reads some cells of the image
             result[...] = 0 if third is None else per_channel(third, case.geometry)
         if plan is None:
             return
@@ -223,16 +222,16 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _i
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
-    """Return the instruction set and the lanes of a vector for rows of `width` outputs.
+    """Return the instruction set for rows of `width` outputs, and the number of lanes of its vectors.
 
-    If a row fills half a vector or less, the vectors have half the width.
+    If a row fills at most half a vector, an instruction set with narrower vectors is returned.
     """
     isa = _isa.narrow(width * dtype.itemsize)
     return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
 def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, itemsize: int, lanes: int) -> Layout:
-    """Return the layout of blocks. A block has whole rows unless rows are very long, and all rows that fit."""
+    """Return the layout of blocks that fit the first-level cache. A block has whole rows, unless they are very long."""
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
     n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
@@ -248,10 +247,10 @@ def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, items
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return the taps (D, H, W) of all channels as entries, each of which is a column of `high` taps.
+    """Divide the taps (D, H, W) of all channels into entries. An entry is a column of `high` taps.
 
-    Returns the offset of each entry in the block, the index of its first weight, `high`, and the step from one weight
-    of an entry to the next.
+    Return for each entry the offset in the block of the cell of its first tap, and the index of its first weight. Then
+    return `high`, and the distance between neighbouring weights of an entry.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -268,7 +267,7 @@ def _entries(
 
 
 def _segments(layout: Layout) -> int:
-    """Return the number of pieces in which one channel of a block is copied: one for each plane and phase."""
+    """Return the number of copies that fill one channel of a block: one for each of its planes and stride phases."""
     d, h, w = layout.conv_axes
     return len(d.phases) * (layout.block[0] + d.halo) * len(h.phases) * len(w.phases)
 
@@ -276,7 +275,8 @@ def _segments(layout: Layout) -> int:
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
     """Return the work of copying one channel of an image into all blocks of the image.
 
-    The kinds of work are rows, vectors, cells that are copied one by one, and pieces.
+    `lines` is the number of rows, `cells` the number of vectors, and `strided` the number of cells that are copied one
+    by one because of a stride. `segments` is the number of copies: one for each plane and stride phase of a block.
     """
     d, h, w = layout.conv_axes
     deep, high, wide = (
@@ -290,15 +290,15 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, its pieces are listed only once for all images, so the list counts as no work.
+        # If an image is a single block, its copies are listed once for all images, which counts as no work.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
-    """Return the multiply-adds and tiles of all blocks of a plane of the result.
+    """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    `each` returns both for a block of a given number of rows and of results in a row.
+    ``each(rows, results)`` returns these numbers for a block of `rows` rows, each with `results` results.
     """
     product = tiles = 0.0
     high, wide = (
@@ -313,7 +313,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
-    """Return an axis whose blocks have the cells that all stride phases of an axis of dx read."""
+    """Return an axis of dout whose blocks contain the cells that any stride phase of dx reads."""
     lo = max(conv_axis.lo for conv_axis in conv_axes)
     halo = max(lo - conv_axis.lo + conv_axis.halo for conv_axis in conv_axes)
     out, one = max(conv_axis.out for conv_axis in conv_axes), conv_axes[0]
@@ -322,7 +322,7 @@ def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
 
 
 def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
-    """Return the offset of each tap of a stride phase from the cell of the output, along the common axis."""
+    """Return the cell of the common axis that output 0 of a stride phase of dx reads at each tap."""
     return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
@@ -352,7 +352,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # The multiply-adds and tiles of a stride phase by the number of taps of an entry. All phases have the same blocks.
+    # A cache of `_tiles`, which returns the same for all stride phases whose entries have the same number of taps. The
+    # keys are these numbers of taps.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

@@ -14,34 +14,35 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 
-#: BLAS computes products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, in the calling
-#: thread alone, because waking another thread would take longer. The limits of OpenBLAS are 4 * FEW and 9216.
+#: Products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, are left to BLAS, which
+#: computes products of this size in the calling thread alone. The limits of OpenBLAS are 4 * FEW and 9216.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
-#: A product of at most `_FEW_ROWS` rows with a transposed second factor does not fill a tile. Nor does one of at
-#: most `_FEW_COLUMNS` columns with a transposed first factor. If the other size is at least `_LONG` times this one, the
-#: transpose of the product is computed instead, because that is faster.
+#: The transpose of a product is computed if the product does not fill a tile and is long. A product does not fill a
+#: tile if it has at most `_FEW_ROWS` rows and the second factor is transposed, or if it has at most `_FEW_COLUMNS`
+#: columns and the first factor is transposed. It is long if its other size is at least `_LONG` times as large.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
-#: The most multiply-adds of one call of BLAS, which take some 50 ms. Python runs signal handlers between the calls.
+#: The largest number of multiply-adds of one call of BLAS, which takes some 50 ms. Longer products are divided into
+#: several calls, because Python runs signal handlers only between calls.
 _BLAS_PIECE = 1 << 31
 
 _IMPLICIT = Implicit()
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a @ b, computed by `gemm` in the default number of threads."""
+    """Return a @ b, computed by `gemm` with the default number of threads."""
     out = _arrays.empty_result((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
     gemm(a, b, out, _threads.get_threads())
     return out
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """Compute out = a @ b: by BLAS if BLAS is known to use at most `threads` threads, otherwise by `gemm`."""
+    """Compute out = a @ b. BLAS computes it if it is known to use at most `threads` threads, otherwise `gemm` does."""
     if not _blas.within(threads):
         gemm(a, b, out, threads)
         return
     *batch, m, n = out.shape
     step = max(1, _BLAS_PIECE // max(math.prod(batch) * n * a.shape[-1], 1))
-    with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+    with np.errstate(all="ignore"):  # no warning for inf - inf, which is NaN by definition
         for begin in range(0, m, step):
             rows = (..., slice(begin, begin + step), slice(None))
             # [step x k] @ [k x n]
@@ -64,7 +65,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # The time is that of reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
+        # The time is spent on reading the matrix once, and packing would double it. This `einsum` does not use BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
@@ -79,7 +80,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
 def workspace_bytes(
     groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
 ) -> int:
-    """Return the bytes of workspace of `product`; `first` and `second` say which factor is transposed."""
+    """Return the bytes of workspace of `product`. `first` and `second` say whether the factors are transposed."""
     if _blas.within(threads) or _is_small(m, k, n):
         return 0
     more = 0
@@ -91,14 +92,14 @@ def workspace_bytes(
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
-    """Return whether BLAS computes the product in the calling thread alone."""
+    """Return whether the product is so small that BLAS computes it in the calling thread alone."""
     return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else FEW)
 
 
 def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
     """Return whether it is faster to compute the transpose of the product.
 
-    `first` and `second` say which factor is transposed.
+    `first` and `second` say whether the first and the second factor are transposed.
     """
     if second:
         return m <= _FEW_ROWS and n >= _LONG * m
@@ -106,12 +107,12 @@ def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
 
 
 def _transposed(array: np.ndarray) -> bool:
-    """Return whether `array` is a transposed C-contiguous matrix or batch, and not C-contiguous itself."""
+    """Return whether `array` is the transpose of a C-contiguous matrix or batch, and not C-contiguous itself."""
     return not array.flags.c_contiguous and array.swapaxes(-1, -2).flags.c_contiguous
 
 
 def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """Compute the product by a layer of one tap, in which each matrix of the batch is a group."""
+    """Compute the product as a pointwise convolution, in which each matrix of the batch is a group."""
     (*batch, m, n), k = out.shape, a.shape[-1]
     first, second = _transposed(a), _transposed(b)
     if first and not b.flags.c_contiguous:
@@ -129,17 +130,17 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
 def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Plan:
-    """Return the plan of the layer that `_layer` describes."""
+    """Return the plan of the pointwise convolution that `_layer` returns."""
     return _IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:
-    """Return the op and the geometry of a layer of one tap that computes [m x k] @ [k x n]."""
+    """Return the op and the geometry of a pointwise convolution that computes [m x k] @ [k x n]."""
     op: Op
-    if first:  # dx of m channels and k filters at n positions
+    if first:  # compute dx of a layer with m channels, k filters and n positions
         op, filters, channels, positions = "backward_data", k, m, n
-    elif second:  # dw of m filters and n channels at k positions
+    elif second:  # compute dw of a layer with m filters, n channels and k positions
         op, filters, channels, positions = "backward_weights", m, n, k
-    else:  # the output of m filters and k channels at n positions
+    else:  # compute the output of a layer with m filters, k channels and n positions
         op, filters, channels, positions = "forward", m, k, n
     return op, conv_geometry((1, groups * channels, positions), (groups * filters, channels, 1), groups=groups)

@@ -8,16 +8,17 @@ from fastconv.convolution.base import Algorithm
 from fastconv.convolution.plan import Case
 from fastconv.runtime.plan_cache import plans
 
-#: The seconds that a failing check takes: `_LOOK` for the call, and `_LOOK_WEIGHT` for each weight of the first filter.
+#: The seconds that a check takes if the first kernel does not have rank one: `_LOOK` for the call, and `_LOOK_WEIGHT`
+#: for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: 'auto' checks only if that takes at most this fraction of the time of the algorithm that runs after a failing check.
+#: 'auto' checks the kernels only if the check takes at most this fraction of the time of the convolution without it.
 _MOST_LOOK = 0.1
 
 
 def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Return whether a check for kernels of rank one pays.
+    """Return whether 'auto' should check if the kernels have rank one.
 
-    It does if `first` is faster than `second` for such kernels, and the check takes little time.
+    It should if `first`, which needs such kernels, is faster than `second`, and the check takes little time.
     """
     return plans.find(_is_faster, first, second, case)
 

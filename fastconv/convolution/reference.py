@@ -1,4 +1,6 @@
-"""The reference that tests compare with: it sums slices of the padded image, one per tap, in float64. It is slow."""
+"""The slow reference implementation that tests compare with. It sums slices of the padded image, one for each tap, in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from fastconv.convolution.cost.model import multiply_adds, total_bytes
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
-#: The largest workspace: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the result in
-#: float64 if that is more.
+#: The largest workspace, in bytes, is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the size of the arguments and
+#: the result in float64.
 _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
-    """Yield for each tap its index in the weights, and the index of the cells of the padded image that it reads."""
+    """Yield two indices for each tap: of the tap in the weights, and of all cells that it reads in the padded image."""
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
@@ -30,7 +32,7 @@ def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
         yield (..., *tap), (..., *slices)
 
 
-#: The seconds of a call, and of a multiply-add.
+#: The estimated time of a call, and of a multiply-add, in seconds.
 _CALL, _PRODUCT = 1e-3, 2.5e-9
 
 
@@ -41,12 +43,12 @@ def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
 
 
 class Reference(Algorithm):
-    """A loop over taps: out[n, f] += w[f, c, tap] * x[n, c, cells of the tap], and the two adjoints of this sum."""
+    """A loop over taps: out[n, f] += w[f, c, tap] * x[n, c, cells of the tap]. The gradients are such loops, too."""
 
     name = "reference"
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse padding that takes too much memory. Other algorithms do not store padding that no tap reads."""
+        """Refuse cases whose padded image takes too much memory."""
         nbytes = ReferencePlan(case).workspace_bytes
         if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(case.geometry, np.dtype(np.float64))):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
@@ -76,7 +78,7 @@ class ReferencePlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The number of multiply-adds, and one call."""
+        """The work of a run: multiply-adds, and one call."""
         return {"product": multiply_adds(self.case.geometry), "call": 1}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
@@ -106,7 +108,7 @@ class ReferencePlan(Plan):
         out[...] = total
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Add the products of each tap with dout to the cells that the tap reads."""
+        """Multiply dout by the weights of each tap, and add the products to the cells of dx that the tap reads."""
         geometry = self.case.geometry
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
@@ -117,7 +119,7 @@ class ReferencePlan(Plan):
         dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Sum for each tap the products of dout with the cells that the tap reads."""
+        """Compute dw at each tap: the sum of the products of dout with the cells that the tap reads."""
         geometry, padded = self.case.geometry, self._padded(x)
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)

@@ -21,9 +21,9 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 _ALL: Any = slice(None)
-#: The bytes of the images that are split at a time, the source and the result together.
+#: The bytes of the images that are split at a time, together with their outputs.
 _BATCH_BYTES = 1 << 23
-#: The largest number of parts of an image. It is limited because each part is copied separately.
+#: The largest number of parts into which an image is split. It is limited because each part is copied separately.
 _MOST_PARTS = 1 << 14
 
 
@@ -36,14 +36,14 @@ def reason(geometry: ConvGeometry) -> str | None:
     dilation = tuple(axis.dilation for axis in geometry.axes)
     for axis, step in zip(geometry.axes, _steps(geometry), strict=True):
         if step > axis.size:
-            return f"the dilation is {dilation}, and the image has fewer cells than that"
+            return f"the dilation {dilation} is larger than the image along some axis"
         if axis.lo % step:
             return (
-                f"the dilation is {dilation}, and it needs 1 or "
-                f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
+                f"the padding in front of an axis must be a multiple of its dilation: the padding is "
+                f"{tuple(a.lo for a in geometry.axes)}, the dilation {dilation}"
             )
     if (parts := math.prod(_steps(geometry))) > _MOST_PARTS:
-        return f"the dilation is {dilation}: an image would be copied in {parts} parts; at most {_MOST_PARTS} are legal"
+        return f"with dilation {dilation}, an image would be split into {parts} parts; at most {_MOST_PARTS} are legal"
     return None
 
 
@@ -87,7 +87,7 @@ class SpaceToBatchGeometry:
         return plans.find(_part, self, count)
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each part its view of `array` and its view of `parts`."""
+        """Yield for each part two views of its cells: one of `array`, and one of `parts`."""
         grid = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
             every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
@@ -108,16 +108,16 @@ class SpaceToBatchGeometry:
             view[...] = part
 
     def copied(self, itemsize: int) -> int:
-        """Return the bytes of the parts of all images, of the source and the result."""
+        """Return the bytes of the parts of all images and of their outputs."""
         return sum(map(math.prod, self._shapes(self.dilated.x_shape[0]))) * itemsize
 
     @property
     def parts(self) -> int:
-        """The number of parts of an image."""
+        """The number of parts into which an image is split."""
         return math.prod(self.steps)
 
     def held(self, itemsize: int) -> int:
-        """Return the bytes of the parts of `images` images, of the source and the result."""
+        """Return the bytes of the parts of `images` images and of their outputs."""
         return sum(map(math.prod, self._shapes(self.images))) * itemsize
 
 

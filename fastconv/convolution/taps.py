@@ -1,4 +1,4 @@
-"""The gradient of the image, computed tap by tap, without products of weights and padding.
+"""The gradient of the image, computed one kernel tap at a time, without products of weights and padding.
 
 Other plans also multiply weights by the zeros beyond the edges of dout. With finite weights, these products are zero.
 But inf or NaN times zero is NaN, and would appear in cells of dx whose sum has no such product.
@@ -17,16 +17,16 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 
-#: The bytes of the products of one tap with a chunk of images. Only a chunk of a single image may take more.
+#: The largest size, in bytes, of the products of one tap with a chunk of images. A chunk of one image may take more.
 _PRODUCT_BYTES = 1 << 23
 
 
 def data_by_taps(
     case: Case, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray, make: Callable[[Case], Plan]
 ) -> None:
-    """Compute dx = b + the sum over taps of w[:, :, tap].T @ dout, each product added to the cells that the tap reads.
+    """Compute dx: set it to the bias, and for each tap add w[:, :, tap].T @ dout to the cells that the tap reads.
 
-    `make` plans the product of one tap, which is a layer without padding.
+    `make` returns a plan for the product of one tap, which is a pointwise convolution without padding.
     """
     geometry = case.geometry
     positions = geometry.positions
@@ -50,7 +50,10 @@ def data_by_taps(
 
 
 def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
-    """Return the layers that compute the products of a tap, one for each chunk of images. The last may be smaller."""
+    """Return the pointwise convolutions that compute the products of a tap, one for each chunk of images.
+
+    The last chunk may be smaller.
+    """
     count, channels = geometry.x_shape[:2]
     images = max(1, min(count, _PRODUCT_BYTES // (channels * geometry.positions * itemsize)))
     return [
@@ -67,7 +70,7 @@ _Slices = tuple[slice, ...]
 
 
 def effective_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
-    """Yield each tap that reads a cell of the image, the outputs for which it does, and the cells that they read."""
+    """Yield each tap at which some output reads the image, the slices of these outputs, and of the cells they read."""
     per_axis = [[(t, *_met(axis, t)) for t in range(axis.k)] for axis in geometry.axes]
     per_axis = [[met for met in axis if met[1].start < met[1].stop] for axis in per_axis]
     for met in itertools.product(*per_axis):
@@ -76,7 +79,7 @@ def effective_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _S
 
 
 def _met(axis: Axis, tap: int) -> tuple[slice, slice]:
-    """Return the outputs that read a cell of the image at a tap, and the cells that they read."""
+    """Return two slices: of the outputs that read the image, not the padding, at a tap, and of the cells they read."""
     first, last = axis.outputs_before(tap, 0), axis.outputs_before(tap, axis.size)
     cell = first * axis.stride + tap * axis.dilation - axis.lo
     return slice(first, last), slice(cell, cell + (last - first - 1) * axis.stride + 1, axis.stride)

@@ -328,6 +328,6 @@ def test_gradients_of_circular_images_are_the_same_bits_each_time(shape, rng):
 
 def test_phases_too_far_apart_are_refused(rng):
     x, w = rng.standard_normal((1, 1, 12, 12)), rng.standard_normal((1, 1, 3, 3))
-    with pytest.raises(ValueError, match="set phases of the image 3000000000013000000000000 cells apart"):
+    with pytest.raises(ValueError, match="cells have indices up to 3000000000013000000000000"):
         far = {"stride": (10**12 + 1, 1), "dilation": (10**12, 1), "pad": [(10**13, 10**13), (0, 0)]}
         fastconv.conv(x, w, **far, algorithm="fft")

@@ -199,7 +199,7 @@ def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
         ValueError, match=r"algorithm 'sparse' cannot do this forward: the kernel \(3, 3\) with dilation"
     ):
         fastconv.conv(x, w, algorithm="sparse", **far)
-    with pytest.raises(ValueError, match=r"the dilation is \(3000, 3000\), and the image has fewer cells"):
+    with pytest.raises(ValueError, match=r"the dilation \(3000, 3000\) is larger than the image along some axis"):
         fastconv.conv(x, w, algorithm="winograd", **far)
     # Only the middle tap reads the image.
     np.testing.assert_allclose(fastconv.conv(x, w, **far), fastconv.conv(x, w[:, :, 1:2, 1:2]), atol=1e-10)

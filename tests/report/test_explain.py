@@ -26,10 +26,7 @@ def test_every_candidate_is_told_with_cost_or_reason():
     told = text.split("algorithm ")[1]
     for name in fastconv.algorithms():
         assert f" {name} " in told
-    assert (
-        "the kernel is (3, 3) and the stride (3, 3); along one of the last two axes it has to be longer than the stride"
-        in text
-    )
+    assert "the kernel (3, 3) must be longer than the stride (3, 3) along one of the last two axes" in text
     assert "at most 4 channels and 8 filters" in text
     assert lines
 
@@ -55,7 +52,7 @@ def test_the_arrow_is_what_auto_takes():
 def test_forced_and_empty():
     assert "-> im2col, as requested" in fastconv.explain((1, 1, 9), (1, 1, 3), algorithm="im2col")
     assert "there is nothing to compute" in fastconv.explain((0, 1, 9), (1, 1, 3))
-    with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the kernel is"):
+    with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the kernel"):
         fastconv.explain((1, 1, 9), (1, 1, 1), algorithm="winograd")
 
 

@@ -379,7 +379,7 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
         (
             lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 9), algorithm="winograd", stride=3),
             ValueError,
-            r"algorithm 'winograd' cannot do this forward: the kernel is \(3,\) and the stride \(3,\)",
+            r"algorithm 'winograd' cannot do this forward: the kernel \(3,\) must be longer than the stride \(3,\)",
         ),
         (
             lambda: convolution_matrix([1, 2], np.array([4, 5])),

@@ -26,7 +26,7 @@ def test_what_does_not_fit_says_so_before_anything_is_allocated(monkeypatch):
         with pytest.raises(kind, match=message):
             toeplitz_matrix(w, (64, 100, 100), pad=1)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* while they are brought into format 'coo'"):
+    with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* during the conversion to format 'coo'"):
         toeplitz_matrix(w, (64, 100, 100), pad=1, format="coo")
     # With all but a few weights set to zero, the matrix fits.
     w[:, 1:] = 0

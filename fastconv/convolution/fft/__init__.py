@@ -1,1 +1,1 @@
-"""Convolution by fast Fourier transforms of tiles."""
+"""Convolution by fast Fourier transforms of tiles of an image."""

@@ -1,4 +1,4 @@
-"""Convolution as a product of spectra, for kernels so large that transforms cost less than direct sums over taps."""
+"""The algorithm `fft`, for kernels that are so large that transforms cost less than direct sums over taps."""
 
 from __future__ import annotations
 
@@ -25,60 +25,62 @@ from fastconv.runtime import isa as _isa, threads as _threads, workspace as _wor
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The largest number of bytes of one transform of the kernel.
+#: The largest number of bytes of the spectrum of a kernel.
 _MOST_BYTES = 1 << 30
-#: The largest index of a cell, so that offsets in bytes fit 64 bits.
+#: The largest index of a cell of the padded image. Offsets in bytes then fit 64 bits.
 _MOST_CELLS = 1 << 58
 _KINDS = ("passes", "moves", "products", "steps", "serial_steps", "cells", "uncached", "spectra")
-#: The bytes of spectra that a thread finds in its second-level cache in the next step.
+#: The largest number of bytes of spectra that stay in the second-level cache of a thread until the next step.
 _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The arguments of the kernel that follow from a tiling."""
+    """The arguments of the kernel that are computed from a tiling."""
 
     numbers: np.ndarray
-    #: The descriptions of the tables of factors: see `lengths.factors`.
+    #: The descriptions of the tables of twiddle factors, as `lengths.factors` expects them.
     factors: tuple[tuple[int, ...], ...]
     scale: float
-    #: The number of bytes that a plain copy moves in the time of the call, for `_threads.share`.
+    #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
     work: int
-    #: The number of elements of workspace.
+    #: The number of elements of the workspace.
     elements: int
-    #: Whether each cell of dx is the result of some phase.
+    #: Whether the phases compute every element of dx.
     covers: bool
 
 
 class Fft(Algorithm):
-    """Products of spectra, by overlap-save tiles.
+    """Products of spectra of overlapping tiles (overlap-save).
 
     A tile of the image, with the margin that the kernel reads, is transformed, multiplied by the conjugate spectra of
-    the weights, and transformed back. Results that wrapped around are discarded. With ``^`` for a spectrum and ``*``
-    for the complex conjugate, the following holds in each group at each frequency:
+    the weights, and transformed back. Results that wrap around the end of the tile are discarded. Below, ``^`` marks a
+    spectrum and ``*`` the complex conjugate. In each group and at each frequency:
 
     - forward:          out^ = w^* @ x^
     - backward_data:    dx^ = flipped w^* @ dout^
     - backward_weights: dw^ += dout^* @ x^, summed over tiles and images before one transform back
 
-    Two tiles of an image go through one complex transform, as its real and imaginary parts. Products keep the two
-    tiles separate, because the weights are real. The real part of a sum of ``dout^* @ x^`` is the gradient of both
-    tiles. A transform never combines tiles of different images, channels or filters, because its error is relative to
-    the largest number in it. Strides and dilations are divided into phases (`phase_axes`), so that no zeros between
-    taps or outputs are transformed.
+    One complex transform serves two tiles of an image: one as its real part, the other as its imaginary part. Products
+    do not mix the two tiles, because the weights are real. The real part of a sum of ``dout^* @ x^`` is the gradient of
+    both tiles. A transform never combines tiles of different images, channels or filters, because its error is relative
+    to the largest number in it. Axes with a stride or dilation are divided into phases (see `phase_axes`), so that no
+    zeros between taps or outputs are transformed.
 
-    The error is about ``eps * log2(length)`` relative to the largest ``|x| * |w|`` in two tiles, not relative to each
-    output. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random data. On noise, offsets
-    and single hot pixels it is at most four times the error of `scipy.signal.fftconvolve`. If a number is smaller than
-    the largest number of its tile by more than the precision of the dtype, it is lost in that error, even in outputs
-    that do not read the largest number (a click before a quiet tail). ``algorithm='exact'`` avoids this. A NaN or inf
-    makes every output of its tiles NaN or inf, but does not affect other images. Numbers whose sum over a tile
-    overflows have the same effect. 'auto' computes such images again by an algorithm that sums products.
+    The error is about ``eps * log2(length)`` times the largest ``|x| * |w|`` in two tiles, and not relative to each
+    output. On random data, it stays below 2e-5 in float32 and 1e-13 in float64, relative to the largest output. On
+    noise, offsets and single hot pixels, it is at most four times the error of `scipy.signal.fftconvolve`. A number is
+    lost in this error if it is smaller than the largest number of its tile by more than the precision of the dtype.
+    This may happen to outputs that do not read the largest number, such as those of a quiet tail after a click.
+    ``algorithm='exact'`` avoids it. A NaN or inf makes every output of its tiles NaN or inf, but does not affect other
+    images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
+    algorithm that sums products.
 
-    The kernel reads borders from the image itself, by the index of each cell. If the sizes of a circular image have no
-    prime factor above 5, one cyclic transform may serve the whole image. The gradient of a circular image is a
-    correlation with a circular border, if a whole number of output steps goes round the image. Any other gradient is
-    computed for the padded image, and its border is added to the cells that the border repeats.
+    The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
+    sizes of an image with circular padding have no prime factor above 5, one cyclic transform may serve the whole
+    image. The gradient of such an image is a correlation of dout with circular padding if the strides of all outputs
+    together equal the size of the image. In all other cases, the gradient of the padded image is computed, and the
+    gradient of the padding is added to the cells that the padding repeats.
 
     References
     ----------
@@ -93,46 +95,45 @@ class Fft(Algorithm):
     uses_transforms = True
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel with a phase that is too large for a single transform."""
+        """Refuse a kernel if a phase of its taps is too large for a single transform."""
         geometry = case.geometry
         phase_axes = [_fft_axes.axis_of(axis, geometry, case.op) for axis in geometry.axes]
         last_cell = max(
             phase_axis.lo + phase_axis.step * (phase_axis.whole + phase_axis.margin + 2) for phase_axis in phase_axes
         )
         if last_cell > _MOST_CELLS:
-            return f"its stride and dilation set phases of the image {last_cell} cells apart, beyond {_MOST_CELLS}"
+            return f"with its stride and dilation, cells have indices up to {last_cell}; at most {_MOST_CELLS} is legal"
         spans = tuple(phase_axis.margin + 1 for phase_axis in phase_axes)
         nbytes = math.prod(2 * span for span in spans) * 2 * case.dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
-                f"a transform of the kernel, which covers {spans} cells, would take {nbytes} bytes, more than "
-                f"{_MOST_BYTES}; algorithm='exact' sums its taps in bounded memory"
+                f"the transform of a kernel of {spans} taps would take {nbytes} bytes, and at most {_MOST_BYTES} are "
+                f"legal; algorithm='exact' needs less memory"
             )
         return None
 
     def reads_borders(self, case: Case) -> bool:
-        """Return whether the tiles read the border from the image itself.
-
-        For dx they do so only if the outputs go round a circular image. Otherwise the border of dx is folded.
+        """Return whether the kernel handles the `pad_mode` itself. For dx, it does so only for some circular padding:
+        see `phase_axes.wraps_back`.
         """
         return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     def plan(self, case: Case) -> Plan:
-        """Choose the tiles, and the blocks of spectra that are in memory at a time."""
+        """Return the plan of one call of the kernel."""
         return FftPlan(case)
 
 
 class FftPlan(Plan):
     """One call of the kernel.
 
-    The tiling is made with the plan, because plans are compared by its cost. The tables are made at the first run.
+    The tiling is made with the plan, because the cost of the plan depends on it. The tables are made at the first run.
     """
 
     uses_transforms = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        #: None if no result depends on any cell of the source.
+        #: The tiling, or None if every output reads only padding.
         self.tiling = plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
     def __str__(self) -> str:
@@ -140,22 +141,22 @@ class FftPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the spectra of weights, sources and results, and of one tile for each thread."""
+        """The bytes of the spectra of weights, sources and results, of the tiles of threads, and of twiddle factors."""
         return 0 if self.tiling is None else self.tiling.nbytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
         """The amounts of work: passes of transforms, moves of vectors, products, and steps.
 
-        If a tile does not fit the second-level cache, passes and moves are also counted as `uncached`. If the spectra
-        do not fit it, products are also counted as `spectra`.
+        If a tile does not fit the second-level cache, its passes and moves are also counted as `uncached`. If the
+        spectra do not fit the second-level cache, the bytes that products read are counted as `spectra`.
         """
         case, tiling = self.case, self.tiling
         work = dict.fromkeys(_KINDS, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if tiling is None:
             return work
         work |= {kind: float(tiling.work[kind]) for kind in ("passes", "moves", "products")}
-        # A single thread waits for no other between steps.
+        # A single thread does not wait for other threads between steps.
         work["steps" if case.threads > 1 else "serial_steps"] = float(tiling.work["steps"])
         work["cells"] = work["moves"] * tiling.problem.lanes
         if tiling.distant:
@@ -182,7 +183,7 @@ class FftPlan(Plan):
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """Run the kernel, which adds the bias of a forward op. The bias of a transposed convolution is added last."""
+        """Run the kernel. In a forward op, the kernel adds the bias; for dx, the bias is added at the end."""
         op, tables = self.case.op, self._tables
         if op == "forward":
             assert tables is not None
@@ -199,7 +200,10 @@ class FftPlan(Plan):
     def _call(
         self, tables: Tables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
     ) -> np.ndarray | None:
-        """Call the kernel. Return None if the result is finite, else the number of infs and NaNs in each image."""
+        """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
+
+        If the op is backward_weights, the array has only one number, because dw is a single array.
+        """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)
         factors = _fft_lengths.factors(tables.factors, dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Lengths of the transforms of `fft`, the radices of their passes, and the factors between passes."""
+"""The lengths of the transforms of `fft`, the radices of their passes, and the twiddle factors between passes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 
 from fastconv.runtime import memory as _memory
 
-#: Costs for one row (one vector of real and one of imaginary parts), in about one cycle: `_PASS` of a pass of each
-#: radix, and `MOVE` of loading, transposing and storing the row.
+#: The approximate costs, in cycles, of one row: a vector of real parts and a vector of imaginary parts. `_PASS` is the
+#: cost of a pass, by its radix, and `MOVE` the cost of loading, transposing and storing the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: The first-level cache holds `_SHORT` rows (128 bytes each with the widest vectors). In longer transforms, each pass
-#: takes `_LONG` times as long.
+#: The largest number of rows that fit the first-level cache; a row has 128 bytes with the widest vectors. Passes of
+#: longer transforms take `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
-#: The longest transform that `fast_length` tries, relative to the shortest one that is sufficient.
+#: `fast_length` tries lengths up to about this factor times the shortest sufficient length.
 _LONGER = 1.2
-#: The largest length that may have factors 3 and 5. Longer transforms have a power of two.
+#: The largest length that may have the prime factors 3 and 5. Larger lengths are powers of two.
 _LONGEST = 1 << 20
-#: Tables of factors with more bytes are cached only for the last plan that used them.
+#: Tables of twiddle factors up to this number of bytes are cached for several plans. Of larger tables, only those of
+#: the last plan are cached.
 _MANY_BYTES = 1 << 18
 
 
 @functools.lru_cache(maxsize=1024)
 def radices(length: int) -> tuple[int, ...]:
-    """Return the radices of the passes of a transform, in order. `length` has no prime factors but 2, 3 and 5."""
+    """Return the radices of the passes of a transform, in order. `length` may have the prime factors 2, 3 and 5."""
     found = []
     for odd in (5, 3):
         while length % odd == 0:
@@ -42,7 +43,7 @@ def radices(length: int) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def row_cost(length: int) -> float:
-    """Return the cost of all passes of a transform for one row."""
+    """Return the cost, in cycles, of one row in all passes of a transform."""
     return sum(_PASS[radix] for radix in radices(length)) * (_LONG if length > _SHORT else 1.0)
 
 
@@ -61,7 +62,7 @@ def _fast_lengths() -> tuple[int, ...]:
 
 
 def is_fast(length: int) -> bool:
-    """Return whether there is a transform of exactly this length."""
+    """Return whether `length` has no prime factors but 2, 3 and 5, so that it needs no padding with zeros."""
     for prime in (2, 3, 5):
         while length % prime == 0:
             length //= prime
@@ -70,7 +71,10 @@ def is_fast(length: int) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def fast_length(least: int, lanes: int) -> int:
-    """Return the cheapest length that is at least `least`. Multiples of `lanes` are cheaper."""
+    """Return the cheapest length that is at least `least`.
+
+    Multiples of `lanes`, the number of lanes of a vector, are cheaper because they fill all vectors.
+    """
     lengths = _fast_lengths()
     if least > lengths[-1]:
         return 1 << (least - 1).bit_length()
@@ -91,9 +95,9 @@ def fast_length(least: int, lanes: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def split(length: int, lanes: int) -> tuple[int, int]:
-    """Return the numbers of rows and columns of the plane that a tile of a signal is treated as.
+    """Return the numbers of rows and columns of the plane into which a tile of `length` elements of a signal is folded.
 
-    Both axes of the plane are transformed, and the number of columns is a multiple of `lanes`.
+    Both axes of the plane are transformed. The number of columns is a multiple of `lanes`.
     """
     best, cost = (1, length), math.inf
     for columns in _fast_lengths():
@@ -107,7 +111,10 @@ def split(length: int, lanes: int) -> tuple[int, int]:
 
 
 def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
-    """Yield the lengths of tiles of a signal, from `least` up to the first length of at least `most`."""
+    """Yield the lengths to try for tiles of a signal, in ascending order.
+
+    All lengths are at least `least`, and the last one is the first that is at least `most`.
+    """
     step = max(lanes, 1)
     while True:
         for times in (8, 10, 12):
@@ -120,7 +127,7 @@ def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
 
 
 def factor_count(length: int) -> int:
-    """Return the number of elements of the factors of all passes of a transform."""
+    """Return the number of elements of the twiddle factors of all passes of a transform."""
     count, n = 0, length
     for radix in radices(length):
         count += 2 * (radix - 1) * (n // radix)
@@ -129,28 +136,29 @@ def factor_count(length: int) -> int:
 
 
 def _roots(powers: np.ndarray, length: int) -> np.ndarray:
-    """Return exp(-2 pi i * power / length) in double, from angles of at most an eighth of a turn for accuracy."""
+    """Return exp(-2 pi i * power / length) in float64. Angles are reduced to an eighth of a turn for accuracy."""
     powers = powers % length
     eighth, rest = np.divmod(8 * powers, length)
     odd = eighth % 2 == 1
     angle = np.where(odd, length - rest, rest) * (np.pi / 4 / length)
     c, s = np.cos(angle), np.sin(angle)
     c, s = np.where(odd, s, c), np.where(odd, c, s)
-    # c + 1j * s is in the first quarter of a turn. Each further quarter is a factor of i.
+    # The angle of c + 1j * s is less than a quarter of a turn. Each further quarter turn is a multiplication by i.
     turns = np.array([1, 1j, -1, -1j])[eighth // 2]
     return np.conj((c + 1j * s) * turns)
 
 
 def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    """Return all factors of a plan, one table after another.
+    """Return the twiddle factors of a plan in one array, which contains one table after another.
 
-    A table is ``(length,)`` for the passes of a transform, or the arguments of `_between`.
+    Each item of `tables` describes a table: ``(length,)`` for the factors of the passes of a transform, or the
+    arguments of `_between`.
     """
     return (_few_factors if factors_count(tables) * itemsize <= _MANY_BYTES else _many_factors)(tables, itemsize)
 
 
 def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
-    """Return the number of elements of `factors`."""
+    """Return the number of elements of the array that `factors` returns."""
     return sum(
         factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
         for table in tables
@@ -186,7 +194,7 @@ def _of_passes(length: int) -> Iterator[np.ndarray]:
 
 
 def _order(length: int) -> np.ndarray:
-    """Return the frequency of each row of a transformed strip."""
+    """Return the frequency index of each row after a transform, which leaves the rows in another order."""
     order, step = np.zeros(1, np.intp), 1
     for radix in radices(length):
         order = (order[:, None] + step * np.arange(radix)).reshape(-1)
@@ -195,9 +203,10 @@ def _order(length: int) -> np.ndarray:
 
 
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
-    """Yield the factors between the two transforms of a tile of a signal, one strip of its plane at a time.
+    """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
 
-    Each array has for each column the real parts of all lanes, and then their imaginary parts.
+    Each array is for `lanes` rows of the plane. For each column, it has the real parts of all lanes and then the
+    imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)
     order[:rows] = _order(rows)

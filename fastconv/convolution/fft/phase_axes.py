@@ -1,11 +1,12 @@
-"""The axes of a convolution for `fft`: their borders, and their phases, each of which is a plain correlation.
+"""The axes of a convolution for `fft`. An axis is divided into phases, each of which has stride and dilation 1.
 
-A plain correlation has stride and dilation 1. Let an axis have stride s and dilation d without a common divisor. At tap
-t = s * u + tau, output o = d * q + phi reads the padded cell d * s * (q + u) + d * tau + s * phi. So each phase phi of
-the outputs and each phase tau of the taps is a plain correlation of cells at distance d * s: the result at position q
-is a sum over u of the weights at position u times the image at position q + u. Phases tau are summed like channels,
-and phases phi are computed like further images. If stride and dilation have a common divisor g, only every g-th padded
-cell is read.
+A plain correlation has stride and dilation 1. Let an axis have stride s and dilation d without a common divisor. Phase
+phi of the outputs has every d-th output from phi on: o = d * q + phi. Phase tau of the taps has every s-th tap from tau
+on: t = s * u + tau. At tap t, output o reads the padded cell o * s + t * d = d * s * (q + u) + d * tau + s * phi. So
+each pair of phases phi and tau is a plain correlation of cells at distance d * s: position q of the result is the sum
+over u of the weight at position u times the cell at position q + u. The correlations of all phases tau are added up,
+like channels. Phases phi are computed separately, like images. If stride and dilation have a common divisor g, only
+every g-th padded cell is read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class PhaseAxis:
-    """One axis: its phases, and the size of the plain correlation of a phase."""
+    """One axis of a convolution: its phases, and the size of the plain correlation of each pair of phases."""
 
     size: int
     k: int
@@ -30,16 +31,16 @@ class PhaseAxis:
     common: int  # the greatest common divisor of stride and dilation
     s: int  # the stride, divided by `common`
     d: int  # the dilation, divided by `common`
-    first: int  # the position of the first result, for dx
+    first: int  # for dx, the position of the first result, otherwise 0
     whole: int  # the number of results of a phase
     margin: int  # the number of taps of a phase, minus one
-    covers: bool  # whether each cell of dx is the result of some phase
-    border: int = 0  # the border of the image: an enum in ``_ext/fft.h``
-    ring: int = 0  # the number of positions around a circular image if one cyclic transform may serve it, else 0
+    covers: bool  # whether the phases compute every element of dx
+    border: int = 0  # the padding mode: a value of an enum in ``_ext/fft.h``
+    ring: int = 0  # the length of the cyclic transform of a circular image, or 0 if there is no such transform
 
     @property
     def step(self) -> int:
-        """The distance between the cells of neighbouring positions."""
+        """The distance between the cells of neighbouring positions of a phase."""
         return self.common * self.s * self.d
 
     @property
@@ -53,19 +54,20 @@ class PhaseAxis:
         return min(self.d, self.out)
 
 
-#: The values of the enum in ``_ext/fft.h``.
+#: The values of the enum of padding modes in ``_ext/fft.h``.
 _BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 
 
 def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Return the border of an axis. An axis without padding has zeros, because no tap reads its border."""
+    """Return the number of the padding mode of an axis in `_BORDERS`. For an axis without padding, it is 0."""
     return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
-    """Return whether the gradient of a circular image is a correlation of dout with a circular border.
+    """Return whether dx of an image with circular padding is a correlation of dout with circular padding.
 
-    This holds if along each padded axis the outputs go round the image once, in whole steps. Then dx needs no fold.
+    It is one if the strides of all outputs together equal the size of the image along each padded axis. Gradients of
+    padding need not be added to dx then.
     """
     return geometry.pad_mode == "circular" and all(
         _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
@@ -78,7 +80,7 @@ def _goes_round(row: tuple[int, ...]) -> bool:
 
 
 def axis_of(axis: Axis, geometry: ConvGeometry, op: Op) -> PhaseAxis:
-    """Return the phases of an axis, and the size of the plain correlation of a phase."""
+    """Return the phases of an axis, and the size of their plain correlations."""
     size, k, stride, lo, dilation, out = axis.row()
     border = _border(axis, geometry)
     common = math.gcd(stride, dilation)

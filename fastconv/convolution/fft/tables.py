@@ -1,4 +1,4 @@
-"""The integers that describe a tiling of `fft` to the kernel, in the order in which ``_ext/fft_read.h`` reads them."""
+"""Writes the integers that describe a tiling to the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastconv.geometry.conv import ConvGeometry
 
 
 def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
-    """Return the integers that describe a tiling."""
+    """Return the integers that describe a tiling to the kernel."""
     p, back = tiling.problem, tiling.problem.op == "backward_data"
     tau, phi = (
         tuple(phase_axis.taus for phase_axis in p.phase_axes),
@@ -39,11 +39,12 @@ def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
     return np.array(found + axes, np.intp)
 
 
-#: A number of positions that no array exceeds.
+#: Stands for an unlimited number of positions.
 _MOST = 1 << 62
 
-#: For each axis: the distance between the cells of neighbouring positions, the cell of position 0, the distances
-#: between the cells of neighbouring phases phi and of neighbouring phases tau, and the number of positions of a tile.
+#: Five integers for each axis of an array. The first three are the distance between the elements of neighbouring
+#: positions, the index of the element of position 0, and the distance between the elements of neighbouring phases phi.
+#: The other two are the same distance for phases tau, and the number of positions of a tile.
 _Axes = list[tuple[int, int, int, int, int]]
 
 
@@ -57,10 +58,10 @@ def _array(
     borders: tuple[int, ...] = (0, 0, 0),
     whole: tuple[int, ...] = (_MOST,) * 3,
 ) -> list[int]:
-    """Return the integers of one array.
+    """Return the integers that describe one array to the kernel.
 
-    `outer`, `group` and `inner` are the elements from one image (or filter), group and channel to the next. `whole` is
-    the number of positions of all tiles along each axis.
+    `outer`, `group` and `inner` are the distances, in elements, between neighbouring images (or filters), groups and
+    channels. `whole` is the number of positions of all tiles along each axis.
     """
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]
@@ -68,13 +69,13 @@ def _array(
 
 
 def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """Return the integers of x or dx. A tile of x is read with a margin."""
+    """Return the integers that describe x or dx to the kernel. A tile of x is read with a margin."""
     phase_axes = tiling.problem.phase_axes
     sizes = tuple(phase_axis.size for phase_axis in phase_axes)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
     for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
-        # A cyclic transform is shorter than its results with their margin.
+        # A cyclic transform of a whole circular image is shorter than the image with a margin.
         count = tile if tiling.problem.op == "backward_data" else min(tile + phase_axis.margin, length)
         origin = phase_axis.step * phase_axis.first - phase_axis.lo
         axes.append(
@@ -86,7 +87,7 @@ def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
 
 
 def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """Return the integers of the output or of dout. For dx, a tile of dout is read with a margin."""
+    """Return the integers that describe out or dout to the kernel. For dx, a tile of dout is read with a margin."""
     phase_axes, back = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.out for phase_axis in phase_axes)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
@@ -99,7 +100,7 @@ def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
 
 
 def _weights(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
-    """Return the integers of the weights, which are flipped for dx."""
+    """Return the integers that describe the weights to the kernel. The weights are flipped for dx."""
     phase_axes, flip = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.k for phase_axis in phase_axes)
     cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]

@@ -1,9 +1,10 @@
-"""The division of a convolution by `fft` into tiles and blocks, and the cost of a division.
+"""Chooses the tiles and blocks of a convolution by `fft`, and estimates their cost.
 
-A signal is an image of one axis. Its tile is treated as a plane, both axes of which are transformed. Two tiles of an
-image are transformed together and are a pair. A strip is a part of a plane as wide as a vector; each of its rows is a
-vector of real and a vector of imaginary parts. The weights of a group are a matrix of kernels with rows and columns:
-filters and channels, or channels and filters for dx. The phases of the taps count as channels.
+A signal is an image with one axis. A tile of a signal is folded into a plane, and both axes of the plane are
+transformed. A pair is two tiles of an image, which one complex transform transforms together. A strip is a part of a
+plane that is as wide as a vector. Each row of a strip is a vector of real parts and a vector of imaginary parts. The
+weights of a group are a matrix of kernels: its rows are filters and its columns channels, or the reverse for dx. Each
+phase of the taps (see `phase_axes`) counts as a channel.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 
-#: The limit for the bytes of all spectra in memory. Tiles and blocks are made smaller until the spectra fit. A single
-#: transform of the kernel may exceed the limit.
+#: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
+#: spectra fit. A single transform of the kernel may exceed the limit.
 SPACE_BYTES = 24 << 20
-#: The largest number of bytes of a spectrum of which two fit a second-level cache beside input and output.
+#: The largest number of bytes of a spectrum for which two spectra fit a second-level cache beside input and output.
 _NEAR_BYTES = 3 << 17
 #: The numbers of tiles along an axis that are tried.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: A longer tile is tried if its cost for each result is below `_GAIN` (`_GAIN_OF_VOLUMES` in 3-D) times that of the
-#: shorter ones. The exact cost is computed for the `_LOOKED_AT` sizes of tiles with the least estimates.
+#: A longer tile is tried if its cost per result is below `_GAIN` times the cost per result of all shorter tiles
+#: (`_GAIN_OF_VOLUMES` times for volumes). `Tiling.cost` is computed only for the `_LOOKED_AT` sizes of tiles whose
+#: estimated cost is smallest.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
-#: `_FAR` is the factor on the time of transforms beyond the second-level cache. The others are costs in the units of
-#: `row_cost`: of a step of all threads, of a product of two rows, and of 64 bytes of the image or the result.
+#: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The others are costs in
+#: cycles: `_STEP` of a step that all threads finish together, `_PRODUCT` of a product of two rows, and `_BYTES_COST` of
+#: 64 bytes of the image or the result.
 _FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
 
 
@@ -42,7 +45,7 @@ class Problem:
 
     op: Op
     phase_axes: tuple[PhaseAxis, ...]
-    line: bool  # whether the image is a signal
+    line: bool  # whether the image has only one axis
     lanes: int
     groups: int
     images: int
@@ -50,11 +53,11 @@ class Problem:
     columns: int
     threads: int
     itemsize: int
-    nbytes_moved: int  # the bytes of image and result
+    nbytes_moved: int  # the bytes of x and out together
 
     @property
     def single(self) -> bool:
-        """Whether a group has one filter and one channel."""
+        """Whether a group has only one filter and one channel."""
         return self.rows == self.columns == 1
 
 
@@ -62,10 +65,11 @@ class Problem:
 class Tiling:
     """The sizes of tiles and blocks.
 
-    `lengths` are those of the transforms along the axes, `tile` is the number of results of a tile along each axis,
-    and `tiles` the number of tiles. The blocks are the numbers of rows, columns, pairs and groups whose spectra are in
-    memory at a time. With `fused`, products are computed strip by strip while a tile is in the cache. With `shared`,
-    all threads work on one pair of tiles, otherwise each thread has its own pair.
+    For each axis, `lengths` has the length of the transform, `tile` the number of results of a tile, and `tiles` the
+    number of tiles. `row_block`, `column_block`, `pair_block` and `group_block` are the numbers of rows and columns of
+    kernels, of pairs of tiles and of groups whose spectra are in memory at a time. With `fused`, products are computed
+    strip by strip while a tile is in the cache. With `shared`, all threads work on the same pair of tiles; otherwise
+    each thread has a pair of its own.
     """
 
     problem: Problem
@@ -92,7 +96,7 @@ class Tiling:
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
-        """The lengths of the transforms along the axes of the image. For a signal this is the size of its plane."""
+        """The length of a tile along each axis of the image. For a signal, it is the size of the folded plane."""
         return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
@@ -107,27 +111,29 @@ class Tiling:
 
     @functools.cached_property
     def pitch(self) -> int:
-        """The number of elements from one spectrum to the next.
+        """The distance, in elements, between neighbouring spectra.
 
-        It has one row more than a spectrum, so that spectra do not share sets of a cache.
+        It is one row more than a spectrum, so that equal elements of several spectra are in different cache sets.
         """
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
     def strip(self) -> int:
-        """The number of elements of a strip along the outermost axis."""
+        """The number of elements of a strip along depth, or along height if the image has no depth."""
         return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
 
     @property
     def flat(self) -> int:
-        """The number of elements of the planes of a thread, for the fused product."""
+        """The number of elements of the planes in the workspace of a thread, for fused products."""
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
         return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
 
     @property
     def volume(self) -> int:
-        """The number of elements of the volumes of a pair, between the transforms along depth and in planes."""
+        """The number of elements for a pair of volumes that are transformed along only some of the axes; 0 if the image
+        has no depth.
+        """
         if self.lengths[0] == 1:
             return 0
         columns = -(-self.lengths[2] // self.problem.lanes)
@@ -141,12 +147,12 @@ class Tiling:
 
     @property
     def common(self) -> int:
-        """The number of elements of the pair of tiles that all threads share."""
+        """The number of elements of the pair of tiles that all threads share, if `shared` is true."""
         return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
 
     @property
     def parts(self) -> int:
-        """The number of partial sums over pairs for the fused gradient. One thread computes each, in a fixed order."""
+        """The number of partial sums of a fused dw. A single thread computes each partial sum, in a fixed order."""
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )
@@ -160,24 +166,24 @@ class Tiling:
 
     @property
     def elements(self) -> int:
-        """The number of elements of all workspace."""
+        """The number of elements of the workspace of all threads."""
         return self.problem.threads * self.per_thread + self.common + self.spectra * self.pitch
 
     @property
     def tables(self) -> tuple[tuple[int, ...], ...]:
-        """The descriptions of the tables of factors, in order: see `lengths.factors`."""
+        """The descriptions of the tables of twiddle factors, as `lengths.factors` expects them."""
         between = ((self.lengths[1], self.lengths[2], self.problem.lanes),) if self.problem.line else ()
         return (*((length,) for length in self.lengths), *between)
 
     @functools.cached_property
     def nbytes(self) -> int:
-        """The number of bytes of workspace and factors."""
+        """The number of bytes of the workspace and of the twiddle factors."""
         return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
-        """Return the passes and moves of a transform.
+        """Return the cost of all passes of a transform, and its number of moves of rows.
 
-        `columns` is the number of columns of vectors that are not all zero, if not all of them.
+        `columns` is the number of columns of vectors that have a nonzero element; by default, all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -188,7 +194,10 @@ class Tiling:
 
     @functools.cached_property
     def work(self) -> dict[str, float]:
-        """The work of the busiest thread: passes, moves and products of rows, bytes, and steps of all threads."""
+        """The work of the busiest thread: passes, moves and products of rows, bytes, and steps.
+
+        All threads finish a step before any thread begins the next.
+        """
         p = self.problem
         forward_transform, of_kernel = (
             self.forward_transform(),
@@ -206,7 +215,7 @@ class Tiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps."""
+        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps, if `fused` is true."""
         p, pairs = self.problem, self.pairs
         if self.gradient:
             if self.shared:
@@ -250,7 +259,7 @@ class Tiling:
         return self.pitch * self.problem.itemsize > _NEAR_BYTES
 
     def cost(self) -> float:
-        """Return the approximate number of cycles, which only serves to compare tilings."""
+        """Return an approximate number of cycles. It serves only to compare tilings."""
         p, work = self.problem, self.work
         return (
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
@@ -261,7 +270,7 @@ class Tiling:
 
 
 def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Tiling | None:
-    """Return the cheapest tiling that was tried, or None if no result depends on any cell of the source."""
+    """Return the cheapest tiling, or None if every output reads only padding."""
     phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
     if min(phase_axis.whole for phase_axis in phase_axes) < 1:
         return None
@@ -276,7 +285,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # If tilings do not fit `SPACE_BYTES`, the smallest one is best.
+        # Tilings that fit `SPACE_BYTES` come first. Of the others, the one that needs least memory comes first.
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
@@ -291,7 +300,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
 
 
 def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """Return an estimate of `Tiling.cost` for tiles of a size, and the number of elements of a spectrum."""
+    """Return an estimate of `Tiling.cost` for tiles of the given size, and the number of elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -336,7 +345,8 @@ def _blocks(tiling: Tiling) -> Tiling:
     problem = tiling.problem
     free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
-    # Halve the pairs while they take more spectra than the weights, then the rows, then the columns.
+    # While the spectra do not fit, halve the pairs if they have more spectra than the weights. Otherwise halve the
+    # rows, and if there is only one row, the columns.
     while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
@@ -350,7 +360,7 @@ def _blocks(tiling: Tiling) -> Tiling:
 
 
 def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield the sizes of tiles to try: the lengths of the transforms and the numbers of results along three axes."""
+    """Yield each size of tiles to try: the lengths of its transforms, and its numbers of results, along three axes."""
     phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:
         phase_axis = phase_axes[2]
@@ -373,9 +383,9 @@ def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, 
 
 
 def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
-    """Return the lengths and the numbers of results of the tiles to try along an axis.
+    """Return the tiles to try along an axis: for each, the length of its transform and its number of results.
 
-    A longer tile is tried only if it costs less for each result. The whole of a circular image is always tried.
+    A longer tile is tried only if its cost per result is smaller. A tile of a whole circular image is always tried.
     """
     if not phase_axis.margin and phase_axis.whole == 1:
         return [(1, 1)]

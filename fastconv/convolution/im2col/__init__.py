@@ -1,1 +1,1 @@
-"""Convolution by lowering to columns and one matrix product."""
+"""Convolution by lowering an image to a matrix of columns, followed by a matrix product."""

@@ -1,12 +1,12 @@
-"""Lowering in blocks of some output positions, channels and taps, for images whose columns would take much memory.
+"""The plan of `im2col` for images whose columns would take much memory: the columns are computed in blocks.
 
-With stride 1, the columns take the memory of the image times the number of taps. If the columns of one image would take
-more than `MOST_BYTES`, they are computed in blocks. A block has the columns of some output positions and, if the kernel
-is large, of some channels and taps only. It is a convolution of a part of the image. The products of blocks of the same
-positions are added up.
+With stride 1, the columns take as much memory as the image, times the number of taps. If the columns of one image would
+take more than `MOST_BYTES`, they are computed in blocks. A block has the columns of some output positions and, if the
+kernel is large, only the rows of some channels and taps. Each block is a convolution of a part of the image. The
+products of blocks of the same positions are added up.
 
-In the shapes below, G is the number of groups and g that of a block. In a group, f is the number of filters and K the
-number of rows of the columns (channels times taps). L is the number of positions.
+In the shapes below, G is the number of all groups, and g the number of groups of a block. In a group, f is the number
+of filters, and K the number of rows of the columns (channels times taps). L is the number of output positions.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from fastconv.runtime import workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The largest number of bytes of the columns of one image that are not divided into blocks.
+#: The columns of an image are divided into blocks if they take more than this number of bytes.
 MOST_BYTES = 1 << 25
-#: The approximate bytes of a block and its operands, which should stay in cache.
+#: The approximate bytes of a block of columns, together with its weights and outputs. They should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: Blocks are not divided below this number of positions, or of rows, because products of small matrices are slow.
+#: A block of columns with at most this number of positions is not divided along positions, because products of small
+#: matrices are slow. The same holds for rows.
 _FEW = 256
-#: A block that takes more bytes than this is divided even below `_FEW` positions and rows.
+#: A block that takes more bytes than this is divided even if it has at most `_FEW` positions and rows.
 _HARD_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The size of the largest block of a convolution.
+    """The size of the blocks of columns into which a convolution is divided.
 
-    `channels` is the number of channels in a group, `kernel` the number of taps along each axis, and `outs` the number
-    of positions along each axis. `geometry` is that of the whole convolution.
+    A block has `groups` groups, and `channels` channels of each group. Along each axis, it has `kernel` taps and `outs`
+    output positions. The last block along an axis may be smaller. `geometry` is that of the whole convolution.
     """
 
     groups: int
@@ -63,31 +64,31 @@ class Cut:
 
     @property
     def rows(self) -> int:
-        """The number of rows of the columns of a group."""
+        """The number of rows that a block of columns has for each group."""
         return self.channels * math.prod(self.kernel)
 
     @property
     def positions(self) -> int:
-        """The number of positions of a block, which is the number of its columns."""
+        """The number of output positions of a block. Each position is a column."""
         return math.prod(self.outs)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether a block has all channels and taps of its groups, so that there are no partial sums."""
+        """Whether a block has all channels and taps of its groups, so that its product is complete."""
         return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
 
     @property
     def cells(self) -> int:
-        """The largest number of cells of a channel of the image that a block reads."""
+        """The largest number of cells that a block reads in one channel of the image."""
         spans = zip(self.geometry.axes, self.outs, self.kernel, strict=True)
         return math.prod(
             min((out - 1) * axis.stride + (k - 1) * axis.dilation + 1, axis.size) for axis, out, k in spans
         )
 
     def sizes(self, op: Op) -> tuple[int, int, int, int]:
-        """Return the numbers of elements of the four parts of the workspace of a block.
+        """Return the numbers of elements of the four arrays in the workspace of a block.
 
-        The parts are the columns, the outputs, a copy of the weights, and a part of the image.
+        The arrays are the columns, the outputs, a copy of the weights, and a part of the image.
         """
         sums = 2 if op == "forward" and not self.whole_rows else 1
         copied = op == "backward_weights" or not self.whole_rows
@@ -100,25 +101,26 @@ class Cut:
 
     @property
     def blocks_of_positions(self) -> int:
-        """The number of blocks along positions. The weights are read once for each of them."""
+        """The number of blocks into which the positions of an image are divided."""
         return math.prod(-(-axis.out // n) for axis, n in zip(self.geometry.axes, self.outs, strict=True))
 
     @property
     def blocks_of_rows(self) -> int:
-        """The number of blocks along channels and taps."""
+        """The number of blocks into which the groups, channels and taps are divided."""
         taps = math.prod(-(-whole // n) for whole, n in zip(self.geometry.kernel, self.kernel, strict=True))
         return -(-self.geometry.groups // self.groups) * -(-self.geometry.w_shape[1] // self.channels) * taps
 
 
 def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
-    """Return the size of the largest block, or None if the columns of an image are not divided."""
+    """Return the size of the blocks of columns, or None if the columns of an image are not divided."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
     return plans.find(_cut, op, geometry, dtype.itemsize)
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
-    # Halve the positions, the first axis first. Then halve groups, channels and taps, in this order.
+    # Halve the number of positions, along the first axis first, until it is small. Then halve the numbers of groups,
+    # of channels and of taps, in this order.
     rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
     outs = list(geometry.out_spatial)
     while True:
@@ -147,7 +149,10 @@ def _halve(sizes: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One block: its channels, taps and positions, the cells that it reads, and the geometry of its convolution."""
+    """One block of columns, as slices of the whole convolution, and the geometry of its own convolution.
+
+    `outs` has the output positions of the block, and `cells` the cells of the image that it reads.
+    """
 
     groups: slice
     channels: slice
@@ -155,13 +160,13 @@ class Part:
     outs: tuple[slice, ...]
     cells: tuple[slice, ...]
     geometry: ConvGeometry
-    #: Whether this is the first block of its groups and positions, which sets their sums, or the last one.
+    #: Whether the block is the first, and whether it is the last, of the blocks whose products are added up.
     first: bool
     last: bool
 
 
 class BlocksPlan(Plan):
-    """All blocks of all images, one after another, in one workspace."""
+    """Computes all blocks of columns of all images, one after another, in the same workspace."""
 
     def __init__(self, case: Case, cut: Cut) -> None:
         super().__init__(case)
@@ -173,14 +178,14 @@ class BlocksPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of workspace of a block and of its product."""
+        """The bytes of the workspace of a block of columns, and of the workspace of its product."""
         cut, case = self.cut, self.case
         product = product_bytes(case, cut.groups, cut.filters, cut.rows, cut.positions)
         return sum(cut.sizes(case.op)) * case.dtype.itemsize + product
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work of all blocks of all images."""
+        """The amounts of work of all blocks of columns of all images."""
         cut = self.cut
         blocks = self.case.geometry.x_shape[0] * cut.blocks_of_positions * cut.blocks_of_rows
         return work_of(self.case, cut.rows, cut.positions, blocks, 1)
@@ -196,7 +201,10 @@ class BlocksPlan(Plan):
             self._backward_weights(first, second, result)
 
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        """Compute [f x K] @ [K x L] for each block and group. The products of blocks along K are added up."""
+        """Compute [f x K] @ [K x L] for each block of columns and each group.
+
+        Blocks of the same groups and positions have different rows of columns, and their products are added up.
+        """
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)
         with self._space() as (space, total, _, _):
@@ -215,13 +223,15 @@ class BlocksPlan(Plan):
                     place[where] = result.reshape(place[where].shape)
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Compute [K x f] @ [f x L] for each block and group, and add it to the cells that the block reads."""
+        """Compute [K x f] @ [f x L] for each block of columns and each group. Add the result to the cells of dx that
+        the block reads.
+        """
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
         with self._space() as (space, staged, _, image):
             for n, part in itertools.product(range(len(dx)), self._parts()):
                 gradient = self._gradient(gradients, n, part, staged)
-                if not math.prod(part.geometry.x_shape):  # padding alone
+                if not math.prod(part.geometry.x_shape):  # the block reads only padding
                     continue
                 columns = self._matrix(space, part, rows=True)
                 _gemm.product(self._of(weights, part).transpose(0, 2, 1), gradient, columns, self.threads)
@@ -231,9 +241,9 @@ class BlocksPlan(Plan):
                 dx[index] += cells[0]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Compute [f x L] @ [L x K] for each block and group.
+        """Compute [f x L] @ [L x K] for each block of columns and each group.
 
-        The products are summed over images and positions in an order that does not depend on threads.
+        The order in which products of images and positions are added up does not depend on the number of threads.
         """
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
@@ -248,13 +258,13 @@ class BlocksPlan(Plan):
 
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
-        """Yield the parts of the workspace, in the order of `Cut.sizes`."""
+        """Yield the arrays in the workspace of a block, in the order of `Cut.sizes`."""
         sizes = self.cut.sizes(self.case.op)
         with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])
 
     def _parts(self) -> Iterator[Part]:
-        """Yield all blocks of an image. The blocks of the same groups and positions follow each other."""
+        """Yield all blocks of columns of an image. Blocks of the same groups and positions are consecutive."""
         cut, whole = self.cut, self.cut.geometry
         of_outs = [_slices(axis.out, n) for axis, n in zip(whole.axes, cut.outs, strict=True)]
         of_taps = [_slices(k, n) for k, n in zip(whole.kernel, cut.kernel, strict=True)]
@@ -268,7 +278,7 @@ class BlocksPlan(Plan):
                     yield Part(groups, channels, tuple(taps), outs, cells, geometry, i == 0, i + 1 == len(sums))
 
     def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
-        """Return the geometry of a block. Equal blocks share a geometry, so that its tables are made once."""
+        """Return the geometry of a block. Blocks of equal sizes share a geometry, so that its tables are made once."""
         key = channels, axes
         found = self._geometries.get(key)
         if found is None:
@@ -283,35 +293,38 @@ class BlocksPlan(Plan):
         return found
 
     def _channels(self, part: Part) -> slice:
-        """Return the channels of the image that a block reads. A block with a part of a group has only this group."""
+        """Return the slice of the channels of the image that a block reads."""
         each, first = self.cut.geometry.w_shape[1], part.groups.start
         if part.channels == slice(0, each):
             return slice(first * each, part.groups.stop * each)
         return slice(first * each + part.channels.start, first * each + part.channels.stop)
 
     def _grouped(self, out: np.ndarray) -> np.ndarray:
-        """Return outputs as an array (N, G, f, *out_spatial)."""
+        """Return a view of outputs with shape (N, G, f, *out_spatial)."""
         return out.reshape(len(out), self.cut.geometry.groups, -1, *out.shape[2:])
 
     def _weights(self, w: np.ndarray) -> np.ndarray:
-        """Return weights as an array (G, f, C / G, *kernel)."""
+        """Return a view of weights with shape (G, f, C / G, *kernel)."""
         return w.reshape(self.cut.geometry.groups, -1, *w.shape[1:])
 
     def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
-        """Return the weights of a block (g, f, K). They are a copy, unless the block has all weights of its groups."""
+        """Return the weights of a block as an array (g, f, K).
+
+        The array is a copy, unless the block has all weights of its groups.
+        """
         index: Any = (part.groups, slice(None), part.channels, *part.taps)
         some = weights[index]
         return some.reshape(*some.shape[:2], -1)
 
     def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
-        """Return an array (g, f, L), or (g, K, L) with `rows`, at the beginning of `space`."""
+        """Return the beginning of `space` as an array for a block: (g, K, L) if `rows` is true, otherwise (g, f, L)."""
         groups = part.groups.stop - part.groups.start
         high = math.prod(part.geometry.w_shape[1:]) // groups if rows else self.cut.filters
         shape = groups, high, part.geometry.positions
         return space[: math.prod(shape)].reshape(shape)
 
     def _columns(self, x: np.ndarray, n: int, part: Part, space: np.ndarray) -> np.ndarray:
-        """Compute the columns of a block (g, K, L)."""
+        """Compute the columns of a block, and return them as an array (g, K, L)."""
         columns = self._matrix(space, part, rows=True)
         index: Any = (slice(n, n + 1), self._channels(part), *part.cells)
         cells = x[index]
@@ -319,7 +332,10 @@ class BlocksPlan(Plan):
         return columns
 
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
-        """Return a copy of dout for a block (g, f, L). Later blocks of the same positions use it again."""
+        """Return a copy of the part of dout that belongs to a block, as an array (g, f, L) in `staged`.
+
+        Only the first block of its groups and positions copies dout. Later blocks use the same copy.
+        """
         matrix = self._matrix(staged, part)
         if part.first:
             index: Any = (n, part.groups, slice(None), *part.outs)
@@ -333,7 +349,10 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
-    """Return one axis of a block, and the cells of the image that it reads. They are empty if it reads padding only."""
+    """Return an axis of the convolution of a block, and the slice of the cells that it reads along this axis.
+
+    The slice is empty if the block reads only padding.
+    """
     count, k = outs.stop - outs.start, taps.stop - taps.start
     start = outs.start * axis.stride + taps.start * axis.dilation - axis.lo
     span = (count - 1) * axis.stride + (k - 1) * axis.dilation + 1

@@ -1,7 +1,7 @@
 """The plans of `im2col` for images whose columns are not divided into blocks.
 
-In the shapes below, G is the number of groups. In a group, f is the number of filters and K the number of rows of the
-columns (channels times taps). L is the number of output positions of an image.
+In the shapes below, G is the number of groups. In a group, f is the number of filters, and K the number of rows of the
+columns (channels times taps). N is the number of images, and L the number of output positions of an image.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter
 from fastconv.runtime import workspace as _workspace
 
-#: The largest number of bytes of the columns of several images side by side. The columns of a single image may take
+#: The largest number of bytes of a matrix with the columns of several images. The columns of a single image may take
 #: more, up to `blocks.MOST_BYTES`.
 _BLOCK_BYTES = 1 << 21
-#: A product with few positions reads the weights too often. So images are put side by side until there are
-#: `_FEW_POSITIONS`, or until their columns take `_FEW_BLOCK_BYTES`.
+#: A product with few positions is slow, because the time to read the weights is then long. So the columns of several
+#: images are put in one matrix, until it has `_FEW_POSITIONS` columns or takes `_FEW_BLOCK_BYTES` bytes.
 _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
 def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Return the number of images whose columns are side by side in one matrix."""
+    """Return the number of images whose columns are put side by side in one matrix."""
     if geometry.pointwise:
         return 1
     each = math.prod(geometry.cols_shape[1:]) * dtype.itemsize
@@ -41,7 +41,7 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def plan_images(case: Case) -> Plan:
-    """Return the plan of a batch, which computes some images at a time."""
+    """Return a plan that computes some images of the batch at a time."""
     images = images_a_block(case.geometry, case.dtype)
     return ImagesPlan(case) if images >= case.geometry.x_shape[0] else BatchedImages(case, images, ImagesPlan)
 
@@ -51,20 +51,17 @@ class BatchedImages(Batched):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work of the whole batch, because the rates were measured for whole batches.
-
-        The last block may have fewer images.
-        """
+        """The amounts of work of the whole batch, counted as in the measurements that gave the rates."""
         geometry, images = self.case.geometry, self.images
         blocks = -(-self.count // images)
         return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)
 
 
 class ImagesPlan(Plan):
-    """A product for each group, on the columns of all images side by side.
+    """Multiplies, in each group, the weights or dout by a matrix with the columns of all images.
 
-    The columns are an array (C * taps, N, L). The outputs of several images are copied to or from an array (F, N, L).
-    The image of a pointwise layer and the output of a single image are used as matrices without a copy.
+    The columns are an array (C * taps, N, L). If there are several images, out or dout is copied from or to an array
+    (F, N, L). The output of a single image, and the image of a pointwise layer, are used as matrices without a copy.
     """
 
     def __init__(self, case: Case) -> None:
@@ -75,9 +72,9 @@ class ImagesPlan(Plan):
         self._rows, self._matrix = rows, (geometry.groups, filters // geometry.groups, -1)
         self._outputs = self._count, filters, positions
         self._side_by_side = self._count > 1
-        #: The shape of the workspace: the rows of the columns, then the rows of the outputs.
+        #: The shape of the workspace. Its first rows are the columns, and the others the outputs.
         self._shape = rows + filters * self._side_by_side, self._count, positions
-        # Several images are treated as one volume whose depth is N, so that a tap is lowered for all images at once.
+        # Several images are lowered as one volume whose depth is N, so that a tap is copied for all images at once.
         self._is_volume = self._side_by_side and geometry.rank < 3
         self._lowered = geometry.batch_as_axis if self._is_volume else geometry
 
@@ -86,7 +83,7 @@ class ImagesPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the columns, of copied outputs, and of the workspace of the product."""
+        """The bytes of the columns, of the copied outputs, and of the workspace of the product."""
         geometry = self.case.geometry
         copied = 0 if geometry.pointwise else math.prod(self._shape)
         rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
@@ -95,7 +92,7 @@ class ImagesPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work of one block."""
+        """The amounts of work of a run."""
         geometry = self.case.geometry
         rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
         return work_of(self.case, rows, positions, 1, self._count)
@@ -142,11 +139,11 @@ class ImagesPlan(Plan):
             _gemm.product(gradient, columns.transpose(0, 2, 1), result.reshape(self._matrix), threads)
 
     def _by_group(self, array: np.ndarray) -> np.ndarray:
-        """Return columns as an array (G, K, N * L)."""
+        """Return a view of columns with shape (G, K, N * L)."""
         return array.reshape(self._groups, self._rows // self._groups, -1)
 
     def _columns(self, x: np.ndarray, cols: np.ndarray | None) -> np.ndarray:
-        """Compute the columns of the images (G, K, N * L)."""
+        """Compute the columns of the images, and return them as an array (G, K, N * L)."""
         if cols is None:
             return self._by_group(x)
         image, matrix = self._lowered_arrays(x, cols)
@@ -161,7 +158,7 @@ class ImagesPlan(Plan):
         return outputs.reshape(self._matrix)
 
     def _lowered_arrays(self, x: np.ndarray, cols: np.ndarray) -> tuple[Any, Any]:
-        """Return the images and their columns in the layout of the lowering kernels."""
+        """Return views of the images and of their columns, in the shapes that `lower` and `scatter` take."""
         if not self._is_volume:
             return x, cols.transpose(1, 0, 2)
         return _arrays.lift(x, 2)[:, :, 0].swapaxes(0, 1)[np.newaxis], cols.reshape(1, self._rows, -1)

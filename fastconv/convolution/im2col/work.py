@@ -1,4 +1,4 @@
-"""The amounts of work of `im2col`, for which the cost model has rates."""
+"""Counts the work of `im2col`, in the kinds of work for which the cost model has rates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fastconv.convolution.plan import Case
 def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
     """Return the amounts of work of all `blocks`: products, columns, and copies of outputs.
 
-    A block has `rows` rows of the columns of a group, and `positions` positions of `images` images. Each block and
-    group takes one product.
+    In each group, a block has `rows` rows of columns, and `positions` output positions of `images` images. One product
+    is computed for each block and group.
     """
     geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
     f = geometry.w_shape[0] // geometry.groups
     product = multiply_adds(geometry) * itemsize / 4 / threads
-    # A matrix times a vector takes as long as reading the matrix, and an outer product as long as writing it.
+    # The time of a matrix times a vector is spent on reading the matrix, and that of an outer product on writing it.
     thin = min(f, rows, positions) == 1
     outer = {"forward": rows, "backward_data": f, "backward_weights": positions}[case.op] == 1
     cells = 0 if geometry.pointwise else geometry.im2col_bytes(case.dtype) / threads
@@ -25,7 +25,8 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "product": 0.0 if thin else product,
         "vector": product if thin and not outer else 0.0,
         "outer": product if outer else 0.0,
-        # The time to read, pack and write a matrix grows with the products divided by f, by rows or by positions.
+        # The time to read, pack or write a matrix grows with its size, which is the number of multiply-adds divided by
+        # f, by rows or by positions.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,
@@ -42,7 +43,7 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
 
 
 def product_bytes(case: Case, groups: int, filters: int, rows: int, positions: int) -> int:
-    """Return the bytes of workspace of the products of a block."""
+    """Return the bytes of the workspace of the product of a block."""
     dtype, threads = case.dtype, case.threads
     if case.op == "forward":
         return _gemm.workspace_bytes(groups, filters, rows, positions, dtype, threads)

@@ -1,1 +1,1 @@
-"""Implicit GEMM: a product of weights and image in which no matrix of columns exists."""
+"""Implicit GEMM: the matrix product of im2col, without a matrix of columns in memory."""

@@ -19,25 +19,26 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
 from fastconv.geometry.conv import ConvGeometry
 
-#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and an image has more cells than `_SCATTERED`
-#: times the number of its outputs times the product of the strides.
+#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and a channel of an image has more cells than
+#: `_SCATTERED` times the number of its outputs times the product of the strides.
 _FEW_TAPS, _SCATTERED = 256, 64
 
 
 class Implicit(Algorithm):
-    """Implicit GEMM: packed panels of weights times tiles of output positions, in registers.
+    """Implicit GEMM: multiplies packed panels of weights by tiles of output positions, whose sums stay in registers.
 
-    The image is copied, block by block, into a padded buffer that is split into stride phases. Every tap is one offset
-    in the buffer, and a tile of neighbouring outputs reads a few contiguous runs. So no matrix of columns is needed.
-    With f filters and c channels in a group, and T taps:
+    The image is copied, one block at a time, into a padded buffer that is split into stride phases. At each tap, all
+    outputs read the buffer at the same offset from their positions, so a tile of neighbouring outputs reads a few
+    contiguous runs. So no matrix of columns is needed. With f filters and c channels in a group, and T taps:
 
     - forward:          out = w @ image    [f x cT] @ [cT x positions]
-    - backward_data:    dx = w' @ dout     [c x fT'] @ [fT' x positions], one product for each stride phase, with
-      the T' taps of the flipped kernel that belong to the phase
+    - backward_data:    dx = w' @ dout     [c x fT'] @ [fT' x positions], one product for each stride phase of dx,
+      with the T' taps of the flipped kernel that belong to the stride phase
     - backward_weights: dw = dout @ image' [f x positions] @ [positions x cT]
 
-    The products for dx also multiply weights by zeros beyond the edges of dout, which the definition does not. If a
-    weight is inf or NaN, such a product is NaN instead of zero. So dx is then computed again, tap by tap.
+    The products for dx also multiply weights by zeros beyond the edges of dout, although the definition of dx has no
+    such products. If a weight is inf or NaN, these products are NaN instead of zero. Then dx is computed again, one tap
+    at a time.
 
     References
     ----------
@@ -49,7 +50,7 @@ class Implicit(Algorithm):
     name = "implicit"
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of the op. For a few scattered taps, the plan computes dx tap by tap."""
+        """Return the plan of the op. If the kernel has a few scattered taps, the plan computes dx tap by tap."""
         if case.op == "forward":
             return ForwardPlan(case)
         if case.op == "backward_weights":
@@ -58,16 +59,17 @@ class Implicit(Algorithm):
 
 
 def _is_scattered(geometry: ConvGeometry) -> bool:
-    """Return whether the taps are so scattered that dx has many more cells than products, and is computed tap by tap.
+    """Return whether the taps are so far apart that each tap reads only a small part of the image.
 
-    Other plans would also multiply zeros between the taps, and copy blocks that span the dilation.
+    `DataPlan` is slow for such taps, because it multiplies zeros beyond the edges of dout, and copies blocks with wide
+    margins.
     """
     cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
 
 
 class ImplicitPlan(Plan):
-    """Calls of the kernels. If there are many calls or large tables, the calls are laid out again on each run."""
+    """A sequence of calls of a kernel. If there are many calls or large tables, each run lays out the calls again."""
 
     _held: tuple[KernelCall, ...] | None = None
 
@@ -85,10 +87,10 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the call with the largest workspace.
+        """The number of bytes of the largest workspace of a call.
 
-        The workspace holds a padded block, packed weights and panels for each thread, weights that threads share,
-        repacked weights, and partial sums of dw.
+        A workspace holds packed weights that threads share, repacked weights, and partial sums of dw. For each thread,
+        it also holds a padded block, packed weights and packed positions.
         """
         calls = [call for call, _ in call_kinds(self.case)]
         parts = max((call.parts for call in calls if call.parts > 1), default=0)
@@ -98,7 +100,7 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the thread with most items, in the kinds of `work.IMPLICIT`."""
+        """The work of the thread with the most work items, by the kinds in `work.IMPLICIT`."""
         case = self.case
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
         for call, count in call_kinds(case):
@@ -110,18 +112,18 @@ class ImplicitPlan(Plan):
 
 
 class ForwardPlan(ImplicitPlan):
-    """The output as one product."""
+    """Computes the output as one product for each group."""
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the kernel, which adds the bias to finished sums."""
+        """Run the kernel, which also adds the bias."""
         (call,) = self._held or self.calls()
         call.multiply(first, second, third, result)
 
 
 class DataPlan(ImplicitPlan):
-    """The gradient of the image as one product for each stride phase.
+    """Computes dx as one product for each stride phase of dx.
 
-    The kernels write the cells of a phase directly to dx, so no copy is needed as in `wrappers.Phases`.
+    The kernel writes the elements of a stride phase directly to dx, whereas `wrappers.Phases` needs a copy for this.
     """
 
     def __init__(self, case: Case) -> None:
@@ -129,7 +131,7 @@ class DataPlan(ImplicitPlan):
         self.covers = covers(case.geometry)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the calls of all stride phases. Cells of dx that no output reads are set to the bias."""
+        """Run the calls of all stride phases. Elements of dx that no output reads are set to the bias."""
         if not self.covers:
             result[...] = 0 if third is None else per_channel(third, self.case.geometry)
         finite = True
@@ -145,23 +147,23 @@ class DataPlan(ImplicitPlan):
 
 
 class WeightsPlan(ImplicitPlan):
-    """The gradient of the weights as one product. If dw is small, threads share the positions.
+    """Computes dw as one product for each group.
 
-    Each thread then sums its positions into a dw of its own.
+    If dw is small, positions are divided among threads. Each thread sums its positions in a dw of its own.
     """
 
     masks = True
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute dw, with zeros where the weights `third` are zero, if they are given."""
+        """Compute dw. If the weights are given as `third`, dw is zero where they are zero."""
         (call,) = self._held or self.calls()
         call.contract(first, second, third, result)
 
 
 class TapByTapPlan(Plan):
-    """The gradient of the image for a few scattered taps.
+    """Computes dx for a kernel with a few scattered taps.
 
-    For each tap and chunk of images, the result of a layer of one tap is added to dx.
+    For each tap and each chunk of images, the result of a pointwise convolution is added to dx.
     """
 
     def __str__(self) -> str:
@@ -169,22 +171,22 @@ class TapByTapPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of the layer of one tap."""
+        """The bytes of the products of a tap, of its weights, and of the workspace of its pointwise convolution."""
         layer, *_ = tap_layers(self.case.geometry, self.case.dtype.itemsize)
         products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
         return products * self.case.dtype.itemsize + DataPlan(self.case.with_geometry(layer)).workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of all layers of one tap, and of adding their results to dx."""
+        """The work of the pointwise convolutions of all taps, and of adding their results to dx."""
         case, geometry = self.case, self.case.geometry
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(geometry, case.dtype, case.threads) | {"call": 0.0}
         taps = sum(1 for _ in effective_taps(geometry))
-        *same, last = tap_layers(geometry, case.dtype.itemsize)  # the last one may have fewer images
+        *same, last = tap_layers(geometry, case.dtype.itemsize)  # the last layer may have fewer images
         for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
             for kind, amount in DataPlan(case.with_geometry(layer)).work.items():
                 work[kind] += taps * times * amount
-        # In one thread, NumPy adds the products to dx, and copies the weights of each tap to a contiguous array.
+        # NumPy adds the products to dx and copies the weights of each tap to a contiguous array, both in one thread.
         products = geometry.x_shape[0] * geometry.x_shape[1] * geometry.positions
         work["summed"] += taps * (products + math.prod(geometry.w_shape[:2]))
         return work

@@ -1,6 +1,6 @@
-"""Lays out the calls of the kernels of `implicit` for a case: one for each stride phase of dx, otherwise only one.
+"""Lays out the calls of the kernels of `implicit`: one call for each stride phase of dx, or one call for other ops.
 
-Stride phases of dx are of the same kind if their calls differ only in the offsets of results and weights.
+Stride phases are of the same kind if their calls differ only in the offsets of results and weights.
 """
 
 from __future__ import annotations
@@ -34,37 +34,42 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large, plans
 
-#: The largest and the smallest number of positions of a block of dw, approximately. A panel sums over one block.
+#: For dw, the approximate largest and smallest number of output positions of a block. A panel of dout holds the
+#: positions of one block.
 _SUMMED, _LEAST_SUMMED = 320, 128
-#: The largest number of panels of taps that stay in the second-level cache, and their bytes. With pruned weights, a few
-#: rows of dw at a time are computed from these panels. `_HELD` is at most MOST_HELD of implicit_weights.pyx.
+#: The largest number of panels of image cells that stay in the second-level cache, and the largest number of their
+#: bytes. With pruned weights, a few rows of dw at a time are computed from these panels. `_HELD` must not exceed
+#: MOST_HELD of implicit_weights.pyx.
 _HELD, _HELD_BYTES = 64, 1 << 17
-#: The largest number of lanes of a tile in any instruction set.
+#: The largest number of lanes of a vector in any instruction set.
 _MOST_LANES = 64
-#: The weights of dx are repacked before the product if at least `_REPACKED_BLOCKS` blocks of each group use them, and
-#: they take at most `_REPACKED_BYTES` bytes.
+#: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
+#: repacked weights take at most `_REPACKED_BYTES` bytes.
 _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
-#: The largest number of bytes of packed weights that threads share, together with repacked weights.
+#: Threads share packed weights only if these, together with the repacked weights, take at most this number of bytes.
 _SHARED_BYTES = 1 << 24
-#: The cost of packing a weight whose taps are not contiguous, divided by the cost of one whose taps are contiguous.
+#: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
 _STRIDED_COST = 3
-#: The largest number of calls that a plan holds, and for which `call_kinds` lays out every call.
+#: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
 _FEW_PHASES = 16
 
-#: The calls of a case, each with the number of times that it is run.
+#: Pairs of a call and a number, which is the number of calls of the same kind.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
 def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
-    """Return the calls of a case. They are made again each time if their tables are large.
+    """Return the calls of a case. The calls are cached unless their tables are large.
 
-    There are no calls for dx if no output reads a cell of the image.
+    If the outputs read only padding, dx needs no calls, and the tuple is empty.
     """
     return plans.find_sized(table_bytes, _make_calls, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
 
 def are_held(calls: tuple[KernelCall, ...]) -> bool:
-    """Return whether a plan may hold these calls. They must be few and small, because thousands of plans are cached."""
+    """Return whether a plan may store these calls.
+
+    It may store only a few calls with small tables, because thousands of plans are cached.
+    """
     return len(calls) <= _FEW_PHASES and not is_large(table_bytes(calls))
 
 
@@ -80,10 +85,10 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
 
 
 def call_kinds(case: Case) -> Kinds:
-    """Return the calls of a case, and the number of times that each is run.
+    """Return pairs of a call and a number of calls, which serve to compute the work of a case.
 
-    If there are more than `_FEW_PHASES` stride phases, this lays out only one call of each kind, because most plans are
-    only compared by their work, and never run.
+    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out, with the number of calls
+    of this kind. Otherwise every number is 1.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))
@@ -107,7 +112,7 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 def _tiling_of(
     problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, Tiling]
 ) -> Tiling:
-    """Return the result of `tile_product`, which `tilings` caches for each kind of stride phase."""
+    """Return the tiling of a problem. `tilings` caches one tiling for each kind of stride phase."""
     if problem.pointwise:
         return tile_product(problem, itemsize, threads, tile)
     key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)
@@ -173,12 +178,12 @@ def _product_call(
         positions = (count * math.prod(block) + mr) * kc + (2 * mr + 1) * nr + 2 * _MOST_LANES
     space = align_up(positions_at + positions)
     common, own = panels * panel_pitch, min(threads, blocks * split) * space
-    # Sharing must not make the workspace so large that it is freed after the call.
+    # Threads do not share packed weights if the workspace would then be so large that it is freed after the call.
     if (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES or (
         own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
     ):
         panels = 0
-    # If threads share packed weights, each weight is packed at most once per thread. Otherwise, each block packs them.
+    # If threads share packed weights, a weight is packed at most once per thread, otherwise once per block.
     packings = problem.groups * threads if panels else blocks
     sizes = {
         "images": problem.images,
@@ -225,23 +230,23 @@ def _product_call(
 
 
 def _slice(weights: tuple[int, ...]) -> slice:
-    """Return the slice of the taps of a stride phase, in the order of the kernel."""
+    """Return the slice of the kernel, along one axis, that has the taps of a stride phase."""
     return slice(min(weights), max(weights) + 1, abs(weights[0] - weights[-1]) // max(len(weights) - 1, 1) or 1)
 
 
 def _shared_out(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Return the images and outputs of a smaller block, which divides the work about equally among the threads.
+    """Return the numbers of images and of outputs of a smaller block, so that threads have about equal work.
 
-    The block has more than half the size, and each thread computes every `threads`-th block.
+    The smaller block has at least half the size of `block`. Each thread computes every `threads`-th block.
     """
     deep, high, wide = block
 
     def most(n: int, size: int) -> float:
-        """Return the work of the busiest thread, if n outputs are divided into blocks of `size` outputs.
+        """Return the work of the busiest thread if n outputs are divided into blocks of `size` outputs.
 
-        Each block has an overhead of a tenth of `size`.
+        The overhead of a block is a tenth of the work of `size` outputs.
         """
         whole, rest = divmod(n, size)
         rounds, extra = divmod(whole, threads)
@@ -269,7 +274,7 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     if groups < 4 * threads and columns >= 4 * threads:
         split = ceil_div(2 * threads, groups) if columns >= 8 * threads else threads
         n = ceil_div(channels, min(split, channels))
-        # Channels are split only if the threads then have about equal numbers of channels.
+        # Channels are divided only if all threads then have about equal numbers of channels.
         if ceil_div(groups * ceil_div(channels, n), threads) * threads * n <= 1.1 * groups * channels:
             block_channels, items = n, groups * ceil_div(channels, n)
     count, block = block_of(conv_axes, images, block_channels, itemsize, positions, nr)

@@ -17,9 +17,10 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class RepackWeights:
-    """Copies the taps of a product from weights (groups * channels, rows, *kernel) to an array with the rows innermost.
+    """Copies the weights of a product to an array whose last axis is the rows.
 
-    Without this copy, packing a panel of rows would read single weights with large strides, again for every block.
+    The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product.
+    Without this copy, every block would read single weights with large strides when it packs a panel of rows.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +28,7 @@ class RepackWeights:
 
     @property
     def size(self) -> int:
-        """The number of elements of the result."""
+        """The number of elements of the copy."""
         *lead, d, h, w = self.shape
         return math.prod(lead) * math.prod(len(range(n)[t]) for n, t in zip((d, h, w), self.taps, strict=True))
 
@@ -37,23 +38,23 @@ class RepackWeights:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """One call of a kernel in at most `threads` threads."""
+    """The arguments of one call of a kernel, which uses at most `threads` threads."""
 
-    #: An `implicit.Multiply`, or for dw an `implicit_weights.Contract`, constructed from the tables.
+    #: The kernel: an `implicit.Multiply` or, for dw, an `implicit_weights.Contract`, made from the tables.
     kernel: Any
     tables: tuple[np.ndarray, ...]
     threads: int
     #: The number of elements of the workspace of a thread.
     space: int
-    #: The number of items, which are the units of work that threads draw.
+    #: The number of work items, which are divided among threads.
     items: int
-    #: The number of vector operations of all products.
+    #: The number of vector operations of the product, for all blocks.
     product: float
-    #: The amount of each kind of work, of all threads together.
+    #: The amount of each kind of work, summed over all threads.
     amounts: dict[str, float]
-    #: The number of partial sums of dw. If threads share the positions, each thread has its own.
+    #: The number of partial sums of dw: above 1 if positions are divided among threads.
     parts: int = 1
-    #: The third table of a product, by name, in the order of `Sizes` in ``_ext/panels.pxd``.
+    #: The integers of the third table, by name, in the order of `Sizes` in ``_ext/panels.pxd``. Empty for dw.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
     #: The number of elements of packed weights that all threads share.
@@ -61,7 +62,7 @@ class KernelCall:
 
     @cached_property
     def copied(self) -> int:
-        """The bytes that a plain copy moves in the time of the call, for `_threads.work_queue`."""
+        """The estimated time of the call, as the number of bytes that a plain copy moves in that time."""
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
     @cached_property
@@ -71,11 +72,13 @@ class KernelCall:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the tables."""
+        """The number of bytes of the tables."""
         return sum(table.nbytes for table in self.tables)
 
     def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
-        """Compute `result`, the product plus the bias. Returns False if a weight of dx may be inf or NaN."""
+        """Write the product plus the bias to `result`. If the op is backward_data, return False if a weight may be inf
+        or NaN, otherwise True.
+        """
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         if self.repack is not None:
             w = self.repack(w)
@@ -84,10 +87,9 @@ class KernelCall:
         return finite
 
     def contract(self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray) -> None:
-        """Compute dw, with zeros where `weight_mask` is zero.
+        """Write the gradient of the weights to `dw`. It is zero where `weight_mask` is zero.
 
-        The kernel applies the mask as it writes dw. A second pass over both arrays would take the time of the sums of a
-        few positions.
+        The kernel applies the mask as it writes dw, because a second pass over dw would be slow.
         """
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         parts = dw if self.parts == 1 else _memory.empty((self.parts, dw.size), dw.dtype)
@@ -100,5 +102,5 @@ class KernelCall:
 
 
 def table_bytes(calls: Iterable[KernelCall]) -> int:
-    """Return the bytes of the tables of all calls."""
+    """Return the number of bytes of the tables of all calls."""
     return sum(call.nbytes for call in calls)

@@ -1,8 +1,10 @@
-"""The blocking of `implicit`: the blocks of outputs, channels, k and rows, and the mode of making tiles.
+"""The tiling of `implicit`: the sizes of blocks of outputs, channels, k and rows, and the mode, which is the way in
+which tiles read the image.
 
 A product is [rows x k] @ [k x positions], where k is channels * taps, and positions are output positions. A tile is the
-part of a result that is summed in registers: at most `mr` rows, and `nr` positions in `vectors` vectors of `lanes`
-lanes. A block is a part of the outputs whose source is copied, and a panel is an array of packed weights or positions.
+part of the result whose sums stay in registers. It has at most `mr` rows and `nr` positions: `vectors` vectors of
+`lanes` lanes. A block is a part of the outputs, and the cells that they read are copied to a padded buffer. A panel is
+an array of packed weights or of packed positions.
 """
 
 from __future__ import annotations
@@ -14,43 +16,46 @@ from dataclasses import replace
 from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
 from fastconv.runtime.records import dataclass
 
-#: Modes of making tiles: see implicit.pyx.
+#: The modes, which are the ways in which tiles read the image. The enum `Mode` of implicit.pyx explains them.
 CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
-#: The bytes of the padded image of a block, and of packed weights. Together they stay in the second-level cache.
+#: The bytes of a padded block, and of packed weights. Both together fit the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
-#: The depth of a block of k, after which results are stored: `_KC` for tiles wider than `_WIDE` bytes, `_KC_NARROW` for
-#: other tiles, and at least `_KC_MIN` if `PANEL_BYTES` limits the depth.
+#: The depth of a block of k is `_KC` for tiles wider than `_WIDE` bytes, and `_KC_NARROW` for other tiles. If packed
+#: weights then exceed `PANEL_BYTES`, it is smaller, but at least `_KC_MIN`. Sums are stored after each block of k.
 _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
-#: Positions are packed into a panel if at least `_PACKING_ROWS` tiles of rows use the panel, and the panel stays in the
-#: first-level cache. `_NEAR_BYTES` bytes of that cache are for panels, or for tiles multiplied by the same weights.
+#: The positions of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and the panel takes
+#: at most `_NEAR_BYTES` bytes, which fit the first-level cache.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: The largest number of tiles that are multiplied by the same weights. It equals MOST_TILES of implicit.pyx.
+#: The largest number of tiles that are multiplied, one after another, by the same rows of weights. It equals MOST_TILES
+#: of implicit.pyx.
 _MOST_TILES = 16
-#: The approximate number of positions of a block, which makes packing the weights cheap compared with the products.
+#: The approximate number of output positions of a block. With this number, packing the weights takes little time
+#: compared with the products.
 _NC = 480
-#: The factors on `_NC` that are tried, because threads should get equal numbers of blocks.
+#: The factors on `_NC` that are tried, so that all threads can get equal numbers of blocks.
 _NC_SHARES = 1, 0.82, 0.67, 0.5
-#: The factor on the cost of a blocking that divides the rows.
+#: The factor on the cost if the rows of a product are divided into blocks.
 _SPLIT_COST = 1.06
-#: The overhead of a tile, in vector operations for each row and step along k.
+#: The overhead of a tile for each of its rows and each step along k, in vector operations.
 _NARROW = 0.5
 #: The number of vector operations to pack one weight.
 _PACKED_COST = 0.8
-#: The number of vector operations to copy a vector into a block, and the overhead of a row, in copied vectors.
+#: The number of vector operations to copy a vector into a block, and the overhead of a row, counted as copied vectors.
 _COPIED, _ROW_COPIED = 2, 3
 #: The factor on the vector operations of tiles with swapped operands, and the number of vector operations to transpose
 #: each result back.
 _SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
-#: The largest depth of a block of k with swapped operands, and the largest number of bytes of packed positions, or of
-#: the padded image of a block. Both limits are high, because these bytes are read only once for each panel of weights.
+#: The limits with swapped operands: the largest depth of a block of k, and the largest number of bytes of packed
+#: positions or of a padded block. Both limits are high, because these bytes are read only once for each panel of
+#: weights.
 _KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
-#: Threads share packed weights if each thread has at least this number of blocks that use them.
+#: Threads share packed weights if each thread has at least this number of blocks for each group.
 _SHARED_BLOCKS = 2
 
 
 def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Return the axes of a pointwise layer, joined into one axis."""
+    """Return the axes of a pointwise layer whose spatial axes are joined into one axis."""
     n = math.prod(conv_axis.out for conv_axis in conv_axes)
     return lift([ConvAxis(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
@@ -58,9 +63,9 @@ def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, Conv
 def block_of(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, channels: int, itemsize: int, positions: int, nr: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Return the number of images of a block, and the number of its outputs along each axis.
+    """Return the number of images of a block, and its number of outputs along each axis.
 
-    A block has about `positions` outputs, or more if it would otherwise be smaller than its margins.
+    A block has about `positions` outputs in all. It has more if it would otherwise be smaller than its margins.
     """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
@@ -94,9 +99,9 @@ def block_of(
 
 @dataclass(frozen=True)
 class Blocking:
-    """The blocks of outputs of a product, the mode of making tiles, and the vector operations of a block.
+    """The blocks of outputs of a product, the mode in which tiles read the image, and the cost of a block.
 
-    A block has `count` images and ``block[i]`` outputs along axis i. A row of its cells has `row` elements.
+    A block has `count` images and ``block[i]`` outputs along axis i. Its padded rows are `row` elements apart.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -104,16 +109,17 @@ class Blocking:
     block: tuple[int, int, int]
     row: int
     mode: int
-    #: Whether the positions of a tile are packed into a panel.
+    #: Whether the positions of a tile are packed into a panel before they are multiplied.
     packing: bool
-    #: The vector operations of a step along k: `product` to multiply by all rows, and `copied` to pack positions.
+    #: The numbers of vector operations of one step along k: `product` to multiply all rows of weights by all positions
+    #: of the block, and `copied` to pack the positions.
     product: float
     copied: float
-    #: The number of vector operations to copy the source into the block.
+    #: The number of vector operations to copy the source into a block.
     filled: float
 
     def blocks(self, problem: Problem) -> int:
-        """Return the number of blocks of all groups and images."""
+        """Return the number of blocks in all groups and images."""
         of_image = math.prod(
             ceil_div(conv_axis.out, n) for conv_axis, n in zip(self.conv_axes, self.block, strict=True)
         )
@@ -121,16 +127,16 @@ class Blocking:
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """Return the vector operations of the tiles of `positions` positions, for each row and step along k.
+    """Return the cost of tiles with `positions` positions in all, in vector operations for each row and step along k.
 
-    Narrow tiles take more operations for each position.
+    The cost per position is higher in narrow tiles.
     """
     n = ceil_div(positions, lanes)
     return (n + _NARROW * ceil_div(n, vectors)) * vectors / (vectors + _NARROW)
 
 
 def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int) -> int:
-    """Return the depth of a block of k with swapped operands."""
+    """Return the depth of a block of k in the mode SWAPPED."""
     return max(_KC, min(_KC_SWAPPED, _SWAPPED_BYTES // (count * math.prod(block) * itemsize)))
 
 
@@ -145,10 +151,10 @@ def _modes(
     lanes: int,
     packing: bool,
 ) -> dict[int, tuple[float, float]]:
-    """Return for each mode the vector operations of a step along k: to multiply by all rows, and to pack positions."""
+    """Return `Blocking.product` and `Blocking.copied` for each mode."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    # If rows are contiguous both in the block and in the result, all rows of a plane are one run.
+    # If the rows of a plane are contiguous both in the block and in the result, the whole plane is one run.
     joined = row == wide == conv_axes[2].output_size
     stretches = planes * high
     runs = planes if joined else stretches
@@ -157,10 +163,10 @@ def _modes(
     k = problem.channels * math.prod(conv_axis.taps for conv_axis in conv_axes)
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
-    # Edge tiles are stored through a buffer, once for each block of k.
+    # Tiles at the edge of the result are stored through a buffer, once for each block of k.
     edge_cost = 2 * rows / min(k, _KC)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
-    # The positions of a tile are either packed or read in place.
+    # Packing costs nothing if tiles read positions directly from the block.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
     swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
@@ -208,23 +214,23 @@ def _blocking(
 
 @dataclass(frozen=True)
 class Tiling:
-    """The blocks of a product: `mc` rows, `block_channels` channels, and blocks of k of depth `kc`."""
+    """The sizes of the blocks of a product: `mc` rows, `block_channels` channels, and `kc` steps along k."""
 
     blocking: Blocking
     mc: int
     block_channels: int
     kc: int
-    #: The number of tiles that are multiplied by a row of weights before the next row of weights. These tiles stay in
-    #: the first-level cache.
+    #: The number of tiles that are multiplied by the same rows of weights before the kernel goes on to the next rows.
+    #: The positions of these tiles stay in the first-level cache.
     tiles: int
-    #: Whether threads share packed weights, because each has several blocks.
+    #: Whether threads share packed weights, because each thread has several blocks.
     shared: bool
 
 
 def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Tiling:
-    """Return the tiling that is fastest for the thread with the most work.
+    """Return the tiling for which the thread with the most work needs least time.
 
-    `tile` is the number of rows of a tile, of vectors of a row, and of lanes of a vector.
+    `tile` has three numbers: the rows of a tile, the vectors of a row, and the lanes of a vector.
     """
     mr, vectors, lanes = tile
     nr = vectors * lanes
@@ -234,7 +240,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     ways = [conv_axes]
     if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
-    # Strided results are stored element by element. Deeper blocks of k are stored less often.
+    # Strided results are stored element by element, which is slow. With deeper blocks of k, they are stored less often.
     target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
     near = target_kc * nr * itemsize <= _NEAR_BYTES
@@ -243,7 +249,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
         return blocking.mode != SWAPPED and blocking.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
     def most(blocking: Blocking, mc: int) -> float:
-        """Return the vector operations of the thread with most work, for blocks of `mc` rows."""
+        """Return the number of vector operations of the thread with the most work, for blocks of `mc` rows."""
         part = mc / problem.rows
         items = ceil_div(blocking.blocks(problem) * ceil_div(problem.rows, mc), threads)
         packed = problem.rows * part * min(items, problem.groups if shares(blocking) else items)
@@ -260,8 +266,8 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
             blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(blocking, mc), len(candidates), blocking, mc))
     _, _, blocking, mc = min(candidates)
-    # A block of k has whole channels, unless a channel is much deeper than the block. The packed weights of all rows
-    # limit the depth. With swapped operands they do not, because only the weights of one tile are packed at a time.
+    # A block of k has all taps of its channels, unless a channel has many more taps than the depth of a block. The size
+    # of the packed weights limits the depth, except in the mode SWAPPED, which packs the weights of one tile at a time.
     if blocking.mode == SWAPPED:
         target_kc = _kc_swapped(blocking.count, blocking.block, itemsize)
         of_channel = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row).channel_pitch(itemsize)

@@ -1,4 +1,4 @@
-"""The work of `implicit`, counted from the plans that its kernels execute."""
+"""Counts the work of the kernels of `implicit` from their tilings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastconv.convolution.blocking import ConvAxis, Problem, ceil_div
 from fastconv.convolution.cost.counts import multiplied, panels, tile_vectors, total
 from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, Tiling
 
-#: The kinds of work of `implicit`.
+#: The kinds of work of `implicit` for which the cost model has rates.
 IMPLICIT = (
     *("product", "tiles", "stored", "edge", "runs", "gathered", "planes", "lines", "cells", "strided"),
     *("packed", "blocks", "summed"),
@@ -18,7 +18,11 @@ IMPLICIT = (
 def _fills(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], count: int, block: tuple[int, int, int], lanes: int
 ) -> dict[str, float]:
-    """Return the planes, rows and vectors of a channel that is copied into a block, and the cells copied one by one."""
+    """Return the work of copying one channel into a block.
+
+    `planes`, `lines` and `cells` are the numbers of planes, rows and vectors. `strided` is the number of cells that are
+    copied one by one because of a stride.
+    """
     d, h, w = conv_axes
     planes = count * (block[0] + d.halo) * math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
     rows = planes * (block[1] + h.halo)
@@ -31,7 +35,7 @@ def _fills(
 def of_product(
     problem: Problem, tiling: Tiling, tile: tuple[int, int, int], mc: int, packings: int
 ) -> dict[str, float]:
-    """Return the work of all blocks of a product whose weights are packed `packings` times."""
+    """Return the work of all blocks of a product. Each weight is packed `packings` times."""
     mr, vectors, lanes = tile
     blocking, block, k = (
         tiling.blocking,
@@ -66,7 +70,7 @@ def of_product(
         count = stretches * sum(n for _, n in of_row)
         found["product"] = k * stretches * multiplied(rows, of_row)
         found["tiles"] = float(blocks_of_k * count * sum(n for _, n in rows))
-        # A tile that is not completely in one row of the result is stored through a buffer.
+        # A tile that spans several rows of the result is stored through a buffer.
         conv_axis = blocking.conv_axes[2]
         joined = blocking.row == wide == conv_axis.output_size
         if conv_axis.output_stride > 1:
@@ -103,9 +107,9 @@ def of_weights(
     taps: int,
     results: int,
 ) -> dict[str, float]:
-    """Return the work of all blocks of dw, each [filters x positions] @ [positions x channels * taps].
+    """Return the work of all blocks of dw, each a product [filters x positions] @ [positions x channels * taps].
 
-    `results` is the number of elements of the partial sums that are added at the end.
+    `results` is the number of elements of all partial sums of dw, which are added up at the end.
     """
     mr, vectors, lanes = tile
     positions, columns = count * math.prod(block), channels * taps

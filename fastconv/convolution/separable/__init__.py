@@ -1,1 +1,1 @@
-"""Convolution with kernels that are outer products: one axis after the other."""
+"""Convolution with kernels that are outer products, computed along one axis after the other."""

@@ -1,4 +1,4 @@
-"""The algorithm `separable`: kernels that are outer products, such as boxes, Gaussians and Sobel kernels."""
+"""The algorithm `separable`, for kernels that are outer products, such as boxes, Gaussians and Sobel kernels."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
 from fastconv.convolution.separable.tables import border_of, tables_for
 
-#: The largest number of bytes of workspace of a thread. Kernels that need more, because of their extent, are refused.
+#: The largest number of bytes of the workspace of a thread. Kernels with a large extent may need more, and are refused.
 _MOST_BYTES = 1 << 24
 
-#: Chooses the algorithm for the gradient of the weights.
+#: The type of the function that chooses the algorithm for the gradient of the weights.
 Choose = Callable[[Case], Algorithm]
 
 
 class Separable(Algorithm):
     """Sums along one axis after the other, for kernels that are outer products.
 
-    Let w[i, j] = u[i] * v[j]. In 3-D there are three factors.
+    In 2-D, the kernel is w[i, j] = u[i] * v[j] with two factors u and v. In 3-D there are three factors.
 
     - forward:          out[y, x] = sum over j of v[j] * (sum over i of u[i] * x[y + i, x + j])
     - backward_data:    dx is computed in the same way from dout, with flipped factors, in each stride phase
     - backward_weights: the cheapest algorithm that sums products computes the gradient of the full kernel
 
-    So 31 x 31 taps take 62 products for each output instead of 961. The sums along all axes but the last stay in the
-    cache, so an image is read once and a result is written once.
+    So a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes but the
+    last stay in the cache, so an image is read once and a result is written once.
 
-    The factors are a row and a column of the kernel. If the kernel has integers times a power of two, so do the
-    factors, and the results are as exact as sums of all products. In any other kernel, a weight w may differ from the
-    product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w), where r is the number of axes with more than
-    one tap, m the largest weight, and eps 2**-23 or 2**-52. The first term allows for an outer product of rounded
-    numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see ``_ext/rank_one_template.h``).
-    A kernel with larger differences is refused. The error of a result is at most the sum over all taps of
+    The factors are a row and a column of the kernel. If all weights are integers times a common power of two, the
+    factors are too, and the results are as exact as sums of all products. In any other kernel, a weight w may differ
+    from the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with
+    more than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows
+    for an outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
+    ``_ext/rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
+    over all taps of
 
         (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)
 
-    Except for the smallest kernels, this is less than the bound for a sum of all products, in which the kernel sizes
-    are multiplied instead of added. Numbers below the dtype's least normal number may lose digits, as in any sum.
+    Except for the smallest kernels, this bound is smaller than that for the sum of all products, because the kernel
+    sizes are added instead of multiplied. Numbers below the dtype's smallest normal number may lose digits, as in any
+    sum.
 
-    Sums along an axis may overflow where the sum of all products does not. Such results are inf or NaN, never finite.
+    Sums along one axis may overflow although the sum of all products is finite. Such results are inf or NaN.
 
     References
     ----------
@@ -59,30 +61,30 @@ class Separable(Algorithm):
         """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory."""
         geometry, dtype = case.geometry, case.dtype
         if geometry.rank == 1:
-            return "a kernel of one axis has nothing to separate"
+            return "the kernel must have 2 or 3 axes, and it has only one"
         if geometry.w_shape[1] > 1:
-            return f"it needs groups of one channel, and the groups have {geometry.w_shape[1]}"
+            return f"groups must have one channel, got groups of {geometry.w_shape[1]} channels"
         if case.op != "backward_weights":
             tables = tables_for(case.op, geometry, dtype, 1, case.isa)
             nbytes = tables.space * dtype.itemsize if tables is not None else 0
             if nbytes > _MOST_BYTES:
-                return f"the extent of the kernel makes a block take {nbytes} bytes, more than {_MOST_BYTES}"
+                return f"the kernel is so large that a block takes {nbytes} bytes; at most {_MOST_BYTES} are legal"
         return None
 
     def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op, which is the case for the gradient of the weights."""
+        """Return True for the gradient of the weights, which another algorithm computes."""
         return case.op == "backward_weights"
 
     def reads_borders(self, case: Case) -> bool:
-        """Return whether the kernel reads the border from the image itself, which only a forward op may do."""
+        """Return whether the kernel handles the `pad_mode` itself. It can do so only in a forward op."""
         return border_of(case.op, case.geometry) > 0
 
     def plan(self, case: Case) -> Plan:
-        """Return a plan. For the gradient of the weights, this is a plan of the algorithm that computes it."""
+        """Return a plan of this algorithm or, for the gradient of the weights, of the algorithm that computes it."""
         if case.op == "backward_weights":
             return self.exact(case).plan(case)
         return SeparablePlan(case)
 
     def cost(self, case: Case) -> float:
-        """Return the cost. For the gradient of the weights, this is the cost of the algorithm that computes it."""
+        """Return the cost of this algorithm or, for the gradient of the weights, of the algorithm that computes it."""
         return self.exact(case).cost(case) if case.op == "backward_weights" else super().cost(case)

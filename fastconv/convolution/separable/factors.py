@@ -1,4 +1,4 @@
-"""The factors of kernels that are outer products."""
+"""Computes the factors of kernels that are outer products."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from fastconv._ext import separable as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.conv import ConvGeometry
 
-#: An empty order, for a check that computes no factors.
+#: The argument `order` of a call that checks kernels but computes no factors.
 _NONE = np.empty(0, np.intp)
 
 
 def lifted_kernel(geometry: ConvGeometry) -> tuple[int, int, int]:
-    """Return the size of the kernel along three axes."""
+    """Return the size of the kernel along three axes, with ones before it if there are fewer than three."""
     d, h, w = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     return d, h, w
 
 
 def is_rank_one(w: np.ndarray, geometry: ConvGeometry) -> bool:
-    """Return whether each kernel is an outer product, apart from rounding errors."""
+    """Return whether the kernels of all filters are outer products, apart from rounding errors."""
     none = np.empty((len(w), 0), w.dtype)
     return _ext.factors(_arrays.DTYPES[w.dtype], w, lifted_kernel(geometry), _NONE, none, False) is None
 
 
 def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -> np.ndarray:
-    """Return the factors of each kernel: row i has the factors of kernel i for the taps in `order`.
+    """Return an array whose row i has the factors of the kernel of filter i, at the taps in `order`.
 
-    A kernel that is not an outer product raises a ValueError.
+    Raises ValueError if some kernel is not an outer product.
     """
     factors, which = np.empty((len(w), len(order)), w.dtype), _arrays.DTYPES[w.dtype]
     if _ext.factors(which, w, kernel, order, factors, False) is not None:

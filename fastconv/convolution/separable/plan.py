@@ -1,4 +1,4 @@
-"""The plan of `separable`: sums along one axis after the other, for the forward op or the gradient of the image."""
+"""The plan of `separable`, for the forward op and the gradient of the image."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastconv.convolution.separable.factors import factors_of, lifted_kernel
 from fastconv.convolution.separable.tables import tables_for
 from fastconv.runtime import threads as _threads, workspace as _workspace
 
-#: The time to compute one number of a factor, relative to the time to compare a weight with the product of its factors.
+#: The time to compute one element of a factor, relative to the time to compare a weight with the product of factors.
 _ENTRY = 10
 
 
 class SeparablePlan(Plan):
-    """One call of the kernel, after the factors of the weights are found."""
+    """Computes the factors of the weights, and calls the kernel once."""
 
     uses_transforms = True
 
@@ -31,7 +31,7 @@ class SeparablePlan(Plan):
         super().__init__(case)
         self.kernel = lifted_kernel(case.geometry)
         self.tables = tables = tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)
-        # There are no tables if no output reads a cell of the image.
+        # If every output reads only padding, there are no tables.
         self.order = np.empty(0, np.intp) if tables is None else tables.order
         self._shape = (0, 0) if tables is None else (min(case.threads, tables.items), tables.space)
 
@@ -40,16 +40,16 @@ class SeparablePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the rows and planes of sums of one block for each thread, and of the factors."""
+        """The bytes of the factors, and for each thread of the rows and planes of sums of a block."""
         filters = self.case.geometry.w_shape[0]
         return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work.
+        """The amounts of work of the thread with the most work items.
 
-        `down` and `across` are vectors of multiply-adds along the first axes and along rows. `woven` cells are copied
-        one by one because of a stride. `weights` is the work to find the factors.
+        `down` and `across` are the numbers of vector multiply-adds along the first axes and along rows. `woven` is the
+        number of cells that are copied one by one because of a stride. `weights` is the work to compute the factors.
         """
         tables, case = self.tables, self.case
         if tables is None:
@@ -68,13 +68,14 @@ class SeparablePlan(Plan):
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """Compute the result. The last sums start with the bias.
+        """Compute the result, including the bias. Return None if it is finite, else the number of infs and NaNs of each
+        image.
 
-        If a kernel is not an outer product, a ValueError is raised and nothing is written.
+        Raises ValueError, before anything is written, if some kernel is not an outer product.
         """
         tables = self.tables
         factors = factors_of(second, self.kernel, self.order)
-        if tables is None or not tables.covers:  # no tap reads some cells of dx
+        if tables is None or not tables.covers:  # no output reads some cells of the image
             result[...] = 0 if third is None else per_channel(third, self.case.geometry)
         if tables is None:
             return None

@@ -1,4 +1,4 @@
-"""The tables that the kernel of `separable` reads: axes with their stride phases, blocks, and the order of factors."""
+"""Makes the tables that the kernel of `separable` reads: axes with stride phases, blocks, and the order of factors."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The bytes of the rows of sums of a block, before they are summed along the last axis. `_ROWS_BYTES` fit the
-#: first-level cache beside rows of the image. For high kernels a block may take `_MOST_ROWS_BYTES`, in the second-level
-#: cache, because neighbouring blocks read many of the same rows.
+#: The bytes of the rows of sums of a block, before these are summed along the last axis. `_ROWS_BYTES` fit the
+#: first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` and stay in the
+#: second-level cache, because small blocks would read many rows of the image twice.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
-#: The bytes of the planes of sums along the first of three axes, which are in the second-level cache.
+#: For volumes, the bytes of the planes of sums along depth. They stay in the second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The largest number of results in a row of a block, except for wide kernels, and of planes of a block.
+#: The largest number of results in a row of a block, which wide kernels may exceed, and of planes of a block.
 _WIDE, _DEEP = 4096, 4
-#: The largest width of a padded image whose border the kernel reads itself, because it needs whole rows for this.
+#: The largest width of a padded image for which the kernel handles the padding mode. Blocks must then have whole rows.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
-#: The number of rows that are computed together, because they read the same rows of the image.
+#: The number of rows of results that are computed together, because they read many of the same rows of the image.
 _HIGH = 4
 
 
@@ -45,9 +45,10 @@ _HIGH = 4
 class Tables:
     """The arguments of the kernel, and the amounts of work.
 
-    `order` has the tap of each number in a row of factors. `space` is the number of elements of the workspace of a
-    thread. `down` and `across` are the numbers of multiply-adds along the first axes and along rows. `single_cells` is
-    the number of cells that are copied one by one because of a stride.
+    `order` has the index of the tap of each element in a row of factors. `space` is the number of elements of the
+    workspace of a thread, and `items` the number of work items. `down` and `across` are the numbers of multiply-adds
+    along the first axes and along rows. `single_cells` is the number of cells that are copied one by one because of a
+    stride.
     """
 
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -64,18 +65,18 @@ class Tables:
 
     @cached_property
     def copied(self) -> int:
-        """The number of bytes that a plain copy moves in the time of the sums, for `_threads.share`."""
+        """The estimated time of the sums, as the number of bytes that a plain copy moves in that time."""
         return _isa.BYTES_PER_OPERATION * ((self.down + self.across) // self.lanes)
 
 
 def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Tables | None:
-    """Return the tables of an op, or None if no output reads a cell of the image."""
+    """Return the tables of an op, or None if every output reads only padding."""
     return plans.find(_make_tables, op, geometry, dtype, threads, isa)
 
 
 @dataclass(frozen=True)
 class PhasedAxis:
-    """One axis, with a `ConvAxis` for each stride phase."""
+    """One axis of a convolution. For dx, it has a `ConvAxis` for each stride phase of dx, otherwise only one."""
 
     conv_axes: tuple[ConvAxis, ...]
 
@@ -86,26 +87,26 @@ class PhasedAxis:
 
     @property
     def pad(self) -> int:
-        """The largest number of cells of padding before cell 0 that the first output of a stride phase reads."""
+        """The largest number of cells before cell 0 that the first output of a stride phase reads."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """The distance between the first and the last cell that the first outputs of all stride phases read."""
+        """The distance from the first to the last cell that output 0 of any stride phase reads."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def products(self) -> int:
-        """The number of multiply-adds of all outputs."""
+        """The number of multiply-adds of all outputs along this axis."""
         return sum(conv_axis.out * conv_axis.taps for conv_axis in self.conv_axes)
 
     def span(self, block: int) -> int:
-        """Return the number of cells, with padding, that `block` outputs of each stride phase read."""
+        """Return the number of cells, including padding, that `block` outputs of each stride phase read."""
         return (block - 1) * self.conv_axes[0].stride + self.halo + 1
 
 
 def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis, PhasedAxis] | None:
-    """Return three axes, or None if no output reads a cell of the image."""
+    """Return three axes, or None if every output reads only padding."""
     if op == "forward":
         d, h, w = (PhasedAxis((conv_axis,)) for conv_axis in forward_axes(geometry))
         return d, h, w
@@ -117,9 +118,9 @@ def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis
 
 
 def border_of(op: Op, geometry: ConvGeometry) -> int:
-    """Return the number in separable.h of the border that the kernel reads from the image itself.
+    """Return the number in separable.h of the padding mode that the kernel handles.
 
-    It is 0 for zeros, and if the image is copied with its padding.
+    It is 0 for 'zeros', and also if the kernel does not handle the mode, so that the image is padded before the call.
     """
     widest = geometry.axes[-1].padded
     if op != "forward" or geometry.rank != 2 or widest > _WIDEST:
@@ -130,9 +131,9 @@ def border_of(op: Op, geometry: ConvGeometry) -> int:
 def _blocks(
     d: PhasedAxis, h: PhasedAxis, w: PhasedAxis, flat: bool, whole: bool, itemsize: int, threads: int
 ) -> tuple[int, int, int]:
-    """Return the number of outputs of a block along each axis. The sums of a block stay in a cache.
+    """Return the number of outputs of a block along each axis, so that the sums of a block stay in a cache.
 
-    With `whole`, rows are not divided.
+    If `whole` is true, a block has whole rows.
     """
     wide = balanced_block(w.out, max(_WIDE, 2 * w.halo) if flat else max(_WIDE // 8, 2 * w.halo))
     if whole:
@@ -218,7 +219,7 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
     columns = min(w.span(w.out), w.conv_axes[0].size)
     of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
     of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
-    # If neighbouring blocks read the same rows of the image, each of them sums these rows along depth.
+    # Rows that several blocks read are summed along depth in each of these blocks.
     rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [

@@ -1,1 +1,1 @@
-"""Convolution with pruned weights: weights that are zero cost no multiply-add."""
+"""Convolution with pruned weights: zero weights take no multiply-adds."""

@@ -1,4 +1,4 @@
-"""The algorithm `sparse`: sums of products with the nonzero weights only."""
+"""The algorithm `sparse`, which multiplies by nonzero weights only."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
 
-#: The largest number of bytes of a block that has one output in each lane of the widest vectors.
+#: The largest number of bytes of a block that has only one output in each lane of the widest vectors.
 _MOST_BYTES = 1 << 24
 
 
 class Sparse(Algorithm):
-    """Sums of scaled rows in registers, for weights that are mostly zero.
+    """Sums of products with nonzero weights only, for weights that are mostly zero.
 
-    A block of the padded image is divided into parts, one for each lane of a vector, so that each tap of each output
-    is an aligned offset. Each call lists the nonzero weights with their offsets. A list has the weights of one filter
-    and some channels. A tile of outputs stays in registers while the kernel goes through the list of a filter. Each
-    weight takes one multiply-add for each vector of outputs, with cells from the first-level cache. Zero weights are
-    skipped, even if they meet an infinity or NaN. For all other weights, infinities and NaN propagate as in the sum of
-    products.
+    A block of the padded image is divided into equal parts, one for each lane of a vector, and each vector holds the
+    same cell of all parts. So neighbouring outputs of a part are in different vectors, and at each tap they read whole
+    aligned vectors. Each call lists the nonzero weights with the offsets of the vectors that they multiply. A list has
+    the weights of one filter and some channels. The sums of a tile of outputs stay in registers while the kernel goes
+    through the list. Each weight takes one multiply-add for each vector of outputs, and reads cells from the
+    first-level cache. Zero weights are skipped, even if the image has an infinity or NaN at their taps. For all other
+    weights, infinities and NaN propagate as in the sum of products.
 
     - forward:          out[f] = sum of w * x over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout over the nonzero taps of c in the flipped kernel, for each stride phase
+      of dx
     - backward_weights: dw = sum of dout[f] * x over the positions, which is a dot product for each nonzero weight
 
-    If the caller needs the gradients of zero weights, too, the cheapest algorithm that sums products computes dw.
+    If gradients of zero weights are needed, too, the cheapest algorithm without transforms computes dw.
 
     References
     ----------
@@ -40,24 +42,24 @@ class Sparse(Algorithm):
     exploits_sparsity = True
 
     def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op, because gradients of zero weights are needed, too."""
+        """Return True if the gradients of zero weights are needed, too, because another algorithm computes these."""
         return case.op == "backward_weights" and not masked
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel if the cells that one output reads need too much memory."""
+        """Refuse a kernel whose extent is so large that the smallest block needs too much memory."""
         geometry = case.geometry
         for problem, _ in problem_kinds(case.op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.halo) for line in problem.conv_axes)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"the kernel {geometry.kernel} with dilation {dilation} covers "
-                    f"{cells} cells, and a block has at most {_MOST_BYTES // 64}"
+                    f"the kernel {geometry.kernel} with dilation {dilation} covers {cells} cells; "
+                    f"at most {_MOST_BYTES // 64} are legal"
                 )
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of the op. dx takes one product for each stride phase."""
+        """Return the plan of the op."""
         if case.op == "forward":
             return SparseForward(case)
         return SparseGradient(case) if case.op == "backward_data" else SparseWeightGradient(case)

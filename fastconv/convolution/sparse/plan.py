@@ -1,4 +1,4 @@
-"""The plans of `sparse`: a product, the stride phases of a gradient of the image, and a gradient of the weights."""
+"""The plans of `sparse`: one for each op, and one for the product of a stride phase of dx."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ from fastconv.convolution.wrappers import Phase, Phases, Wrapper
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: The steps of a call: list the nonzero weights, multiply, compute dot products, and copy the dot products to dw.
+#: The kinds of calls of the kernel: list the nonzero weights, multiply by them, compute dot products, and copy the dot
+#: products to dw.
 _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
-    """Return the work of an op: `amounts`, and access to memory.
+    """Return the work of an op: `amounts`, and the work of reading and writing memory.
 
-    The amount of products is multiplied by the density, because only nonzero weights take time.
+    The amount "product" is multiplied by the density, because only nonzero weights are multiplied.
     """
     total_bytes = memory(case.geometry, case.dtype, case.threads)
     return {**total_bytes, **amounts, "product": case.density * amounts.get("product", 0.0)}
 
 
 class SparseProduct(Plan):
-    """The product of a problem: a stride phase of dx, or the base of the plans of the other ops.
+    """Computes one product with nonzero weights: the forward op, or a stride phase of dx.
 
-    A set is a group of rows of weights. Their nonzero weights are put in lists together, and multiplied together.
+    The rows of weights are divided into sets. For some sets at a time, the kernel first lists the nonzero weights of
+    their rows, and then multiplies by them.
     """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
@@ -56,9 +58,10 @@ class SparseProduct(Plan):
         return "sparse"
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield for each call of the kernel the step, the first set, and the numbers of sets, items and bytes of work.
+        """Yield the arguments of each call of the kernel: the step, the first set of rows, the number of sets, the
+        number of work items, and the estimated time, as the number of bytes that a plain copy moves in that time.
 
-        The lists of the sets of one call fit `LISTS_BYTES`, if the call has more than one set.
+        The lists of the sets of one call take at most `LISTS_BYTES` bytes, unless the call has only one set.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
@@ -72,12 +75,12 @@ class SparseProduct(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the lists, and for each thread of a padded block, its copy in lanes, and its sums."""
+        """The bytes of the lists of weights, and for each thread, of a padded block, its copy in lanes, and sums."""
         return self._lists + self.case.threads * self.tables.space + LINE
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the product, without access to memory."""
+        """The work of the product, without the work of reading and writing memory."""
         return self._amounts()
 
     def _amounts(self) -> dict[str, float]:
@@ -97,7 +100,7 @@ class SparseProduct(Plan):
         }
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the result. The sums start with the bias."""
+        """Compute the result, including the bias."""
         self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
 
     def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
@@ -118,9 +121,10 @@ class SparseProduct(Plan):
                 )
 
     def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the tables of the stride phase. They are made in the first run, because most plans are only compared.
+        """Return the tables of the product, and make them if necessary.
 
-        Large tables are not kept, so each run makes them again.
+        The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
+        stored, so each run makes them again.
         """
         made = self.tables.of_phase(self.problem)
         if self._keep and not is_large(_phase_bytes(self.problem, self.tables)):
@@ -129,12 +133,12 @@ class SparseProduct(Plan):
 
 
 def _phase_bytes(problem: Problem, tables: Tables) -> int:
-    """Return the bytes of the tables of a stride phase."""
+    """Return the number of bytes of the tables that `SparseProduct` makes for a problem."""
     return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
 
 
 class SparseForward(SparseProduct):
-    """The forward op: one product."""
+    """Computes the forward op as one product."""
 
     def __init__(self, case: Case) -> None:
         (problem,) = problems(case.op, case.geometry)
@@ -142,15 +146,15 @@ class SparseForward(SparseProduct):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the product, and access to memory."""
+        """The work of the product, and of reading and writing memory."""
         return _whole_work(self.case, self._amounts())
 
 
 class SparseWeightGradient(SparseProduct):
-    """The gradient of the nonzero weights: dot products of a tile of dout in registers with the cells of each tap.
+    """Computes the gradients of the nonzero weights as dot products of a tile of dout with the cells of each tap.
 
-    The blocks are divided into parts, each with its own sums, so the result does not depend on which thread computes
-    a part.
+    The blocks of outputs are divided into parts, and each part has its own sums. So the result does not depend on which
+    thread computes a part.
     """
 
     masks = True
@@ -162,29 +166,30 @@ class SparseWeightGradient(SparseProduct):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the dot products, and access to memory."""
+        """The work of the dot products, and of reading and writing memory."""
         return _whole_work(self.case, self._amounts())
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the gradients of nonzero weights, and set the gradients of zero weights to zero."""
         if third is None:
-            raise NotImplementedError("sparse computes the gradient of nonzero weights only")
+            raise NotImplementedError("the algorithm sparse computes gradients of nonzero weights only, so it needs w")
         result.fill(0)
         self._run(first, third, None, {_LIST: second, _DOT: second, _SPREAD: result})
 
 
 class SparseGradient(Wrapper):
-    """The gradient of the image: one product for each stride phase.
+    """Computes dx as one product for each stride phase of dx.
 
-    A product also multiplies weights by zeros beyond the edges of dout. An infinity or NaN times zero is NaN, so if a
-    weight is not finite, dx is computed again, one tap at a time.
+    The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
+    dx is computed again, one tap at a time, if a weight is not finite.
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__(case, _stride_phases(case))
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # A weight that is not finite makes the first result of its channel and stride phase not finite.
+        # The elements of dx that show whether a weight is not finite. Such a weight makes the first element of its
+        # channel and stride phase not finite.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
     def __str__(self) -> str:
@@ -192,7 +197,7 @@ class SparseGradient(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the products, and access to memory."""
+        """The work of the products, and of reading and writing memory."""
         return _whole_work(self.case, {"call": 0.0, **self.plan.work})
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
@@ -204,9 +209,10 @@ class SparseGradient(Wrapper):
 
 
 def _stride_phases(case: Case) -> Plan:
-    """Return a plan with a product for each stride phase.
+    """Return a plan that computes one product for each stride phase of dx.
 
-    There may be one stride phase for each tap. Phases of the same sizes share their tables, and there are few sizes.
+    There may be as many stride phases as taps, but only a few of them differ in size. Stride phases of equal sizes
+    share tables.
     """
     found: dict[Problem, tuple[SparseProduct, int]] = {}
     for problem, count in problem_kinds(case.op, case.geometry):
@@ -226,9 +232,10 @@ def _stride_phases(case: Case) -> Plan:
 
 
 class _EachPhase:
-    """All stride phases. They are made in the first run, because most plans are only compared.
+    """An iterable of the plans of all stride phases.
 
-    If their tables are large, each run makes the phases again, one after the other.
+    The first run makes the plans, because most plans are only compared by cost and never run. If their tables are
+    large, each run makes the plans again, one at a time.
     """
 
     def __init__(self, case: Case, tables: Mapping[Problem, Tables], keep: bool) -> None:

@@ -1,4 +1,4 @@
-"""The tables that a kernel of `sparse` reads: the layout of blocks and lanes, and the offset of each tap."""
+"""Makes the tables that the kernels of `sparse` read: the layout of blocks and lanes, and the offset of each tap."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ from fastconv.convolution.sparse import tiling as _tiling
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The bytes of a cache line. The parts of a workspace are aligned to cache lines.
+#: The bytes of a cache line. All arrays in a workspace begin at the beginning of a cache line.
 LINE = 64
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a kernel for a problem, which all stride phases of the same sizes share.
+    """The tables of a product, which all stride phases of equal sizes share.
 
-    A set is a number of rows of weights that are listed and multiplied together. `list_bytes` is for the lists of a
-    set, and `space` is the bytes of workspace of a thread. `units` is the number of lists of all sets. `product` is the
-    number of vector operations of the products if no weight is zero, and `overhead` that of all other operations.
+    A set is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is the
+    number of bytes of the lists of a set, and `units` the number of lists of all sets. `space` is the number of bytes
+    of the workspace of a thread. `product` is the number of vector operations of the products if no weight is zero, and
+    `overhead` the number of all other vector operations.
     """
 
     axes: np.ndarray
     phases: np.ndarray
     sizes: np.ndarray
-    #: The offsets of the lines to copy, the offsets of the lines of results, and the tiles.
+    #: Three tables: the offsets of the rows of cells that are copied to lanes, the offsets of the rows of results, and
+    #: the tiles, as `tiling.tiles_of` returns them.
     places: tuple[np.ndarray, np.ndarray, np.ndarray]
-    #: The offset of each tap in a lane, and the distance between neighbouring channels there, in elements.
+    #: Distances, in elements, within the part of a block that one lane holds: the offset of each tap, and the distance
+    #: between neighbouring channels.
     tap_offsets: np.ndarray
     channel_pitch: int
     channels: int
@@ -54,23 +57,26 @@ class Tables:
     weights: int
     product: float
     overhead: float
-    #: Whether the kernel computes dot products, and the number of parts that have their own sums.
+    #: Whether the kernel computes dot products for dw, and the number of partial sums of dw.
     dots: bool
     parts: int
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the tables."""
+        """The number of bytes of the tables."""
         return sum(table.nbytes for table in (self.sizes, *self.places, self.tap_offsets))
 
     def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the tables of a stride phase, and for dot products the index of the weight at each offset."""
+        """Return the arguments of the kernel for a problem: a tuple of tables, and an array `weight_at`.
+
+        For dot products, `weight_at` has the index of the weight that belongs to each offset.
+        """
         axes, taps = self.axes.copy(), math.prod(problem.kernel)
         axes[:, [LO, OUTPUT_OFFSET]] = [(line.lo, line.output_offset) for line in problem.conv_axes]
         at = np.full(taps, -1, np.int64)
         at[kernel_weights(problem.conv_axes, problem.kernel)] = self.tap_offsets
         channels = np.arange(self.channels)[:, None]
-        # The taps of other stride phases have the offset -1.
+        # Taps that belong to other stride phases get the offset -1.
         offsets = np.where(at >= 0, channels * self.channel_pitch + at, -1).astype(np.int32)
         weight_at = np.full(self.channels * self.channel_pitch if self.dots else 1, -1, np.int32)
         if self.dots:
@@ -80,9 +86,9 @@ class Tables:
 
 
 def sizes_of(problem: Problem) -> Problem:
-    """Return the problem without the places of its results and weights.
+    """Return a copy of the problem without the offsets of its source, results and weights.
 
-    The returned problem is the same for all stride phases of the same sizes.
+    Stride phases of equal sizes have equal copies, so that they can share tables.
     """
 
     def same(line: ConvAxis) -> ConvAxis:
@@ -93,7 +99,7 @@ def sizes_of(problem: Problem) -> Problem:
 
 
 def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> Tables:
-    """Return the tables of a product, or with `dots` of dot products. `sizes` is a problem from `sizes_of`."""
+    """Return the tables of a product or, if `dots` is true, of dot products. `sizes` is a result of `sizes_of`."""
     return plans.find_sized(_nbytes, make_tables, sizes, dtype, threads, isa, dots)
 
 
@@ -102,10 +108,10 @@ def _nbytes(tables: Tables) -> int:
 
 
 def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool) -> Tables:
-    """Make the tables that `tables_for` returns."""
+    """Make the tables that `tables_for` returns and caches."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
-    # For dot products, each part of the blocks has its own sums.
+    # The bytes of a weight in a list: its offset and its value or, for dot products, a sum for each thread.
     entry = 4 + itemsize * (threads if dots else 1)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = tiling.part

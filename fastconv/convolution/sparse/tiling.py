@@ -1,6 +1,6 @@
-"""The cheapest division of a product by `sparse` into lanes, tiles, lists and items for threads.
+"""Chooses how `sparse` divides a product into lanes, tiles, lists and work items, so that the cost is smallest.
 
-A block of results is divided into parts, one for each lane of a vector. A line is a row of results of a part.
+A block of results is divided into equal parts, one for each lane of a vector. A line is a row of results of a part.
 """
 
 from __future__ import annotations
@@ -11,28 +11,31 @@ import math
 from fastconv.convolution.blocking import Problem, balanced_block, ceil_div
 from fastconv.runtime.records import dataclass
 
-#: The largest number of bytes of the cells that a tile reads for one list. They share the first-level cache with sums.
+#: The largest number of bytes of the cells that a tile reads for one list of weights. These cells and the sums of the
+#: tile fit the first-level cache.
 _CELLS_BYTES = 28 << 10
-#: The largest number of bytes of the sums of a block, which stay in the second-level cache.
+#: The largest number of bytes of the sums of a block. The sums stay in the second-level cache.
 _SUMS_BYTES = 1 << 19
-#: The largest number of bytes of the cells of a block in lanes. Only kernels of a large extent reach it.
+#: The largest number of bytes of the cells of a block that is copied to lanes. Only kernels of a large extent reach it.
 _BLOCK_BYTES = 1 << 20
-#: The largest number of bytes of the lists of weights if no weight is zero.
+#: The largest number of bytes of the lists of weights. It is checked as if no weight were zero.
 LISTS_BYTES = 3 << 23
-#: The largest numbers of lines and of results in a line of a tile. Kernels are compiled up to this size.
+#: The largest number of lines of a tile, and the largest number of results in each of its lines. Kernels are compiled
+#: for tiles up to this size.
 _HIGH, _WIDE = 4, 7
-#: The largest numbers of rows and of results in a row of a part.
+#: The largest height of a part, in rows of results, and the largest number of results in a row.
 _MOST_HIGH, _MOST_WIDE = 16, 21
-#: The share of nonzero weights for which the costs of tilings are compared. A plan serves weights of any density.
+#: The density of weights for which the costs of tilings are compared. A plan serves weights of any density.
 USUAL_DENSITY = 0.1
 #: The costs, in vector operations, to copy a vector into lanes, to begin a line of such vectors, to copy a vector of
 #: sums from lanes to the result, and to read or write a cache line.
 _TO_LANES, _TO_LANES_LINE, _FROM_LANES, _CACHE_LINE = 3.0, 16.0, 5.0, 6.0
-#: The costs, in vector operations, to begin the padded block of a channel, and to begin a row of this block.
+#: The overheads, in vector operations, of copying a channel to a padded block, and of each row of the block.
 _FILL, _FILL_ROW = 150.0, 12.0
-#: The costs, in vector operations, to load and store a vector of sums, to begin a list, and to read a weight of a list.
+#: The costs, in vector operations, to load and store a vector of sums, to begin a list of weights, and to read one
+#: weight of a list.
 _LOAD_STORE, _BEGIN_LIST, _READ = 3.0, 8.0, 1.5
-#: The average time that threads wait at the end, as a share of the time of one item.
+#: The average time that threads wait at the end of a call, relative to the time of one work item.
 _WAIT = 0.2
 #: The bytes of a cache line.
 _LINE = 64
@@ -42,10 +45,10 @@ _LINE = 64
 class Tiling:
     """The sizes of blocks, tiles and lists.
 
-    `lanes` is the number of parts of a block along images and along the three axes. `part` is the number of results of
-    a part along the axes. `tile` is the number of lines, and of results in a line, that are in registers together.
-    `rows` and `channels` are the numbers of rows of weights and of channels that are listed together. `items` is the
-    number of items for threads, and `overhead` the cost of an item besides its products, in vector operations.
+    `lanes` has the number of parts of a block along the images and along each axis. `part` has the number of results of
+    a part along each axis. `tile` has the number of lines of a tile, and the number of results in each line. `rows` and
+    `channels` are the numbers of rows of weights and of channels that are listed together. `items` is the number of
+    work items. `overhead` is the cost of an item, without its products, in vector operations.
     """
 
     lanes: tuple[int, int, int, int]
@@ -58,7 +61,7 @@ class Tiling:
 
 
 def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]:
-    """Return the divisions of the lanes of a vector among images and axes that leave few lanes empty."""
+    """Return the ways to divide the lanes of a vector among images and axes so that few lanes are empty."""
     powers = [1 << i for i in range(lanes.bit_length())]
     limits = (problem.images, *(line.out for line in problem.conv_axes))
     boxes = [(n, d, h, lanes // (n * d * h)) for n, d, h in itertools.product(powers, repeat=3) if n * d * h <= lanes]
@@ -67,15 +70,22 @@ def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]
 
 
 def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
-    """Return the lines and the width of tiles of about equal size with at most `most` sums."""
+    """Return the number of lines of a tile and the number of results in a line, so that tiles have about equal sizes.
+
+    A tile has at most `most` vectors of sums.
+    """
     across = balanced_block(wide, min(_WIDE, most))
-    # About sixteen sums hide the latency of a multiply-add. With more, fewer channels fit the first-level cache.
+    # About sixteen vectors of sums hide the latency of a multiply-add. With larger tiles, the cells of fewer channels
+    # fit the first-level cache.
     high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
     return balanced_block(lines, high), across
 
 
 def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Tiling:
-    """Return the tiling of least cost. A tile has at most `most` sums, and a weight takes `entry` bytes of a list."""
+    """Return the cheapest tiling.
+
+    A tile has at most `most` vectors of sums. A list of weights takes `entry` bytes for each weight.
+    """
     d, h, w = problem.conv_axes
     taps = math.prod(line.taps for line in problem.conv_axes)
     n_phases = math.prod(len(line.phases) for line in problem.conv_axes)
@@ -91,7 +101,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                 tiles = ceil_div(lines, tile[0]) * ceil_div(wide, tile[1])
                 sums = lines * wide
                 block = n_phases * (deep + halo_d) * (high + halo_h) * (wide + halo_w)
-                # The number of cells of a channel that a tile reads.
+                # The number of vectors of cells that a tile reads in each channel.
                 cells = n_phases * (1 + halo_d) * (tile[0] + halo_h) * (tile[1] + halo_w)
                 cells = min(cells, taps * tile[0] * tile[1])
                 channels = max(1, min(_CELLS_BYTES // (cells * vector), _BLOCK_BYTES // (block * vector)))
@@ -102,7 +112,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                 for line, parts, part in zip(problem.conv_axes, box[1:], (deep, high, wide), strict=True):
                     blocks *= ceil_div(line.out, parts * part)
                 copied = n_phases * (deep + halo_d) * (high + halo_h) * (_TO_LANES_LINE + (wide + halo_w) * _TO_LANES)
-                # Rows are read from memory, and results written to it, in whole cache lines.
+                # Rows of the image are read in whole cache lines, and rows of results are written in whole cache lines.
                 planes, down, across = box[0] * deep * box[1], high * box[2], wide * box[3]
                 row = _FILL_ROW + _CACHE_LINE * (1 + (across + halo_w) * w.stride * itemsize / _LINE)
                 copied += _FILL + planes * min((down + halo_h) * h.stride, h.size) * row
@@ -116,7 +126,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                     overhead = problem.channels * copied + loaded + here * (sums * _FROM_LANES + written)
                     used = USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _READ)
                     items = blocks * split
-                    # All threads wait for the thread that starts late or has the last item.
+                    # At the end, all threads wait for the slowest thread.
                     cost = (ceil_div(items, threads) + _WAIT * (threads > 1)) * (used + overhead)
                     if cost < least:
                         least = cost
@@ -126,16 +136,18 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
 
 
 def _sizes(out: int, lanes: int) -> set[int]:
-    """Return the sizes of parts to try along an axis.
+    """Return the sizes of parts to try along an axis with `out` outputs, which is divided among `lanes` lanes.
 
-    If one of `lanes` lanes has at most 64 outputs, these sizes divide the outputs evenly.
+    If a lane gets at most 64 outputs, only sizes that divide these outputs evenly are tried.
     """
     most = ceil_div(out, lanes)
     return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
 
 
 def tiles_of(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Return for each tile its number of lines, its width, its first line and its first result in the line."""
+    """Return four numbers for each tile: its number of lines, its number of results in a line, its first line, and its
+    first result in a line.
+    """
     return [
         (min(tile[0], lines - line), min(tile[1], wide - first), line, first)
         for first in range(0, wide, tile[1])

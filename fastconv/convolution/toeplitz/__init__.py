@@ -1,1 +1,1 @@
-"""Convolution as a product with its sparse Toeplitz matrix, and the arrays of this matrix."""
+"""Convolution as a product with its sparse Toeplitz matrix, and the CSR arrays of this matrix."""

@@ -1,4 +1,4 @@
-"""The algorithm `toeplitz`: products of the sparse matrix of a convolution (CSR) with many right-hand sides."""
+"""The algorithm `toeplitz`: products of the sparse matrix of a convolution with many right-hand sides."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.convolution.toeplitz.plan import MatrixPlan, WeightGradient, part_of_matrix, zero_padded
 
-#: The largest number of bytes of the rows of one filter, because these are built together.
+#: The largest number of bytes of the matrix rows of one filter. All rows of a filter are in memory at the same time.
 _MOST_BYTES = 1 << 30
 
 
 class Toeplitz(Algorithm):
-    """Products with the Toeplitz matrix of the convolution.
+    """Products with the sparse Toeplitz matrix of the convolution.
 
-    Let A be the matrix of one image, as `toeplitz_matrix` returns it, and let the columns of X be images.
+    Let A be the matrix of the convolution of one image, as `toeplitz_matrix` returns it. Each column of X is an image.
 
     - forward:          Y = A @ X
-    - backward_data:    dX = A.T @ dY; the transpose is built row by row, like A
-    - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries that have this weight
+    - backward_data:    dX = A.T @ dY, where A.T is built row by row, like A
+    - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries of A that hold w[f, c, tap]
 
-    Only the rows of some filters (of some channels for backward_data) are in memory at a time. Zero weights have no
-    entries, even if they meet a NaN or infinity. For all other weights, NaN and infinities propagate as in the sum of
-    products.
+    Only the matrix rows of some filters (for backward_data, of some channels) are in memory at a time. The matrix has
+    no entries for zero weights, so these are skipped even if the image has a NaN or infinity at their taps. For all
+    other weights, NaN and infinities propagate as in the sum of products.
 
     V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, section 4.1.
     """
@@ -31,7 +31,7 @@ class Toeplitz(Algorithm):
     exploits_sparsity = True
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse layers in which the rows of one filter, or of one channel for dx, need too much memory."""
+        """Refuse layers in which the matrix rows of one filter or, for dx, of one channel need too much memory."""
         op, dtype = case.op, case.dtype
         if op == "backward_weights":
             return None

@@ -1,4 +1,4 @@
-"""Upper bounds of the memory that the tables of a matrix need, computed before any table is made."""
+"""Upper bounds of the memory for the pattern of a Toeplitz matrix, computed before the pattern is made."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Upper bounds for the pattern of a matrix whose weights have no zeros."""
+    """Upper bounds for the pattern of a matrix, which hold if no weight is zero."""
 
-    #: The bytes in use while the tables are made, and the bytes of the tables.
+    #: The number of bytes in use while the pattern is made, and the number of bytes of the pattern itself.
     making: int
     held: int
-    #: The number of products of segments in one channel. For each row of weights, the entries of each are counted.
+    #: The product of the numbers of segments along the axes. For each row of weights, `csr.build` stores this number of
+    #: counts.
     segments: int
 
 
-#: The numbers of 8 bytes in memory for each tap, each segment and each stride phase of an axis: while its tables are
-#: made, as measured in the worst case, and afterwards.
+#: The number of 8-byte integers for each tap, for each segment and for each stride phase of an axis. `_MAKING` is the
+#: number in memory while the pattern is made, as measured in the worst case, and `_HELD` the number afterwards.
 _MAKING, _HELD = (13, 30, 40), (3, 12, 0)
 
 
 def needs(geometry: ConvGeometry, of: str) -> Needs:
-    """Return the bounds for the pattern that `csr.of_outputs` or `csr.of_cells` makes, with zero padding.
+    """Return the bounds for a pattern with zero padding.
 
-    `of` is "outputs" or "cells".
+    The pattern is that of `csr.of_outputs` if `of` is "outputs", and that of `csr.of_cells` if it is "cells".
     """
     making = held = 0
     segments = 1
@@ -42,9 +43,9 @@ def needs(geometry: ConvGeometry, of: str) -> Needs:
 
 
 def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
-    """Return the largest number of segments of the outputs along an axis, and the number of phases, which is 1.
+    """Return the largest number of segments of outputs along an axis, and the number of stride phases, which is 1.
 
-    A segment ends where a tap enters the image or leaves it.
+    A segment is a run of outputs at which the same taps read the image and not the padding.
     """
     _, k, stride, lo, dilation, out = axis.row()
     behind = (out - 1) * stride + (k - 1) * dilation - lo - (axis.size - 1)
@@ -53,9 +54,10 @@ def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
 
 
 def _segments_of_cells(axis: Axis) -> tuple[int, int]:
-    """Return the largest number of segments of the input cells along an axis, and the number of stride phases.
+    """Return the largest number of segments of input cells along an axis, and the number of stride phases.
 
-    The cells that no tap reads are segments, too: one for each phase, or one for each gap between phases.
+    A segment is a set of cells at equal distances that the same taps read. Cells that no tap reads are in segments,
+    too.
     """
     size, k, stride, _, dilation, _ = axis.row()
     period = stride // math.gcd(stride, dilation)

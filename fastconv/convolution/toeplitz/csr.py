@@ -1,11 +1,11 @@
 """The CSR arrays of a convolution, and products with them.
 
-A row of the matrix of one image belongs to one output: to filter f at position o. Its columns are the cells that this
-output reads in the channels of the group of f. They are a product over the axes (see `pattern`), and the same for all
-filters, except for zero weights. So rows are copies of a few lists of entries, with shifted columns. Entries are
-counted in closed form and written in one pass. If all weights at a tap of an axis are zero, the product does without
-this tap (`support`). If few weights are nonzero, the lists are made from the nonzero weights only. So building a matrix
-takes about the time to write its entries.
+Each row of the matrix of one image computes one output: filter f at position o. The row has entries in the columns of
+the cells that this output reads. Except for zero weights, these columns are the same for all filters of a group, and
+they are a product of index lists along the axes (see `pattern`). So most rows are shifted copies of a few lists of
+entries. Entries are counted without making them, and written in one pass. If all weights at a tap of an axis are zero,
+the tap is left out (see `support`). If few weights are nonzero, the lists are made from the nonzero weights only. So
+building a matrix takes about the time to write its entries.
 """
 
 from __future__ import annotations
@@ -29,41 +29,42 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import PlanCache, plans
 from fastconv.runtime.records import dataclass
 
-#: The least number of items for each thread. If there are fewer rows of weights, the rows are divided.
+#: The smallest number of work items for each thread. A work item is a row of weights or, if there are few, part of one.
 _ITEMS = 8
-#: The cache of patterns of only some taps. It is separate and small, because there may be many such patterns.
+#: The cache of patterns that leave out some taps. It is separate and small, because there may be many such patterns.
 _supports = PlanCache(16, 16)
-#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists are made from the nonzero weights only.
+#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists of entries are made from these weights only.
 _FEW = 3
-#: The number of weights whose gradients a thread computes at a time. Each gradient takes a vector.
+#: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
 _SLOTS = 2048
-#: Allocations up to this number of bytes are not checked, because asking the system takes longer than writing them.
+#: The free memory is not checked for matrices up to this size, because the check takes longer than writing the matrix.
 _ALWAYS_FREE = 1 << 24
-#: The bytes for each entry and for each row that SciPy needs to convert 'csr' to these formats, as measured in the
-#: worst case. They are Python objects, and for 'dia' the sorted diagonals of all entries. Any other format takes a
-#: second matrix.
+#: The numbers of bytes for each entry and for each row that SciPy needs to convert a CSR matrix to these formats, as
+#: measured in the worst case. 'dok' and 'lil' store Python objects, and the conversion to 'dia' sorts the diagonals of
+#: all entries. Any other format needs as much memory as a second matrix.
 _CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-#: The number of entries that are searched for diagonals at a time.
+#: The number of entries whose diagonals are computed at a time.
 _PART = 1 << 20
 
 
 class MatrixTooLargeError(_memory.TooLargeError):
-    """The error for a matrix that needs more memory than is free."""
+    """Raised if a matrix needs more memory than is free."""
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
-    """Return the number of entries of an axis. Numbers that may overflow are summed as Python ints, which is slower."""
+    """Return the number of entries along an axis: the sum of ``counts * lengths`` over its segments."""
+    # Python ints are slower, but do not overflow.
     large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
     return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
 
 
 @dataclass(frozen=True)
 class SparsityPattern:
-    """The pattern of a sparse matrix (groups * rows * positions, groups * cols * cells), without its weights.
+    """The rows and columns of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
 
-    The kernels read `table` and `sizes`. `along` has one array for each axis, with a row for each segment (see
-    `pattern`): the number of its positions, and the number of entries of one position.
+    The kernels read `table` and `sizes`. `along` has an array for each axis, with two numbers for each segment (see
+    `pattern`): its number of positions, and the number of entries of each position.
     """
 
     table: np.ndarray
@@ -76,12 +77,12 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of positions of each product of segments. Not cached, because there may be one for each output."""
+        """The number of positions of each product of segments along the three axes. It may be a large array."""
         return self._product(0)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of entries of a position of each product of segments, in one channel. Not cached, either."""
+        """The number of entries in one channel at each position, for each product of segments along the three axes."""
         return self._product(1)
 
     def _product(self, column: int) -> np.ndarray:
@@ -90,11 +91,11 @@ class SparsityPattern:
 
     @cached_property
     def nnz(self) -> int:
-        """The number of entries for weights without zeros."""
+        """The number of entries of the matrix if no weight is zero."""
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. The array `w` then begins with their weights."""
+        """Return the pattern for `rows` rows of weights of one group. The array of weights begins with them."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -103,24 +104,24 @@ class SparsityPattern:
 
     @cached_property
     def longest(self) -> int:
-        """The number of entries of the longest row."""
+        """The number of entries of the longest row of the matrix if no weight is zero."""
         return self.cols * math.prod(int(axis[:, 1].max(initial=0)) for axis in self.along)
 
 
 @dataclass(frozen=True)
 class Csr:
-    """The three arrays of a CSR matrix, and its shape."""
+    """The three arrays and the shape of a CSR matrix."""
 
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: For each thread, the number of times that it read a weight to make the lists.
+    #: The number of times that each thread read a weight to make lists of entries, for tests.
     looks: np.ndarray | None = None
 
     @property
     def visits(self) -> int:
-        """The sum of `looks` over all threads."""
+        """The number of times that all threads together read a weight to make lists of entries."""
         return 0 if self.looks is None else int(self.looks.sum())
 
     @property
@@ -129,14 +130,15 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-#: For each axis, the taps at which some weight is not zero, in ascending order.
+#: An array for each axis: the taps at which some weight is not zero, in ascending order.
 Support = tuple[np.ndarray, ...]
 
 
 def support(w: np.ndarray) -> Support | None:
-    """Return the taps along each axis at which the weights (F, C, *kernel) are not all zero, or None for all taps.
+    """Return for each axis the taps at which some weight is not zero, or None if these are all taps.
 
-    If all weights are zero, each axis has its first tap, so that no axis is empty.
+    The weights `w` have shape (F, C, *kernel). If all weights are zero, each axis has its first tap, so that no axis is
+    empty.
     """
     if not w.size or w[0, 0].all():
         return None
@@ -151,7 +153,7 @@ def support(w: np.ndarray) -> Support | None:
 
 
 def _at(w: np.ndarray, taps: Support) -> np.ndarray:
-    """Return the weights at `taps`."""
+    """Return the weights at the taps in `taps`."""
     for axis, some in enumerate(taps, 2):
         w = np.take(w, some, axis)
     return w
@@ -160,13 +162,13 @@ def _at(w: np.ndarray, taps: Support) -> np.ndarray:
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
     """Return the pattern of the matrix of one image, with a row for each output and a column for each input cell.
 
-    If `taps` is given, only these taps have entries.
+    If `taps` is given, the matrix has entries for these taps only.
     """
     return _find_pattern(_of_outputs, geometry, flip, taps)
 
 
 def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
-    """Return the pattern of the transpose of the matrix of `of_outputs`, for zero padding."""
+    """Return the pattern of the transpose of the matrix of `of_outputs`. The padding must be zeros."""
     return _find_pattern(_of_cells, geometry, flip, taps)
 
 
@@ -236,7 +238,7 @@ def _sparsity_pattern(
 
 
 def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
-    """Return int32 if it can hold all indices of a matrix with `nnz` entries, else int64."""
+    """Return int32 if it can represent all indices of a matrix with `nnz` entries, else int64."""
     return _INT32 if max(*shape, nnz) < 1 << 31 else _INT64
 
 
@@ -254,9 +256,9 @@ def _named(shape: tuple[int, int], nnz: int, transposed: bool, least: bool = Fal
 def why_not(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, transposed: bool = False, least: bool = False
 ) -> str | None:
-    """Return the reason why no arrays can index a matrix with `nnz` entries, or None if they can.
+    """Return the reason why a matrix with `nnz` entries is too large for 64-bit indices, or None if it is not.
 
-    With `transposed` the message is about the transpose. With `least`, `nnz` is a lower bound.
+    With `transposed`, the message gives the shape of the transpose. With `least`, it says that `nnz` is a lower bound.
     """
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
@@ -267,19 +269,19 @@ def why_not(
 def _refuse_above_free(size: int, what: str, form: str) -> None:
     free = _memory.available()
     if free is not None and size > free:
-        made = "" if form == "csr" else f" while they are brought into format {form!r}"
+        made = "" if form == "csr" else f" during the conversion to format {form!r}"
         raise MatrixTooLargeError(
-            f"{what}{made}; {free} bytes are free. toeplitz_operator computes the same map without a matrix"
+            f"{what}{made}; {free} bytes are free. toeplitz_operator computes the same products without a matrix"
         )
 
 
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
-    """Refuse a matrix that cannot be indexed, or that needs more memory than is free. Nothing is allocated.
-
-    The memory that SciPy needs to convert 'csr' to `form` is included, except for the diagonals of 'dia': see
-    `check_diagonals`. With `least`, `nnz` is a lower bound of the number of entries.
+    """Raise an error if a matrix is too large for 64-bit indices or for the free memory.
+    The memory that SciPy needs to convert a CSR matrix to `form` is included, except for the diagonals of 'dia', which
+    `check_diagonals` checks. With `transposed`, messages give the shape of the transpose. With `least`, `nnz` is a
+    lower bound of the number of entries.
     """
     reason = why_not(shape, nnz, dtype, transposed, least)
     if reason is not None:
@@ -292,13 +294,13 @@ def check_size(
 
 
 def check_diagonals(matrix: Csr) -> None:
-    """Refuse the format 'dia' if its diagonals need more memory than is free.
+    """Raise MatrixTooLargeError if the diagonals of the format 'dia' need more memory than is free.
 
-    The format stores all elements of each diagonal that has an entry.
+    The format stores all elements of each diagonal on which the matrix has an entry.
     """
     (rows, columns), nnz = matrix.shape, matrix.data.size
     present = np.zeros(rows + columns, bool)
-    # Search some rows at a time: rows with at most `_PART` entries, or a single row.
+    # Compute the diagonals of some rows at a time: of rows with at most `_PART` entries together, or of a single row.
     begin = 0
     while begin < rows:
         # `stop` has the dtype of `indptr`, because otherwise `searchsorted` would convert the whole array.
@@ -316,17 +318,18 @@ def check_diagonals(matrix: Csr) -> None:
 
 
 def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: bool, some: Support | None) -> None:
-    """Call `check_size` with the least number of entries that the matrix can have, before it is built.
+    """Call `check_size` with a lower bound of the number of entries, before the matrix is built.
 
-    `some` are the taps at which weights are not all zero. With zero padding there is an entry for each cell inside the
-    image that a tap reads. In any other mode there are at least that many entries. Unless the padding is replicated, a
-    tap reads each cell at most three times along an axis.
+    `some` has the taps at which some weight is not zero. With zero padding, an output has one entry for each nonzero
+    weight that it multiplies by a cell of the image. With other padding, it has at least as many. With 'reflect' or
+    'circular' padding, an output reads each cell at most three times along an axis. So it also has at least as many
+    entries as nonzero weights, divided by 3 for each axis.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
     count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
-        return  # small, even if no tap reads padding
+        return  # the matrix is small even if no tap reads padding
     first, behind = geometry.tables[1]
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
@@ -338,11 +341,11 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
     try:
         check_size(shape, least(whole, w.size), w.dtype, form, transposed, not exact)
         return
-    except ValueError as error:  # the matrix may still be small enough, because some weights may be zero
-        if type(error) not in (ValueError, MatrixTooLargeError):  # raised by a signal handler
+    except ValueError as error:  # the matrix may still be small enough if some weights are zero
+        if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler raised this error
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
-    # Count with Python ints, because the numbers may exceed 64 bits.
+    # Count entries with Python ints, because their number may exceed 64 bits.
     entries = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(entries.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
@@ -358,15 +361,15 @@ def build(
     transposed: bool = False,
     indices: np.dtype | None = None,
 ) -> Csr:
-    """Build the matrix of the weights `w`, which are C-contiguous and of a float dtype.
+    """Build the matrix whose entries are the weights `w`, which are C-contiguous and of a float dtype.
 
-    The first weight belongs to the first row. `form` is the format to which the matrix will be converted, because the
-    conversion takes memory, too. With `transposed`, messages are about the transpose. `indices` is the dtype of the
-    indices; the default is the smallest dtype that fits.
+    The first weight of `w` belongs to the first row of the matrix. `form` is the format to which the matrix will be
+    converted. It is needed to check the free memory, because the conversion takes memory, too. With `transposed`,
+    messages give the shape of the transpose. `indices` is the dtype of the indices; by default, the smallest that fits.
     """
     shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
-    if reason is not None:  # the entries could not be counted in 64 bits
+    if reason is not None:  # the number of entries may exceed 64 bits
         raise ValueError(reason)
     table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
@@ -374,9 +377,9 @@ def build(
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
-        # Rows with few nonzero weights list these.
+        # Rows with few nonzero weights get a list of them. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
-        # A list may have more entries than the longest row, because entries of the same cell are added up later.
+        # A list may be longer than the longest row, because entries of the same cell are added up after it is made.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -418,10 +421,7 @@ def build(
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """Return the instruction set for `count` right-hand sides, and `count` rounded up to whole vectors.
-
-    The vectors of the instruction set are no wider than needed.
-    """
+    """Return the instruction set for `count` right-hand sides, and `count` rounded up to a multiple of its lanes."""
     isa, nbytes = _isa.current, 16 << _isa.current
     while isa and count * itemsize <= nbytes // 2:
         isa, nbytes = isa - 1, nbytes // 2
@@ -429,7 +429,7 @@ def lanes(count: int, itemsize: int) -> tuple[int, int]:
 
 
 def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """Compute y (rows, width) = A @ x (cols, width). Both are C-contiguous; `lanes` returns `isa` and the width."""
+    """Compute y (rows, width) = A @ x (cols, width). `isa` and the width are the results of `lanes`."""
     width = x.shape[1]
     _threads.share(
         _ext.product,
@@ -453,7 +453,7 @@ def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) 
 
 
 def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
-    """Return an upper bound of the bytes of workspace of `contract`."""
+    """Return an upper bound of the number of bytes that `contract` allocates."""
     slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
     return threads * _ext.gradient_space(slots) + 8 * slots
 
@@ -461,10 +461,10 @@ def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
 def build_bytes(
     rows: int, shape: tuple[int, int], nnz: int, weights: int, segments: int, dtype: np.dtype, threads: int
 ) -> int:
-    """Return an upper bound of the bytes that `build` needs, including the matrix.
+    """Return an upper bound of the number of bytes that `build` needs, including the matrix.
 
-    There are `rows` rows of weights with `weights` weights each. If few weights are nonzero, they are listed, but the
-    matrix is smaller.
+    There are `rows` rows of weights, each with `weights` weights. The bound is the larger of two: for weights without
+    zeros, and for weights of which only few are nonzero, which need memory for lists but have a smaller matrix.
     """
     which = _arrays.DTYPES[dtype]
     few = weights // _FEW
@@ -476,10 +476,13 @@ def build_bytes(
 
 
 def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """Compute dw (F, C // groups, taps), the sums of dy (rows, width) * x (columns, width) over the entries."""
+    """Compute dw (F, C // groups, taps), as a sum over the matrix entries that belong to each weight.
+
+    An entry in row i and column j adds the dot product of row i of dy (rows, width) and row j of x (columns, width).
+    """
     rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]
-    # The block is small enough that its sums stay in cache and all threads have items.
+    # A block of channels is so small that its sums stay in cache, and that all threads get work items.
     block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
     items = rows * -(-cols // block)
     space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)

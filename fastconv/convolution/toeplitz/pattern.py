@@ -1,12 +1,13 @@
 """The pattern of the Toeplitz matrix along one axis: the cells that each output reads, or the outputs that read a cell.
 
-A position is the index of a row of the matrix along one axis: an output, or an input cell for the transpose. An entry
-is an element of the row that has a weight. A segment is a set of positions with the same entries up to a shift. A few
-positions at each border have segments of their own. All others are in one segment, or in one segment for each stride
-phase. A row of the whole matrix is the product of the rows along three axes. There may be many positions, so segments
-are found without a Python loop over positions.
+The Toeplitz matrix along one axis has a row for each output or, if it is transposed, for each input cell. A position is
+the index of such a row. An entry is an element of a row that is a weight. A segment is a set of positions whose rows
+have the same entries, apart from a shift of the columns. Each border of the image has a few short segments. All other
+positions are in one segment or, in the transpose, in one segment for each stride phase. A row of the whole matrix is
+the product of rows along three axes. There may be many positions, so segments are found without a Python loop over
+positions.
 
-If all weights at a tap are zero, the tap makes no segments, so that a mostly empty kernel has few segments.
+If all weights at a tap are zero, segments have no entries for this tap. So a mostly empty kernel has few segments.
 """
 
 from __future__ import annotations
@@ -18,27 +19,28 @@ import numpy as np
 from fastconv._ext import toeplitz as _ext
 from fastconv.geometry.axis import Axis, source_cells
 
-#: The number of integers of a segment.
+#: The number of integers that describe a segment.
 _SEGMENT = 8
-#: The number of cells, in windows that overlap a border, that are sorted at a time.
+#: The largest number of cells that are sorted at a time, in the windows that overlap a border.
 _CELLS = 1 << 20
 
 
 @dataclass
 class AxisPattern:
-    """One axis of a sparse matrix, with `positions` rows and `limit` columns.
+    """The pattern of the matrix along one axis, which has `positions` rows and `limit` columns.
 
-    A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, position
-    ``start + m * step`` has the entries ``entries[begin:end]``, and the first of these is in column
-    ``base + m * base_step``. An entry is ``(offset, tap)``. The column of an entry grows with its offset by the same
-    amount, and offsets ascend within a segment. A negative tap stands for several taps that read the same cell: their
-    number and then the taps are in `lists` at index ``~tap``.
+    A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, the row at position
+    ``start + m * step`` has the entries ``entries[begin:end]``. The first entry is in column ``base + m * base_step``.
+    An entry is ``(offset, tap)``. Differences of offsets are differences of columns, and offsets ascend within a
+    segment. If several taps read the same cell, they have one entry with a negative tap. Index ``~tap`` of `lists` has
+    the number of these taps, and the following elements are the taps.
 
-    `keys` has each tap once, and lists of nonzero weights have the order of `keys`. If `key` is not negative, the
-    entries of a segment are the taps in `keys` from index `key`, continued at the start of `keys`. If `key` is
-    negative, a segment has all taps. The distances of their cells from `base` are then in `places` from index ``~key``.
+    `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
+    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``, and after the last element
+    of `keys` the first follows. If `key` is negative, the segment has entries for all taps, and `places` has the
+    distances of their cells from `base`, from index ``~key`` on.
 
-    All fields but `keys` are lists of arrays, which `arrays` joins.
+    The fields `segments`, `entries`, `lists` and `places` are lists of arrays, which the method `arrays` joins.
     """
 
     positions: int
@@ -53,7 +55,7 @@ class AxisPattern:
     n_places: int = 0
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the segments (count, 8), the entries (count, 2), the lists, the places and the keys as arrays."""
+        """Return five arrays: segments (count, 8), entries (count, 2), `lists`, `places` and `keys`."""
         empty = np.empty(0, np.intp)
         segments, entries, lists, places = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])
@@ -63,14 +65,16 @@ class AxisPattern:
         return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
 
     def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
-        """Add entries, and return the index of the first one."""
+        """Add one entry for each tap, and return the index of the first entry."""
         begin = self.n_entries
         self.entries.append(np.stack([offsets, taps], 1).astype(np.intp, copy=False))
         self.n_entries += len(taps)
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Add segments, of which `columns` are the eight fields. Segments without positions are dropped."""
+        """Add segments. Each of the eight `columns` is one field of all segments. Segments without positions are
+        dropped.
+        """
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
         self.segments.append(table[table[:, 2] > 0])
 
@@ -85,13 +89,14 @@ class AxisPattern:
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Add `count` positions. Position m reads the columns ``origin + m * base_step + offsets`` within `limit`.
+        """Add `count` positions: ``start + m * step`` for each m < count.
 
-        `offsets` ascend. `key` is the index of the first tap of `taps` in `keys`.
+        The row at such a position has entries in the columns ``origin + m * base_step + offsets``. Columns outside the
+        matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # The entries change only at the positions at which a tap enters the cells or leaves them.
+        # The entries change only at positions at which the column of a tap enters or leaves the matrix.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -99,7 +104,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # At some of these positions nothing changes, because no tap reads a cell.
+        # Drop positions whose entries are those of the position before.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -109,9 +114,9 @@ class AxisPattern:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Add neighbouring positions, the first of which is `first`. Their taps read `cells` (positions, taps).
+        """Add neighbouring positions, beginning with position `first`, at which several taps may read the same cell.
 
-        Several taps may read the same cell.
+        `cells` has shape (positions, taps): the cell that each position reads at each tap.
         """
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
@@ -129,23 +134,27 @@ class AxisPattern:
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places, in ascending order, of the taps `some` in a window of k cells, and the tap at each place.
+    """Return two arrays for the taps `some`: their indices in a window of k cells, and the index of each tap's weight.
 
-    If `some` is None, these are all taps.
+    The indices in the window ascend. If the kernel is flipped, the indices of the weights descend. If `some` is None,
+    the arrays have all taps.
     """
     at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
     return at, k - 1 - at if flip else at
 
 
 def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
-    """Return the input cells that each output reads with all taps, or with the ascending taps `some`."""
+    """Return the pattern with a row for each output. The entries of a row are the input cells that the output reads.
+
+    If `some` is given, it is an ascending array of taps, and the pattern has entries for these taps only.
+    """
     size, k, stride, lo, dilation, out = axis.row()
     at, taps = _window(k, flip, some)
     axis_pattern, offsets = AxisPattern(out, size, keys=taps), at * dilation
     if pad_mode == "zeros":
         axis_pattern.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return axis_pattern
-    # Only windows that overlap the padding may read a cell twice.
+    # Only outputs whose window overlaps the padding may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
     reach = int(offsets[-1])
@@ -156,7 +165,7 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
         return axis_pattern
     head, tail = 0, out
     if pad_mode == "replicate":
-        # A window that is completely in the padding reads one cell.
+        # A window that is completely in the padding reads only the first or only the last cell of the image.
         head = min(max((lo - reach) // stride + 1, 0), first)
         tail = min(max(-(-(size - 1 + lo) // stride), end), out)
         for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
@@ -176,10 +185,11 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
 def _add_wrapped(
     axis_pattern: AxisPattern, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
 ) -> None:
-    """Add all positions for circular padding, if no window is longer than the image.
+    """Add all positions of an axis with circular padding. No window may be longer than the image.
 
-    A window either is a run of cells or wraps around the end of the image. All segments use one list of entries, which
-    has all taps twice. The entries of a segment begin at its first tap that wraps around.
+    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries,
+    which has all taps twice. In a window that wraps around, the first entry is that of the first tap after the end of
+    the image.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -189,7 +199,8 @@ def _add_wrapped(
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
-            # The number of taps before the end of the image. The other taps wrap around, so they come first.
+            # The number of taps before the end of the image. The other taps wrap around to the first columns, so their
+            # entries come first.
             whole = np.searchsorted(offsets, size - at)
             rotation = np.where(whole < k, whole, 0)
             base = at + offsets[rotation] - size * (whole < k)
@@ -204,10 +215,14 @@ def _add_wrapped(
 
 
 def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
-    """Return the outputs that read each input cell, for zero padding. This is the transpose of `of_outputs`."""
+    """Return the pattern with a row for each input cell. The entries of a row are the outputs that read the cell.
+
+    It is the transpose of the pattern that `of_outputs` returns for zero padding.
+    """
     size, k, stride, lo, dilation, out = axis.row()
     axis_pattern = AxisPattern(size, out)
-    # Cells at a distance of one stride are read by the same taps, which make a phase. The last tap comes first.
+    # Taps are grouped by the index, modulo the stride, of the cells that they read, because the same taps read cell i
+    # and cell i + stride. In each group, the last tap comes first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")
@@ -219,8 +234,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the remaining cells. They get a segment for each of their phases, or for each run of adjacent cells,
-    # whichever is fewer.
+    # No tap reads the remaining cells. They get one segment for each index modulo the stride, or one for each run of
+    # adjacent cells. The way that needs fewer segments is chosen.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

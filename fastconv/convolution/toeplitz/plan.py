@@ -1,4 +1,4 @@
-"""The plans of `toeplitz`: products with the matrix or its transpose, and gradients as sums over its entries."""
+"""The plans of `toeplitz`: products with the matrix or its transpose, and dw as sums over the entries of the matrix."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.plan_cache import is_large
 
-#: The bytes of the rows of the matrix that are built together. They stay in cache while they are multiplied.
+#: The approximate bytes of the matrix rows that are built together. They stay in cache while they are multiplied.
 _BLOCK_BYTES = 1 << 22
-#: The largest number of images that are right-hand sides of one product, and the largest number of bytes of these
-#: images and their results.
+#: The limits of one product: the largest number of images that are its right-hand sides, and the largest number of
+#: bytes of these images and their results.
 _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 
 def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
-    """Return the geometry of the matrix, in which any padding but zeros is a part of the image."""
+    """Return the geometry of the convolution that the matrix computes.
+
+    If the padding is not zeros, this is the convolution of the padded image without padding.
+    """
     return geometry if geometry.pad_mode == "zeros" else geometry.padded
 
 
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
-    """Return the rows, columns and entries of the matrix for one filter, or of its transpose for one channel."""
+    """Return the numbers of rows, columns and entries of the part of the matrix that belongs to one filter.
+
+    For backward_data, they are those of the part of the transpose that belongs to one channel.
+    """
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])
     if op == "forward":
@@ -44,7 +50,11 @@ def _images_at_once(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
-    """Return the vectors of products, the entries built for all blocks of images, and the elements transposed."""
+    """Return the amounts of work.
+
+    `product` is the number of vector multiply-adds, `entries` the number of entries that are built for all blocks of
+    images, and `transposed` the number of elements that are copied between images and columns.
+    """
     geometry = zero_padded(case.geometry)
     blocks = -(-geometry.x_shape[0] // images)
     width = _csr.lanes(images, case.dtype.itemsize)[1] * case.dtype.itemsize / 64
@@ -58,14 +68,18 @@ def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
 
 
 def _check_free(plan: Plan) -> None:
-    """Refuse a plan that needs more memory than is free, before its tables are made, because they may be large, too."""
+    """Raise an error if a plan needs more memory than is free.
+
+    This is checked before the tables of the plan are made, because they may be large, too.
+    """
     _memory.check_free(plan.workspace_bytes, "algorithm 'toeplitz'", _memory.BOUNDED)
 
 
 class _Pattern:
-    """The pattern of a matrix. It is made in the first run, because most plans are only compared.
+    """A callable that returns the pattern of a matrix.
 
-    A large pattern is not kept, so each run makes it again.
+    The first run makes the pattern, because most plans are only compared by cost and never run. A large pattern is not
+    stored, so each run makes it again.
     """
 
     def __init__(self, make: Callable[[ConvGeometry, bool], _csr.SparsityPattern], geometry: ConvGeometry) -> None:
@@ -82,7 +96,7 @@ class _Pattern:
 
 
 def _columns(images: np.ndarray, width: int) -> np.ndarray:
-    """Return images as the columns of an array (cells, width). Columns after the last image are zero."""
+    """Return an array (cells, width) whose columns are the images. Columns after the last image are zero."""
     count = len(images)
     columns = np.empty((images[0].size, width), images.dtype)
     columns[:, :count] = images.reshape(count, -1).T
@@ -91,15 +105,15 @@ def _columns(images: np.ndarray, width: int) -> np.ndarray:
 
 
 class MatrixPlan(Plan):
-    """The matrix times images, or its transpose times gradients, for some rows and some images at a time."""
+    """Multiplies the matrix by images, or its transpose by dout, for some rows and some images at a time."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.geometry = geometry = zero_padded(case.geometry)
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
-        #: The number of filters (of channels for the transpose). The rows of `block` filters are built together: of
-        #: all filters, or of filters of one group.
+        #: The number of filters or, for the transpose, of channels. `block` of them, either all or some of one group,
+        #: have their matrix rows built together.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))
@@ -112,7 +126,7 @@ class MatrixPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of images and results as columns, of the rows of the matrix in memory, and of the tables."""
+        """The bytes of the columns of images and results, of the matrix rows that are in memory, and of the pattern."""
         geometry, case, block = self.geometry, self.case, self.block
         forward = case.op == "forward"
         width = _csr.lanes(self.images, case.dtype.itemsize)[1]
@@ -127,11 +141,15 @@ class MatrixPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work. Zero weights have no entries, so they cost nothing."""
+        """The amounts of work. Zero weights cost nothing, because the matrix has no entries for them."""
         return _work_of(self.case, self.images, self.case.density)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the result. Padding is a part of the image if weights are not finite, because NaN times 0 is NaN."""
+        """Compute the result.
+
+        If a weight is not finite, the image is padded first, because the products of this weight with zeros of the
+        padding are NaN.
+        """
         _check_free(self)
         if self._has_padding and not np.isfinite(second).all():
             padded = self._padded
@@ -144,7 +162,7 @@ class MatrixPlan(Plan):
 
     def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
         sparsity = self._pattern()
-        # Copy the weights, because another thread may change them between counting and writing the entries.
+        # Copy the weights, because another thread may change them between the counting and the writing of entries.
         weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
         whole = _csr.build(weights, sparsity, self.case.threads) if self.block == self.total else None
         for begin in range(0, len(source), self.images):
@@ -156,7 +174,7 @@ class MatrixPlan(Plan):
                 continue
             for rows, cells, first_weight, part in self._blocks(sparsity):
                 bias = None if b is None else b[rows]
-                # No variable refers to the matrix, so it is freed before the next one is built.
+                # The matrix is not assigned to a variable, so it is freed before the next one is built.
                 self._multiply_rows(
                     *(_csr.build(weights[first_weight:], part, self.case.threads), images[cells], isa),
                     *(bias, targets[chunk, rows]),
@@ -165,7 +183,10 @@ class MatrixPlan(Plan):
     def _multiply_rows(
         self, matrix: _csr.Csr, images: np.ndarray, isa: int, bias: np.ndarray | None, targets: np.ndarray
     ) -> None:
-        """Multiply rows of the matrix by images, and write `targets` (images, filters or channels, positions)."""
+        """Multiply rows of the matrix by images. Write the products, plus the bias, to `targets`.
+
+        `targets` has shape (images, filters or channels, positions).
+        """
         products = np.empty((matrix.shape[0], images.shape[1]), images.dtype)
         _csr.multiply(matrix, images, products, isa, self.case.threads)
         of_rows = products.reshape(-1, self.rows, images.shape[1])
@@ -174,7 +195,9 @@ class MatrixPlan(Plan):
         targets[...] = of_rows[:, :, : len(targets)].transpose(2, 0, 1)
 
     def _blocks(self, sparsity: _csr.SparsityPattern) -> Iterator[tuple[slice, slice, int, _csr.SparsityPattern]]:
-        """Yield for each block of rows its filters (or channels), right-hand sides, first weight and pattern."""
+        """Yield four values for each block of matrix rows: the slice of its filters (or channels), the slice of the
+        cells that it reads, the index of its first weight, and its pattern.
+        """
         of_group, group_step, row_step = (int(sparsity.sizes[i]) for i in (1, 3, 4))
         begin = 0
         while begin < self.total:
@@ -187,7 +210,7 @@ class MatrixPlan(Plan):
 
 
 class _Contraction(Plan):
-    """The gradient of the weights from one block of images."""
+    """Computes the gradient of the weights for one block of images."""
 
     def __init__(self, case: Case, pattern: _Pattern) -> None:
         super().__init__(case)
@@ -198,13 +221,13 @@ class _Contraction(Plan):
         return "toeplitz"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the gradients of all weights, zero or not."""
+        """Compute the gradients of all weights, including zero weights."""
         images, gradients = _columns(first, self._width), _columns(second, self._width)
         _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)
 
 
 class WeightGradient(Wrapper):
-    """The gradient of the weights, computed for some images at a time."""
+    """Computes the gradient of the weights for some images at a time."""
 
     def __init__(self, case: Case) -> None:
         self.geometry = zero_padded(case.geometry)
@@ -217,7 +240,9 @@ class WeightGradient(Wrapper):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of images and gradients as columns, of tables, and of a second dw for several blocks of images."""
+        """The bytes of the columns of images and gradients, of the pattern and, if there are several blocks of images,
+        of a second dw.
+        """
         geometry, itemsize = self.geometry, self.case.dtype.itemsize
         needs = _bounds.needs(geometry, "outputs")
         width = _csr.lanes(self.images, itemsize)[1]
@@ -228,10 +253,10 @@ class WeightGradient(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work, which are those of all weights, zero or not."""
+        """The amounts of work. Zero weights cost as much as others, because their gradients are computed, too."""
         return _work_of(self.case, self.images, 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the sum of the gradients of all blocks of images."""
+        """Compute the gradient of the weights, summed over all blocks of images."""
         _check_free(self)
         self.plan.run(first, second, third, result)

@@ -1,1 +1,1 @@
-"""Minimal filtering, F(m, r) of Winograd and of Toom and Cook."""
+"""Winograd's minimal filtering F(m, r), which is also known as Toom-Cook convolution."""

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering, which needs fewer multiplications because it multiplies the values of polynomials.
+"""The algorithm `winograd`: minimal filtering, which needs fewer multiplications than sums over kernel taps.
 
 F(m, r) computes m outputs of a filter of r taps from the values of polynomials at m + r - 1 interpolation points.
 """
@@ -29,58 +29,63 @@ from fastconv.runtime.plan_cache import plans
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The largest number of taps of a kernel, and of the taps of all channels or all filters of a group. They are limited
-#: because tables and transformed weights are many times longer.
+#: The largest number of taps of a kernel, and the largest number of weights of one filter, or of one channel in all
+#: filters of its group. They are limited because tables and transformed weights are many times larger.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
-#: A case of more than `_FEW_OPERATIONS` vector operations, some tenths of a second, is refused if it needs more than
-#: `_MOST_TIMES` times as many operations as a direct convolution. This happens if few channels leave lanes empty.
+#: A case is refused if it needs more than `_FEW_OPERATIONS` vector operations, which take some tenths of a second, and
+#: also more than `_MOST_TIMES` times as many as a direct convolution. This happens if there are so few channels that
+#: most lanes are empty.
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
-#: The largest number of stride phases of dx. One call computes all of them.
+#: The largest number of stride phases of dx. One call of the kernel computes all stride phases.
 _PHASES = 64
-#: The cost of a dilation in the kind of work `bytes`: `_COPY` for each byte that is copied, and `_PART` for each part.
+#: The cost to split dilated images into parts, in units of the kind of work `bytes`: `_COPY` for each byte that is
+#: copied, and `_PART` for each part.
 _COPY, _PART = 4, 10_000
 
 
 class Winograd(Algorithm):
-    """Minimal filtering F(m, r) with 4, 6 or 8 interpolation points, m + r - 1, along the last one or two axes.
+    """Minimal filtering F(m, r) along the last one or two axes, with m + r - 1 = 4, 6 or 8 interpolation points.
 
-    A kernel of another size is the sum of subkernels of r taps (`_decomposition`). With stride s, a subkernel has every
-    s-th tap, and is a filter of stride 1 on every s-th cell. The images of a dilated convolution are first split into
-    parts, each of which has every d-th cell for dilation d.
+    F(m, r) computes a tile of m outputs of a filter with r taps. A kernel with more than r taps is divided into
+    subkernels of r taps, whose results are added up (see `decomposition`). With stride s, a subkernel has every s-th
+    tap, and is a filter of stride 1 on every s-th cell. With dilation d, an image is first split into parts, each with
+    every d-th cell.
 
-    Tiles of the input, of the weights and of the output are polynomials, represented by their values at P points. So a
-    convolution is one product for each point. With C channels in all subkernels together, F filters and T tiles:
+    Tiles of the input, of the weights and of the output are treated as polynomials, and represented by their values at
+    P points. So a convolution is one matrix product for each point. If C is the number of channels times the number of
+    subkernels, F the number of filters, and T the number of tiles:
 
     - forward:          Y = A^T [V @ U] A,  V = B^T d B, U = G g G^T   P times [T x C] @ [C x F]
-    - backward_data:    the same on dout with a flipped kernel; with a stride, one product for each stride phase of
-      dx, all of which use the same V
+    - backward_data:    the same with dout as d and with a flipped kernel; with a stride, there is one product for each
+      stride phase of dx, and all of them use the same V
     - backward_weights: dg = A^T [D @ V] A, D = G dy G^T               P times [F x T] @ [T x C]
 
-    F(4x4, 3x3) has 36 products, and the definition has 144. F(4x4, 5x5) has 64, and the definition has 400. The points
-    along an axis are 0 and infinity, with +-1 for 4 points, +-3/4 and +-3/2 for 6, and +-1/2, +-1 and +-2 for 8. Eight
-    points are used only if they are faster by a tenth.
+    F(4x4, 3x3) takes 36 multiplications for a tile, and the direct sum 144. F(4x4, 5x5) takes 64, and the direct sum
+    400. The points along an axis always include 0 and infinity. The others are +-1 for 4 points, +-3/4 and +-3/2 for 6
+    points, and +-1/2, +-1 and +-2 for 8 points. Eight points are used only if they are faster by a tenth.
 
-    Rounding errors grow with the inputs of the transforms, not with the outputs. The error of an output is at most
+    Rounding errors are proportional to the inputs of the transforms, even if outputs are much smaller. With 4, 6 or 8
+    points, the error of an output is at most
 
-        A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two,
+        A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two.
 
-    for 4, 6 or 8 points. eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile
-    reads, over all channels and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w| over
-    a filter. A is the error of the transforms, and s the additional error of a sum of K products, where K is the number
-    of channels of all subkernels. At most 60 products are added one after the other, and then the sums of each 100, so
-    s = (min(K, 60) + K / 100) / 2. Single products come near this bound. Errors of unrelated channels cancel: over 64
-    channels or more, the error stays below 8, 8 or 32 * eps * M * S. Errors of channels that repeat each other add up,
-    to some 3 * A * eps * M * S in tests.
+    eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile reads, over all
+    channels and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w| over a filter. A is
+    the error of the transforms. s is the additional error of a sum of K products, where K is the number of channels
+    times the number of subkernels. Because long sums are divided into partial sums, s = (min(K, 60) + K / 100) / 2.
+    With a single product, errors come near this bound. Errors of unrelated channels cancel: with 64 channels or more,
+    the error stays below 8, 8 or 32 * eps * M * S. Errors of equal channels add up, to some 3 * A * eps * M * S in
+    tests.
 
-    The same bounds hold for the gradients. For dx, M is the largest |dout|, and S sums |w| over filters and taps. For
-    dw, M is the largest |x|, and S sums the |dout| of a filter over all positions. If an output is small compared with
-    M * S, its relative error may be large. This happens if the taps of a kernel sum to zero, and the image is far from
-    zero; use 'exact' for such kernels. M, |w| and their product have to be normal numbers, above 1.2e-38 in float32,
-    because smaller numbers lose digits, as in every sum.
+    The same bounds hold for the gradients. For dx, M is the largest |dout|, and S is the sum of |w| over filters and
+    taps. For dw, M is the largest |x|, and S is the sum of |dout| over all positions of a filter. If an output is small
+    compared with M * S, its relative error may be large. This happens if the weights of a kernel sum to zero, and the
+    image is far from zero; use algorithm='exact' for such kernels. The bounds hold only if M, |w| and their product are
+    normal numbers (above 1.2e-38 in float32), because smaller numbers lose digits, as in every sum.
 
-    A transform may overflow although the sum of products is finite. An inf or NaN spreads to all outputs of the tiles
-    that read it, and is never hidden. 'auto' computes the results of such images again, by an algorithm that sums
-    products. If 'winograd' is selected by name, nothing is computed again.
+    A transform may overflow although the sum of products is finite. An inf or NaN in an image makes all outputs of the
+    tiles that read it inf or NaN. 'auto' computes the results of such images again, by an algorithm without transforms.
+    If 'winograd' is selected by name, nothing is computed again.
 
     References
     ----------
@@ -94,13 +99,16 @@ class Winograd(Algorithm):
     uses_transforms = True
 
     def __init__(self, points: tuple[int, ...] = _decomposition.POINTS, taps: tuple[int, int] | None = None) -> None:
-        #: The numbers of interpolation points along an axis that are candidates.
+        #: The candidates for the number of interpolation points along an axis.
         self.points = points
-        #: The number of taps of a subkernel along each of the last two axes; None to take the cheapest candidate.
+        #: The numbers of taps of a subkernel along the last two axes. If None, the cheapest numbers are chosen.
         self.taps = taps
 
     def variants(self, case: Case) -> dict[str, Algorithm]:
-        """Return the cheapest variant for each number of points. '6 3x3' has 6 points and subkernels of 3 x 3 taps."""
+        """Return the cheapest variant for each number of points, by name.
+
+        The variant '6 3x3' has 6 interpolation points along each axis, and subkernels of 3 x 3 taps.
+        """
         batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
         part = case if batching is None else case.with_geometry(batching.geometry)
         found: dict[str, Algorithm] = {}
@@ -111,7 +119,7 @@ class Winograd(Algorithm):
         return found
 
     def variant(self, name: str) -> Algorithm:
-        """Return the variant that has this name in `variants`."""
+        """Return the variant whose name in the result of `variants` is `name`. The empty name is this algorithm."""
         if not name:
             return self
         points, _, taps = name.partition(" ")
@@ -119,31 +127,30 @@ class Winograd(Algorithm):
         return Winograd((int(points),), (int(high), int(wide)))
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse kernels that are not longer than the stride, strides with a dilation, and cases of too much work."""
+        """Refuse kernels that are not longer than the stride, strides with a dilation, and cases with too much work."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
-        # `lifted` sets the stride of an axis with a single output to one.
+        # In these rows, an axis with a single output has stride 1.
         rows = _decomposition.lifted(geometry)
         phases = math.prod(stride for _, _, stride, *_ in rows)
         if phases > 1 and _space_to_batch.SpaceToBatchGeometry.of(geometry) is not None:
             dilation = tuple(axis.dilation for axis in geometry.axes)
-            return f"the stride is {strides} and the dilation {dilation}, and one of them must be 1"
+            return f"the stride is {strides} and the dilation {dilation}, but one of them must be 1"
         if not _decomposition.pairs(geometry, self.points):
             return (
-                f"the kernel is {geometry.kernel} and the stride {strides}; "
-                "along one of the last two axes it has to be longer than the stride"
+                f"the kernel {geometry.kernel} must be longer than the stride {strides} along one of the last two axes"
             )
         filters, channels, *_ = geometry.w_shape
         if geometry.taps > _MOST_TAPS:
-            return f"the kernel has {geometry.taps} taps, and it takes at most {_MOST_TAPS}"
+            return f"the kernel has {geometry.taps} taps; at most {_MOST_TAPS} are legal"
         if (weights := geometry.taps * max(filters // geometry.groups, channels)) > _MOST_WEIGHTS:
-            return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
+            return f"a filter, or a channel in all filters, has {weights} weights; at most {_MOST_WEIGHTS} are legal"
         if case.op == "backward_data" and phases > _PHASES:
-            return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
+            return f"the product of the strides {strides} must be at most {_PHASES} for this gradient"
         return _space_to_batch.reason(geometry) or _excess(case)
 
     def plan(self, case: Case) -> Plan:
-        """Return a plan for tiles of the image, or of the parts of a dilated image."""
+        """Return the plan of the op. If the convolution is dilated, the plan splits images into undilated parts."""
         batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
         return self._undilated(case) if batching is None else DilatedPlan(case, batching, self._undilated)
 
@@ -152,14 +159,14 @@ class Winograd(Algorithm):
 
 
 class WinogradPlan(Plan):
-    """One call of a kernel for an undilated image."""
+    """One call of a kernel for an undilated convolution."""
 
     uses_transforms = True
 
     def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> None:
         super().__init__(case)
         self.tiles = cheapest_tiles(case, points, taps)
-        #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
+        #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
         self.copied = int(self.tiles.work["product"] * case.threads * _isa.BYTES_PER_OPERATION)
         self.kernel = (_WEIGHTS if case.op == "backward_weights" else _PRODUCT)[case.dtype]
 
@@ -170,7 +177,8 @@ class WinogradPlan(Plan):
     def workspace_bytes(self) -> int:
         """The bytes of the workspaces of all threads, and of the partial sums of dw.
 
-        The workspace of a thread holds a block of the image, and at each point the block, the weights and the products.
+        The workspace of a thread holds a block of the image, and the transformed block, the transformed weights and
+        their products at all points.
         """
         case, tiles = self.case, self.tiles
         partial = math.prod(case.geometry.w_shape) * (tiles.parts if tiles.parts > 1 else 0)
@@ -178,32 +186,32 @@ class WinogradPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the products, of the transforms, and of memory."""
+        """The work of the products, of the transforms, and of reading and writing memory."""
         return self.tiles.work
 
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """Run the kernel, which adds the bias as it transforms tiles back."""
+        """Run the kernel, which also adds the bias."""
         if self.case.op == "backward_weights":
             return self._sum_weights(first, second, result)
         bias = result.reshape(-1)[:0] if third is None else third
         return self._call(first, second.reshape(-1), bias, result.reshape(-1))
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> np.ndarray | None:
-        """Compute dw. If dw is small, threads share the tiles, and each thread sums its tiles into a dw of its own."""
+        """Compute dw. If dw is small, tiles are divided among threads, and each thread sums its tiles in its own dw."""
         count = self.tiles.parts
         parts = dw.reshape(1, -1) if count == 1 else _memory.empty((count, dw.size), dw.dtype)
         counts = self._call(x, dout.reshape(-1), parts)
         if count > 1:
             with np.errstate(all="ignore"):
                 np.sum(parts, axis=0, out=dw.reshape(-1))
-            # The sum of finite gradients may overflow.
+            # The sum of finite partial sums may overflow.
             return None if np.isfinite(dw).all() else np.ones(1, np.intp)
         return counts
 
     def _call(self, source: np.ndarray, *arrays: np.ndarray) -> np.ndarray | None:
-        """Call the kernel. Returns None if the result is finite, else the number of infs and NaNs of each image."""
+        """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image."""
         case, tiles = self.case, self.tiles
         workers, counts = min(case.threads, tiles.items), np.zeros(len(source), np.intp)
         with _workspace.workspace("blocks of the image", (workers, tiles.space), source.dtype) as space:
@@ -218,9 +226,9 @@ class WinogradPlan(Plan):
 
 
 class DilatedPlan(Plan):
-    """A dilated convolution by `wrappers.SpaceToBatch`, whose plans are made at the first run.
+    """A dilated convolution, computed by `wrappers.SpaceToBatch`, whose plans are made at the first run.
 
-    `work` counts all images at once, because the rates were fitted to such counts.
+    `work` is that of one convolution of all images, because the rates were fitted to such counts.
     """
 
     uses_transforms = True
@@ -231,7 +239,7 @@ class DilatedPlan(Plan):
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that splits and convolves some images at a time."""
+        """The plan of `wrappers.SpaceToBatch`, which splits and convolves some images at a time."""
         return wrappers.space_to_batch(self.case, self.make)
 
     def __str__(self) -> str:
@@ -239,7 +247,7 @@ class DilatedPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the parts of the images that are split at a time, and the workspace of their plan."""
+        """The bytes of the parts of images that are in memory at a time, and of the workspace of their plan."""
         inner = self.make(self.case.with_geometry(self.batching.geometry))
         return self.batching.held(self.case.dtype.itemsize) + inner.workspace_bytes
 
@@ -254,19 +262,19 @@ class DilatedPlan(Plan):
         return {**work, "bytes": work["bytes"] + copied}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan that splits the images."""
+        """Compute the result of the op."""
         return self.plan.run(first, second, third, result)
 
 
 def _excess(case: Case) -> str | None:
-    """Return why a case is refused, or None if it is not.
+    """Return the reason why a case is refused, or None if it is not.
 
-    A case is refused if transforms and products take many times the operations of sums of products.
+    A case is refused if its transforms and products take many times as many operations as the direct convolution.
     """
     geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
-    # A transform takes at most some 64 operations for each tap and lane.
+    # Accept small cases without counting, because a case takes at most about ``64 * most / lanes`` vector operations.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
     return plans.find(_counted_excess, case.op, geometry, lanes)
@@ -280,6 +288,6 @@ def _counted_excess(op: Op, geometry: ConvGeometry, lanes: int) -> str | None:
     if operations <= max(_FEW_OPERATIONS, _MOST_TIMES * direct):
         return None
     return (
-        f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
-        "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
+        f"its transforms and products take {operations} vector operations, but a direct convolution only {direct}; "
+        "with so few channels or filters use 'implicit', 'fft' or 'auto'"
     )

@@ -1,9 +1,10 @@
-"""The geometry of Winograd's minimal filtering: kernels are decomposed into short filters, and axes into tiles.
+"""The geometry of Winograd's minimal filtering: kernels are divided into short filters, and axes into tiles.
 
-F(m, r) computes the m outputs of a tile from m + r - 1 interpolation points and r taps. A kernel of any size is the sum
-of subkernels of r taps. With stride s, a subkernel has every s-th tap, and is a filter of stride 1 on every s-th cell.
-For the gradient of the image, the source is dout, and the result is one phase of dx for each offset modulo the stride.
-``_ext/winograd_tiles.pxd`` explains the arithmetic.
+F(m, r) computes the m outputs of a tile from m + r - 1 interpolation points and r taps. A kernel with more taps is
+divided into subkernels of r taps, whose results are added up. With stride s, a subkernel has every s-th tap, and is a
+filter of stride 1 on every s-th cell. For the gradient of the image, the source is dout, and the results are the stride
+phases of dx: the elements of dx with equal index modulo the stride. ``_ext/winograd_tiles.pxd`` explains the
+arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class MinimalFilter:
-    """F(m, r) along one axis: `points` is m + r - 1, the number of interpolation points, and `taps` is r."""
+    """The filter F(m, r) along one axis: `points` is m + r - 1, the number of interpolation points, and `taps` is r."""
 
     points: int
     taps: int
@@ -36,49 +37,49 @@ class MinimalFilter:
 
     @property
     def pairs(self) -> int:
-        """The number of pairs of points +-a. The other points are zero and infinity."""
+        """The number of pairs of points a and -a. The other two points are zero and infinity."""
         return max(self.points // 2 - 1, 0)
 
     @property
     def transposed(self) -> MinimalFilter:
-        """The same filter with taps and outputs exchanged."""
+        """The filter with the numbers of taps and of outputs exchanged, as the gradient of the weights needs it."""
         return MinimalFilter(self.points, self.outputs)
 
-    # The transforms of one line of a tile. A vector operation is a load, a store or an arithmetic operation.
+    # The costs of transforms along one axis. A vector operation is a load, a store or an arithmetic operation.
     @property
     def of_image(self) -> int:
-        """The number of vector operations to transform the cells of a tile to the points."""
+        """The number of vector operations to transform a row of a tile of the image to values at the points."""
         return 2 * self.points + (2 * self.pairs * (self.pairs + 1) if self.pairs else 0)
 
     @property
     def of_weights(self) -> int:
-        """The number of vector operations to transform the taps of a subkernel to the points."""
+        """The number of vector operations to transform a row of a subkernel to values at the points."""
         return self.points + self.taps + (self.pairs * (self.taps + 2) + 2 if self.pairs else 0)
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to transform the products at the points to the outputs of a tile."""
+        """The number of vector operations to transform products at the points to a row of outputs of a tile."""
         return self.points + self.outputs + (self.pairs * (self.outputs + 2) + 2 if self.pairs else 0)
 
 
 NONE = MinimalFilter(1, 1)
-#: The numbers of points that have transforms. More points need fewer multiplications, but cause larger errors. Errors
-#: with eight points are four to eight times the errors with six.
+#: The numbers of interpolation points for which there are transforms. With more points, multiplications are fewer and
+#: errors larger: errors with eight points are four to eight times as large as with six.
 POINTS = (8, 6, 4)
-#: The factor by which transforms along one axis may enlarge rounding errors, by the number of points: the largest sum
-#: over points of |A^T| times |G| times the sum of a row of |B^T|, for an output and a tap. For two axes, multiply both
-#: factors.
+#: The factor by which transforms along one axis may enlarge rounding errors, for each number of points. For an output
+#: and a tap, the factor is the sum over points of |A^T| times |G| times the sum of a row of |B^T|, and the largest of
+#: these sums is listed. For two axes, the factors of both axes are multiplied.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
-#: Eight points are used only if they are faster by this factor.
+#: Eight interpolation points are used only if they are faster than fewer points by this factor.
 _PENALTY = 1.1
-#: A filter is a candidate if it takes at most this factor times the multiplications of the best one.
+#: A filter F(m, r) is a candidate if it takes at most this factor times as many multiplications as the best one.
 _WORSE = 1.2
 
 
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
-    """Return the filters that need few multiplications for `taps` taps at stride 1.
+    """Return the filters F(m, r) that need few multiplications for a kernel of `taps` taps at stride 1.
 
-    `each` has the numbers of points that are candidates.
+    `each` has the candidates for the number of interpolation points.
     """
     if taps == 1:
         return [NONE]
@@ -91,10 +92,10 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 
 @dataclass(frozen=True)
 class TileAxis:
-    """One axis of a problem: its source, its result, and the decomposition of its `k` taps into subkernels.
+    """One axis of a convolution: its source, its result, and the division of its `k` taps into subkernels.
 
-    ``_ext/winograd_tiles.pxd`` explains the numbers. Tables are made at their first use, because most plans are only
-    compared by cost.
+    ``_ext/winograd_tiles.pxd`` explains the fields. Tables are made at their first use, because most plans are only
+    compared by cost and never run.
     """
 
     size: int
@@ -105,14 +106,15 @@ class TileAxis:
     output_stride: int
     output_size: int
     minimal: MinimalFilter
-    #: For dx, the stride of the convolution, which is also the number of phases of dx; otherwise 0.
+    #: For dx, the stride of the convolution, which is also the number of stride phases of dx; otherwise 0.
     back: int = 0
-    #: For dx, the number of cells of the padding in front that are outputs, which is the padding modulo the stride.
+    #: For dx, the number of cells of padding before the image that the first tile computes and does not store. It is
+    #: the padding modulo the stride.
     skipped: int = 0
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """The offset of each subkernel: the tap at which it starts."""
+        """The offset of each subkernel, which is the index of its first tap."""
         taps, stride = self.minimal.taps, self.stride
         if self.back:
             return tuple(range(0, self._last + 1, taps))
@@ -122,7 +124,7 @@ class TileAxis:
 
     @property
     def _last(self) -> int:
-        """For dx, the index of the last tap of a phase."""
+        """For dx, the index of the last tap of a stride phase."""
         return ceil_div(self.k, self.back) - 1
 
     @property
@@ -145,20 +147,21 @@ class TileAxis:
 
     @property
     def phases(self) -> int:
-        """The number of phases of the result along this axis."""
+        """The number of stride phases of the result along this axis: 1 except for dx."""
         return self.back or 1
 
     @cached_property
     def output_offsets(self) -> tuple[int, ...]:
-        """The result cell of output 0 for each phase; negative if the output is in the padding."""
+        """For each stride phase, the index in the result of output 0. It is negative if output 0 is in the padding."""
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
     @cached_property
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """The taps of the kernel that each subkernel of each phase has, or -1 for a tap outside the kernel.
+        """The kernel taps of each subkernel of each stride phase, with -1 for taps outside the kernel.
 
-        All phases of dx read dout: with stride s, cell ``s * o + p - lo`` of dx, which is in phase p, is the sum of
-        ``dout[o - j]`` times tap p + s * j.
+        The stride phases of dx are numbered from the beginning of the padding. With stride s, element
+        ``s * o + p - lo`` of dx is in stride phase p. It is the sum over j of ``dout[o - j]`` times the weight of tap
+        p + s * j.
         """
         taps, stride = self.minimal.taps, self.stride
         if not self.back:
@@ -181,20 +184,20 @@ class TileAxis:
 
     @property
     def tiles(self) -> int:
-        """The number of tiles that cover the outputs."""
+        """The number of tiles into which the outputs are divided along this axis."""
         return ceil_div(self.out, self.minimal.outputs)
 
     @property
     def step(self) -> int:
-        """The number of source cells from a tile to the next."""
+        """The distance, in cells of the source, between neighbouring tiles."""
         return self.minimal.outputs * self.stride
 
     @property
     def read(self) -> tuple[int, int]:
-        """The range of source cells that outputs read.
+        """The range of cells of the source that outputs read.
 
-        Tiles also contain other cells, which are set to zero. Otherwise, these would contribute rounding errors that
-        may be large compared with the cells that outputs read.
+        Tiles also contain cells outside this range. They are set to zero, because otherwise they would contribute
+        rounding errors that may be large compared with the cells in the range.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -212,7 +215,7 @@ class TileAxis:
 
     @property
     def span(self) -> int:
-        """The number of source cells from the first to the last one that a tile reads."""
+        """The number of cells of the source from the first to the last cell that a tile reads."""
         return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
@@ -229,9 +232,9 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
 
 
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
-    """Return three axes for the kernels; axes of size 1 come first.
+    """Return ``axis.row()`` of three axes. If the image has fewer axes, axes of size 1 come first.
 
-    If neither of the last two axes of a volume is filtered, they are joined to one.
+    If the kernel has only one tap along both of the last two axes of a volume, these are joined to one axis.
     """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
@@ -243,10 +246,10 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Problem:
-    """The sizes of a group, and the three axes of a product.
+    """A convolution by minimal filtering: its three axes, and the sizes of its groups.
 
-    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
-    weights of a channel to those of the next channel.
+    In the array of weights, `row_step` is the distance in elements between neighbouring rows, and `channel_step` the
+    distance between neighbouring channels of a row.
     """
 
     images: int
@@ -265,23 +268,26 @@ class Problem:
 
     @property
     def points(self) -> int:
-        """The number of points of a tile, and so of products for each tile."""
+        """The number of interpolation points of a tile, and so the number of matrix products."""
         return math.prod(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def subkernel(self) -> tuple[int, int]:
-        """The number of taps of a subkernel along each of the last two axes."""
+        """The numbers of taps of a subkernel along the last two axes."""
         *_, h, w = self.tile_axes
         return h.minimal.taps, w.minimal.taps
 
     @property
     def line_points(self) -> int:
-        """The number of points along a filtered axis."""
+        """The number of interpolation points along an axis with several taps."""
         return max(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def penalty(self) -> float:
-        """The factor on the estimated time when candidates are compared: above 1 for eight points, which err more."""
+        """A factor on the estimated time, for the comparison with other candidates.
+
+        It is above 1 for eight interpolation points, because their errors are larger.
+        """
         return _PENALTY if self.line_points == max(POINTS) else 1.0
 
     @property
@@ -291,12 +297,12 @@ class Problem:
 
     @property
     def phases(self) -> int:
-        """The number of phases of the result."""
+        """The number of stride phases of the result: 1 except for dx."""
         return math.prod(tile_axis.phases for tile_axis in self.tile_axes)
 
     @property
     def table_length(self) -> int:
-        """The approximate number of entries of the tables that the methods below return."""
+        """The approximate number of elements of the tables that `offsets`, `output_offsets` and `tap_of` return."""
         return (
             self.phases * self.subkernels * math.prod(tile_axis.minimal.taps for tile_axis in self.tile_axes)
             + 3 * self.subkernels
@@ -309,20 +315,23 @@ class Problem:
         return d, h, w
 
     def operations(self, lanes: int) -> int:
-        """Return a lower bound of the vector operations of all products and transforms of tiles.
+        """Return a lower bound of the number of vector operations for all products and transforms of tiles.
 
-        The lanes of vectors hold channels or filters.
+        Each lane of a vector holds a channel or a filter.
         """
         k, cell, rows = self.subkernels * self.channels, ceil_div(self.channels, lanes), ceil_div(self.rows, lanes)
         each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
         return self.images * self.groups * math.prod(self.tiles) * each
 
     def blocks(self, block: tuple[int, ...], count: int) -> int:
-        """Return the number of blocks of all images; a block has `count` images."""
+        """Return the number of blocks of all images.
+
+        A block has `count` images, and ``block[i]`` tiles along axis i.
+        """
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
     def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """Return the table of axes that the kernels read; `block` is the number of tiles of a block along each axis."""
+        """Return the table of axes that the kernels read, if a block has ``block[i]`` tiles along axis i."""
         rows = [
             (
                 *(tile_axis.size, tile_axis.stride, tile_axis.lo),
@@ -334,19 +343,22 @@ class Problem:
         return np.array(rows, np.intp)
 
     def offsets(self) -> np.ndarray:
-        """Return the offset of each subkernel along the three axes."""
+        """Return an array (subkernels, 3) with the offset of each subkernel along the three axes."""
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
     def output_offsets(self) -> np.ndarray:
-        """Return the result cell of output 0 of each phase along the three axes."""
+        """Return an array (stride phases, 3) with the index of output 0 of each stride phase in the result."""
         return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:
-        """Return the tap of the kernel for each phase, subkernel and tap of the subkernel, or -1 outside the kernel."""
+        """Return an array (stride phases, subkernels, taps of a subkernel) with indices of kernel taps.
+
+        Taps of a subkernel that are outside the kernel have the index -1.
+        """
         d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
-        # The axes are phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along h and
-        # w. A subkernel has one tap along d.
+        # The axes are stride phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along
+        # h and w. A subkernel has only one tap along d.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
         h = h.reshape(1, len(h), 1, 1, h.shape[1], 1, h.shape[2], 1)
         w = w.reshape(1, 1, len(w), 1, 1, w.shape[1], 1, w.shape[2])
@@ -354,21 +366,22 @@ class Problem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of source cells of an image that a block reads."""
+        """Return the largest number of cells that a block reads in one channel of an image of the source."""
         spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
         return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
     def results(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of outputs of an image in a block."""
+        """Return the largest number of outputs that a block has in one filter of an image."""
         return math.prod(
             min(n * tile_axis.minimal.outputs, tile_axis.out)
             for tile_axis, n in zip(self.tile_axes, block, strict=True)
         )
 
     def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
-        """Return the number of images of a block, and the number of tiles along each axis, at most `most` in all.
+        """Return the number of images of a block, and its number of tiles along each axis.
 
-        A block has whole rows, planes, volumes and images, in this order, if they fit.
+        A block has at most `most` tiles in all. It has whole rows of tiles if they fit. If whole rows fit, it has whole
+        planes if these fit, and so on for volumes and images.
         """
         d, h, w = self.tiles
         n_w = balanced_block(w, most)
@@ -379,36 +392,42 @@ class Problem:
 
     @property
     def of_image(self) -> int:
-        """The number of vector operations to transform a tile of the image."""
+        """The number of vector operations to transform a tile of the image to values at the points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.points, w.points, h.of_image, w.of_image)
 
     @property
     def of_weights(self) -> int:
-        """The number of vector operations to transform a subkernel."""
+        """The number of vector operations to transform a subkernel to values at the points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.taps, w.points, h.of_weights, w.of_weights)
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to transform the products of a tile back."""
+        """The number of vector operations to transform the products at the points to the outputs of a tile."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
     def transposed(self) -> Problem:
-        """The problem whose `of_weights` and `of_result` are those of dw, where taps and outputs are exchanged."""
+        """The problem with taps and outputs exchanged, for dw.
+
+        Its `of_weights` is the cost to transform a tile of dout, and its `of_result` the cost to transform a tile of
+        products to gradients of weights.
+        """
         d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
         return replace(self, tile_axes=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
-    """Return the vector operations of a pass along the last axis, and of a pass along height if height is filtered."""
+    """Return the number of vector operations of a transform along the last axis and, if the kernel has several taps
+    along height, of a transform along height.
+    """
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[Problem]:
-    """Yield the problem of each decomposition of an op that is a candidate."""
+    """Yield a problem for each candidate: each way to divide the kernel of an op into subkernels."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -423,9 +442,10 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
 
 
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:
-    """Return the candidates for the filters along height and width.
+    """Return the candidates: pairs of a filter F(m, r) along height and one along width.
 
-    If both axes are filtered, both filters have the same number of points. There are no candidates if neither axis is.
+    If the kernel has several taps along both axes, both filters have the same number of interpolation points. If it has
+    several taps along neither axis, there are no candidates.
     """
     _, high, wide = lifted(geometry)
     found = [

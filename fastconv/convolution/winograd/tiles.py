@@ -22,44 +22,47 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import is_large, plans
 from fastconv.runtime.records import dataclass
 
-#: The bytes of workspace of all threads together.
+#: The largest number of bytes of the workspace of all threads together.
 _SPACE_BYTES = 28 << 20
-#: The largest number of tiles of a block. With `_TILES` tiles, reading the weights is cheap compared with the products.
-#: If the weights fit the second-level cache, `_FEW_TILES` are enough.
+#: The largest number of tiles of a block, and a number that suffices if the weights fit the second-level cache. With
+#: so many tiles, reading the weights takes little time compared with the products.
 _TILES, _FEW_TILES = 64, 24
-#: The bytes of the second-level cache for the tiles and products of a block. Weights of at most this size fit, too.
+#: The number of bytes in the second-level cache for the tiles and products of a block. Weights with at most this number
+#: of bytes also fit the second-level cache.
 _BLOCK_BYTES = 1 << 19
-#: The number of filters in a pass. All products of a pass are computed before any is transformed back. Few filters are
-#: used, so that tiles and products stay in the cache.
+#: The approximate number of filters that are computed in one pass over the tiles of a block. With so few filters, tiles
+#: and products stay in the cache until the products are transformed back.
 _PASS = 32
-#: The largest number of panels of weights in a pass. It equals MOST_PANELS of winograd.pyx.
+#: The largest number of panels of weights that one pass multiplies. It equals MOST_PANELS of winograd.pyx.
 _MOST_PANELS = 64
-#: The number of filters, and of channels, whose gradients a thread sums at a time.
+#: For dw, the largest number of filters, and of channels times subkernels, whose gradients a thread sums at a time.
 _SUMS = 128
-#: The bytes of weights that are transposed at a time, filters innermost, in the second-level cache.
+#: The bytes of weights that are transposed at a time, so that the filters are the last axis. They stay in the
+#: second-level cache.
 _TRANSPOSED_BYTES = 1 << 17
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """One call of a kernel.
+    """The arguments of one call of a kernel.
 
-    Tables are made at the first run, because most plans are only compared by cost. Long tables are made on each run.
+    The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
+    stored, so each run makes them again.
     """
 
     make: Callable[[], tuple[np.ndarray, ...]]
-    #: The approximate number of entries of the tables.
+    #: The approximate number of elements of the tables.
     length: int
     #: The number of elements of the workspace of a thread.
     space: int
-    #: The number of items, which are the units of work that threads draw.
+    #: The number of work items, which are divided among threads.
     items: int
-    #: The number of partial sums of dw. If threads share the tiles, each thread has its own.
+    #: The number of partial sums of dw: above 1 if tiles are divided among threads.
     parts: int
     #: The number of taps of a subkernel along each of the last two axes.
     taps: tuple[int, int]
     work: dict[str, float]
-    #: The factor on the estimated time when candidates are compared.
+    #: A factor on the estimated time, for the comparison with other candidates.
     penalty: float = 1.0
 
     @property
@@ -75,9 +78,10 @@ class Tiles:
 
 
 def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """Return the cheapest call. `points` are the candidates for the number of interpolation points along an axis.
+    """Return the call with the smallest estimated time.
 
-    If `taps` is not None, only subkernels of that number of taps are candidates.
+    `points` has the candidates for the number of interpolation points along an axis. If `taps` is not None, only
+    subkernels with these numbers of taps are candidates.
     """
     return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps)
 
@@ -102,14 +106,15 @@ def _find_cheapest(
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
-    """Return the offset of each of `count` volumes of the given sizes, in elements."""
+    """Return the offsets, in elements, of `count` consecutive volumes, whose sizes along the axes are `sizes`."""
     return np.arange(count, dtype=np.intp) * math.prod(sizes)
 
 
 def _pitch(n: int, line: int) -> int:
-    """Return the distance between points, in elements: at least n, and one cache line more than a multiple of 32 lines.
+    """Return the distance, in elements, between the arrays of neighbouring points, which have n elements each.
 
-    So equal elements of different points are in different cache sets.
+    It is one cache line more than a multiple of 32 cache lines, so that equal elements of different points are in
+    different cache sets.
     """
     return ceil_div(n, 32 * line) * 32 * line + line
 
@@ -124,7 +129,7 @@ def _product_tiles(
     v_step = ceil_div(k, lanes) * lanes + line
     pass_rows = min(min(ceil_div(_PASS, unit), _MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
-    # The workspace of a thread holds the tiles, the weights and the products of a block at all points.
+    # The workspace of a thread holds the transformed tiles and weights of a block and their products, at all points.
     share = _SPACE_BYTES // itemsize // threads
     u_pitch = line
     fixed = points * (k * pass_rows + line) + _TRANSPOSED_BYTES // itemsize
@@ -259,11 +264,14 @@ def _weights_tiles(
 
 
 def _beyond(nbytes: int) -> int:
-    """Return the bytes of a block's workspace of `nbytes` bytes that do not fit the caches of a core."""
+    """Return how many of the `nbytes` bytes of a block's workspace do not fit the caches of a core."""
     return max(nbytes - NEAR_BYTES, 0)
 
 
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
-    """Return the work of the thread with most items, including `moved`, the work of reading and writing memory."""
+    """Return the work of the thread with the most work items.
+
+    `work` is the work of all threads together. `moved`, the work of reading and writing memory, is added to it.
+    """
     part = _counts.largest_share(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
     return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

@@ -77,7 +77,7 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
     """Return `np.result_type` of the arrays, but float64 instead of integers and float32 instead of float16."""
-    return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
+    return _result_dtype(tuple([a.dtype for a in arrays if a is not None]))
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
@@ -277,12 +277,14 @@ def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarr
 def resolve_out(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """Return a plain view of `out`, or an uninitialised array if `out` is None.
+    """Return a plain view of `out`, or an uninitialised array if `out` is None."""
+    return empty_result(shape, dtype, what) if out is None else check_out(out, shape, dtype, **inputs)
 
-    Raises an error if `out` does not fit the result, or overlaps one of `inputs` in memory.
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, **inputs: np.ndarray | None) -> np.ndarray:
+    """Return a plain view of `out`. Raises an error if it does not fit the result, or overlaps one of `inputs` in
+    memory.
     """
-    if out is None:
-        return empty_result(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     out = plain(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,11 +14,10 @@ from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.layers.caches import checked_dtype, checked_geometry
-from fastconv.layers.calls import Call, Calls, call_table, current, plain_options
+from fastconv.layers.calls import Call, Calls, plain_options
 from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
 from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
-from fastconv.runtime.plan_cache import is_large
 
 #: The options by name, or `kernel_size` alone.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
@@ -40,8 +38,8 @@ _DEFAULTS_OF = {
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: The tables of resolved calls, one for each public function.
-calls: dict[str, Calls] = defaultdict(call_table)
+#: A function that makes the plan of a pooling from its geometry, dtype, option and number of threads.
+MakePlan: TypeAlias = Callable[[PoolGeometry, np.dtype, Any, int], Any]
 
 
 class MaxPoolCache(NamedTuple):
@@ -99,42 +97,26 @@ def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
-class PoolCall(Call[PoolGeometry]):
-    """A resolved call of a pooling."""
-
-    __slots__ = ()
-
-    def may_store(self, plan: Any) -> bool:
-        """Return whether later calls may use the plan. They may not if its tables are large, to save memory."""
-        return super().may_store(plan) and not is_large(plan.nbytes)
+PoolCall: TypeAlias = Call[PoolGeometry]
 
 
-MakePlan = Callable[[PoolGeometry, np.dtype, Any, int], Any]
-Option = Callable[[Mapping[str, Any]], Any]
+def pool_calls(
+    caller: str, make_plan: MakePlan, option: Callable[[Mapping[str, Any]], Any] | None = None
+) -> Calls[PoolCall]:
+    """Return the calls of a pooling. `option` checks and returns the option that only this function has."""
+
+    def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
+        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
+        return Call(geometry, option(settings) if option else None, settings["threads"], make_plan, dtype)
+
+    return Calls(("x",), resolve)
 
 
-def find_call(
-    caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
-) -> tuple[np.ndarray, PoolCall]:
-    """Return x as the kernels read it, and the resolved call.
-
-    `option` checks and returns the option that only this function has.
-    """
+def find_call(calls: Calls[PoolCall], x: Any, pool_param: Any, options: dict[str, Any]) -> tuple[np.ndarray, PoolCall]:
+    """Return x as kernels read it, and the call. An int as `pool_param` is the kernel size."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
-    table, plain = current(calls[caller]), plain_options(pool_param, options)
-    call: Any = None if plain is None else table.get((x,), plain)
-    if call is not None:
-        return x, call
-
-    def resolve(x: np.ndarray) -> tuple[PoolCall, int | None]:
-        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
-        threads = settings["threads"]
-        return PoolCall(geometry, option(settings) if option else None, threads, make_plan), threads
-
-    call, (x,), _ = prepare_inputs(resolve, x=x)
-    if plain is not None:
-        table.put((x,), plain, call)
+    call, (x,), _ = calls.find((x,), plain_options(pool_param, options), pool_param, options)
     return x, call
 
 
@@ -166,6 +148,14 @@ def plan_maximum(geometry: PoolGeometry, dtype: np.dtype, _: None, threads: int)
 def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, threads: int) -> PoolPlan:
     """Return the plan of an average pooling."""
     return plan_for("mean", geometry, dtype, threads, include_pad)
+
+
+def _count_include_pad(settings: Mapping[str, Any]) -> bool:
+    return as_bool("count_include_pad", settings["count_include_pad"])
+
+
+_max_pool = pool_calls("max_pool_forward", plan_maximum)
+_avg_pool = pool_calls("avg_pool_forward", plan_mean, _count_include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -231,7 +221,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     array([[6., 8.],
            [3., 4.]])
     """
-    return forward_max(*find_call("max_pool_forward", x, pool_param, options, plan_maximum))
+    return forward_max(*find_call(_max_pool, x, pool_param, options))
 
 
 def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache]:
@@ -239,7 +229,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
-    (call.run or call.resolve_plan(x.dtype).run)(x, out, indices)
+    (call.run or call.find_plan(x.dtype).run)(x, out, indices)
     indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, call.threads)
 
@@ -429,17 +419,13 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    return forward_avg(*find_call("avg_pool_forward", x, pool_param, options, plan_mean, _count_include_pad))
-
-
-def _count_include_pad(settings: Mapping[str, Any]) -> bool:
-    return as_bool("count_include_pad", settings["count_include_pad"])
+    return forward_avg(*find_call(_avg_pool, x, pool_param, options))
 
 
 def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
     """Return the output and the cache of an average pooling."""
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
-    (call.run or call.resolve_plan(x.dtype).run)(x, out)
+    (call.run or call.find_plan(x.dtype).run)(x, out)
     return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 

@@ -33,13 +33,22 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
     """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
+    array = _read(name, value, options)
+    if array.dtype.kind not in "biuf" and (reason := no_array(name, value, options)):
+        raise TypeError(reason)
+    _check_dtype(name, array.dtype)
+    return array
+
+
+def _read(name: str, value: Any, options: str = "") -> np.ndarray:
+    """Return `value` as an array of any dtype."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
     # relu returns its output and its cache, two arrays of the same shape. NumPy would read this pair as a batch.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except _UNREADABLE as error:
         if type(error).__module__ not in _UNREADABLE_FROM:
             raise
@@ -47,10 +56,6 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
             raise TypeError(reason) from None
         kind = ValueError if type(error) is ValueError else TypeError
         raise kind(f"{name} cannot be read as an array: {error}") from error
-    if array.dtype.kind not in "biuf" and (reason := no_array(name, value, options)):
-        raise TypeError(reason)
-    _check_dtype(name, array.dtype)
-    return array
 
 
 def plain(array: np.ndarray) -> np.ndarray:
@@ -192,6 +197,7 @@ def prepare_inputs(
     hint: str = "",
     *,
     optional: str = "b",
+    integer: str = "",
     dtype: np.dtype | None = None,
     convert: Callable[[np.ndarray, np.dtype, int | None], np.ndarray] | None = prepare,
     **given: Any,
@@ -207,6 +213,8 @@ def prepare_inputs(
         How to pass options, for the message to a caller who passes an option in place of the last array.
     optional : str
         The name of the last array, if it may be None.
+    integer : str
+        The name of the last array, if it holds indices or labels. It is not converted. `resolve` checks its dtype.
     dtype : dtype, optional
         The dtype of the converted arrays. By default it is the dtype of the result.
     convert : callable or None
@@ -221,19 +229,24 @@ def prepare_inputs(
     values = list(given.values())
     without = values[-1] is None and optional in given
     ready = common_dtype_if_ready(*(values[:-1] if without else values))
-    if ready is not None and (dtype is None or ready == dtype):
+    if ready is not None and (dtype is None or ready == dtype) and integer not in given:
         return resolve(*values)[0], values, values
     arrays: list[Any] = []
     for name, value in given.items():
         last = len(arrays) == len(values) - 1
-        arrays.append(None if without and last else as_array(name, value, hint if last else ""))
+        if name == integer:
+            arrays.append(_read(name, value))
+        else:
+            arrays.append(None if without and last else as_array(name, value, hint if last else ""))
     found, threads = resolve(*arrays)
     if convert is None:
         return found, arrays, arrays
+    floats = arrays[:-1] if integer in given else arrays
     if dtype is None:
-        dtype = result_dtype(*arrays)
+        dtype = result_dtype(*floats)
     workers = _threads.resolve(threads)
-    return found, [None if array is None else convert(array, dtype, workers) for array in arrays], arrays
+    prepared = [None if array is None else convert(array, dtype, workers) for array in floats]
+    return found, prepared + arrays[len(floats) :], arrays
 
 
 def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
@@ -258,6 +271,21 @@ def cast_gradient(
         return None, threads
 
     return prepare_inputs(check, dtype=dtype, **{name: value})[1][0]
+
+
+def prepare_backward(name: str, cached: Any, dout: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return an array of a cache, which has the shape of the output, and `dout` in the dtype of this array.
+
+    `name` is the name of the cached array for messages.
+    """
+    if common_dtype_if_ready(cached) is not None:
+        return cached, cast_gradient("dout", dout, cached.shape, cached.dtype)
+
+    def resolve(array: np.ndarray) -> tuple[np.ndarray, None]:
+        return cast_gradient("dout", dout, array.shape, result_dtype(array)), None
+
+    dout, (cached,), _ = prepare_inputs(resolve, **{name: cached})
+    return cached, dout
 
 
 def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:

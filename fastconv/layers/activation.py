@@ -32,8 +32,8 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
     """Return dx, computed from dout and from `known`, the array in the cache."""
-    known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
-    return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
+    known, dout = _arrays.prepare_backward("cache", as_cache(known, source, np.ndarray), dout)
+    return _each(function, known, dout, slope)
 
 
 def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -173,13 +173,13 @@ def im2col(
             raise
         return (geometry, cols, workers), workers
 
-    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, x=x)
+    # Padding by copies needs a C-contiguous image. `lower` alone reads an image with gaps between its rows.
+    convert = _arrays.prepare_rows if type(pad_mode) is str and pad_mode == "zeros" else _arrays.prepare
+    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=convert, x=x)
     if geometry.pad_mode == "zeros":
         lower(x, cols, geometry, workers)
     else:
-        # Padding needs a C-contiguous image, and x may have gaps between its rows.
-        whole = _arrays.prepare(x, cols.dtype, workers)
-        lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
+        lower(_padding.extend(x, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 

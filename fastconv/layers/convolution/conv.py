@@ -357,16 +357,18 @@ def conv_backward(
     weight_mask = w if as_bool("pruned", pruned) else None
     dtype = x.dtype
     workers = _threads.resolve(threads)
+    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    dx_plan = plan_of("backward_data", geometry, dtype, name, workers) if need_dx else None
+    masked = weight_mask is not None
+    dw_plan = plan_of("backward_weights", geometry, dtype, name, workers, masked) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = dw = db = None
-    if need_dx:
-        plan = plan_of("backward_data", geometry, dtype, name, workers)
+    if dx_plan is not None:
         dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-        plan.run(dout, w, None, dx)
-    if need_dw:
-        plan = plan_of("backward_weights", geometry, dtype, name, workers, weight_mask is not None)
+        dx_plan.run(dout, w, None, dx)
+    if dw_plan is not None:
         dw = _memory.empty(geometry.w_shape, dtype)
-        plan.run(x, dout, weight_mask, dw)
+        dw_plan.run(x, dout, weight_mask, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

@@ -284,17 +284,18 @@ def conv_transpose_backward(
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     workers, core = _threads.resolve(threads), geometry.core
+    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    dx_plan = plan_for("forward", geometry.conv, x.dtype, name, workers) if need_dx else None
+    dw_plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     seen = dout if core is None else np.ascontiguousarray(dout[core])
     dx = dw = db = None
-    if need_dx:
-        plan = plan_for("forward", geometry.conv, x.dtype, name, workers)
+    if dx_plan is not None:
         dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
-        plan.run(seen, w, None, dx)
-    if need_dw:
-        plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers)
+        dx_plan.run(seen, w, None, dx)
+    if dw_plan is not None:
         dw = _memory.empty(geometry.w_shape, w.dtype)
-        plan.run(seen, x, None, dw)
+        dw_plan.run(seen, x, None, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

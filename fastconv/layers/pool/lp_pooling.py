@@ -147,7 +147,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
         p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
+    plan = plan_norm_gradient(geometry, x.dtype, p, workers)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
-    plan_norm_gradient(geometry, x.dtype, p, workers).run(dout, dx, norms=out, factors=x)
+    plan.run(dout, dx, norms=out, factors=x)
     return dx

@@ -267,9 +267,9 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
         checked_dtype("max_pool_forward", dtype)
     kind = _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
+    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     if not plan.run(dout, dx, indices):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
@@ -359,8 +359,8 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     array([[[0., 3., 2., 0.]]])
     """
 
-    def resolve(x: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], None]:
-        shape, places = as_shape("out_shape", out_shape), np.asarray(indices)
+    def resolve(x: np.ndarray, places: np.ndarray) -> tuple[tuple[int, ...], None]:
+        shape = as_shape("out_shape", out_shape)
         if places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, got dtype {places.dtype}")
         if places.shape != x.shape:
@@ -373,11 +373,11 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
                 f"indices run from {places.min()} to {places.max()}, but a plane of out_shape {shape} has {cells} "
                 f"cells; legal are 0 to {cells - 1}"
             )
-        return (shape, places), None
+        _memory.check_bytes("the output", shape, _arrays.result_dtype(x))
+        return shape, None
 
-    (shape, places), (x,), _ = prepare_inputs(resolve, convert=None, x=x)
+    shape, (x, places), _ = prepare_inputs(resolve, convert=None, integer="indices", x=x, indices=indices)
     dtype = _arrays.result_dtype(x)
-    _memory.check_bytes("the output", shape, dtype)
     out = np.zeros(shape, dtype)
     if x.size:
         np.put_along_axis(planes(out), planes(places).astype(np.intp), planes(x), axis=1)
@@ -463,7 +463,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     if count_include_pad is not True:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
     workers = _threads.resolve(threads)
+    plan = plan_for("mean_gradient", geometry, dtype, workers, count_include_pad)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    plan_for("mean_gradient", geometry, dtype, workers, count_include_pad).run(dout, dx)
+    plan.run(dout, dx)
     return dx

@@ -6,7 +6,6 @@ as pooling the image. The kernel used here transposes blocks in registers, at ab
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from fastconv._ext import copies as _ext
 from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
 
 #: The smallest size, in bytes, of an array that the kernel copies. NumPy copies smaller arrays, because looking up a
 #: plan takes longer than the copy.
@@ -29,7 +29,8 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return a C-contiguous copy of an array, made by `threads` threads (None: the default number)."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = DTYPES.get(array.dtype)
-        found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
+        layout = array.shape, array.strides, array.itemsize
+        found = plans.find(_plan, *layout) if kind is not None else None
         if found is not None:
             plan, items = found
             copy = _memory.empty(array.shape, array.dtype)
@@ -44,7 +45,6 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     return np.array(array, order="C")
 
 
-@functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
     """Return the plan for the kernel and the number of blocks. Returns None if the kernel cannot copy the array, or if
     the last axis has the smallest stride, because NumPy then copies contiguous runs.

@@ -6,7 +6,6 @@ all use this geometry.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -335,10 +334,9 @@ def resolve_conv(
 ) -> ConvGeometry:
     """Return the geometry that `conv_geometry` gives, for shapes that are tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most calls pass scalars of plain types, which can be the cache key. The cache is `typed`, so that equal values of
-    # different types have different entries.
+    # Most calls pass scalars of plain types, which can be the key of the plan cache.
     if is_plain(settings):
-        return _resolve_scalars(x_shape, w_shape, *settings)
+        return plans.find_typed(_normalise_conv, x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
 
 
@@ -360,7 +358,8 @@ def _normalise_conv(
             f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
             f"w must be (F, C // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
-    return _resolve_conv(
+    return plans.find(
+        _resolve_conv,
         x_shape,
         w_shape,
         per_axis("stride", stride, rank, 1),
@@ -373,10 +372,6 @@ def _normalise_conv(
     )
 
 
-_resolve_scalars = functools.lru_cache(maxsize=512, typed=True)(_normalise_conv)
-
-
-@functools.lru_cache(maxsize=512)
 def _resolve_conv(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],

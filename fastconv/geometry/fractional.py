@@ -14,7 +14,6 @@ filters; P. P. Vaidyanathan, "Multirate systems and filter banks", 1993.)
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from functools import cached_property
@@ -22,6 +21,7 @@ from typing import Any
 
 from fastconv.geometry.axis import Axis, CheckedFields, check_shape
 from fastconv.geometry.conv import ConvGeometry, resolve_conv, resolve_upsampled
+from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 
@@ -168,8 +168,4 @@ def resolve_sampled(
 ) -> ConvGeometry | FractionalGeometry:
     """Return the geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
-    return _kept(x_shape, factors, geometry) if factors else geometry
-
-
-# These geometries are cached, too, because computing their parts takes time.
-_kept = functools.lru_cache(maxsize=256)(FractionalGeometry)
+    return plans.find(FractionalGeometry, x_shape, factors, geometry) if factors else geometry

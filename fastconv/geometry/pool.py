@@ -129,9 +129,9 @@ def resolve_pool(
 ) -> PoolGeometry:
     """Validate the options of a pooling of `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Scalars of plain types can be the cache key, as in `resolve_conv`.
+    # Scalars of plain types can be the key of the plan cache, as in `resolve_conv`.
     if is_plain(settings):
-        return _resolve_plain_pool(x_shape, *settings)
+        return plans.find_typed(_normalise_pool, x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
 
 
@@ -143,7 +143,8 @@ def _normalise_pool(
         raise ValueError(f"x {x_shape} must have at least one channel")
     rank = len(x_shape) - 2
     kernel = per_axis("kernel_size", kernel_size, rank, 1)
-    return _resolve_pool(
+    return plans.find(
+        _resolve_pool,
         x_shape,
         kernel,
         kernel if stride is None else per_axis("stride", stride, rank, 1),
@@ -153,10 +154,6 @@ def _normalise_pool(
     )
 
 
-_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
-
-
-@functools.lru_cache(maxsize=512)
 def _resolve_pool(
     x_shape: tuple[int, ...],
     kernel: tuple[int, ...],

@@ -15,7 +15,7 @@ import numpy as np
 from fastconv._ext.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import isa as _isa, threads as _threads
-from fastconv.runtime.plan_cache import is_large
+from fastconv.runtime.plan_cache import is_large, plans
 
 _Geometry = TypeVar("_Geometry")
 _Call = TypeVar("_Call", bound="Call[Any]")
@@ -156,6 +156,9 @@ def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def clear() -> None:
-    """Forget the stored calls of all layers."""
+    """Forget the stored calls of all layers, and all geometries and plans. Tests need this after they changed block
+    sizes or rates.
+    """
     for tables in _tables:
         tables.clear()
+    plans.clear()

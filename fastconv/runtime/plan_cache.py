@@ -1,4 +1,6 @@
-"""A cache of bounded size for the plans and tables that calls share. It drops the least recently used entries."""
+"""A cache of bounded size for the geometries, plans and tables that calls share. It drops the least recently used
+entries.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +35,10 @@ def _call(make: Callable[..., Any], *arguments: Hashable) -> Any:
     return make(*arguments)
 
 
+def _call_typed(make: Callable[..., Any], arguments: tuple[Hashable, ...], types: tuple[type, ...]) -> Any:
+    return make(*arguments)
+
+
 def _call_sized(nbytes: Callable[[Any], int], make: Callable[..., Any], *arguments: Hashable) -> Any:
     found = make(*arguments)
     if is_large(nbytes(found)):
@@ -55,6 +61,12 @@ class PlanCache:
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
         self.find: _Find = functools.lru_cache(most)(_call)
         self._sized = functools.lru_cache(most_sized)(_call_sized)
+
+    def find_typed(self, make: Callable[..., _T], *arguments: Hashable) -> _T:
+        """Return ``make(*arguments)`` as `find` does. Equal arguments of different types, such as 1 and True, have
+        different entries, because `make` may refuse one of them.
+        """
+        return self.find(_call_typed, make, arguments, tuple(map(type, arguments)))
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
         """Return ``make(*arguments)``. The result is cached unless ``nbytes(result)`` is too large."""

@@ -6,6 +6,7 @@ import pytest
 import fastconv
 from fastconv import conv
 from fastconv.convolution.dispatch import plan_for
+from fastconv.layers import calls
 from fastconv.runtime import plan_cache as _plan_cache
 from fastconv.runtime.plan_cache import PlanCache
 
@@ -38,6 +39,25 @@ def test_large_results_are_made_anew():
 
 def size(found):
     return found  # The sizes are 100 and 1,000,000 bytes.
+
+
+def test_types_tell_equal_arguments_apart():
+    cache = PlanCache()
+    assert [cache.find_typed(square, n) for n in (1, True, 1.0, 1, True)] == [1] * 5
+    assert list(map(type, square.made)) == [int, bool, float]
+
+
+def test_one_function_clears_geometries_plans_and_calls():
+    x, w = np.ones((1, 1, 5)), np.ones((1, 1, 2))
+    geometries = [fastconv.conv_forward(x, w, None)[1].geometry for _ in range(2)]
+    assert geometries[0] is geometries[1] is resolve(x.shape, w.shape)
+    calls.clear()
+    assert geometries[0] == resolve(x.shape, w.shape)
+    assert geometries[0] is not resolve(x.shape, w.shape) is fastconv.conv_forward(x, w, None)[1].geometry
+
+
+def resolve(x_shape, w_shape):
+    return fastconv.conv_geometry(x_shape, w_shape)
 
 
 def test_errors_are_not_kept():

@@ -10,7 +10,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -133,8 +132,9 @@ class ConvGeometry(CheckedFields):
                 return f"axes[{i}] is {axis}, of a kernel {w_shape[2:]}"
         if type(self.flip) is not bool or self.pad_mode not in PAD_MODES:
             return f"flip is {self.flip!r}, pad_mode {self.pad_mode!r}"
-        if math.prod(self.out_shape) > sys.maxsize:
-            return f"the output {self.out_shape} has more elements than can be addressed"
+        out_shape = self._derived()["out_shape"]
+        if math.prod(out_shape) > sys.maxsize:
+            return f"the output {out_shape} has more elements than can be addressed"
         return pad_mode_fault(self.pad_mode, self.axes)
 
     @property
@@ -142,27 +142,27 @@ class ConvGeometry(CheckedFields):
         """The number of spatial axes: 1, 2 or 3."""
         return len(self.axes)
 
-    @cached_property
+    _DERIVED = ("_hash", "out_shape")
+
+    def _derived(self) -> dict[str, Any]:
+        return {"out_shape": (self.x_shape[0], self.w_shape[0], *[axis.out for axis in self.axes])}
+
+    @property
     def out_spatial(self) -> tuple[int, ...]:
         """The output size per spatial axis."""
-        return tuple(axis.out for axis in self.axes)
-
-    @cached_property
-    def out_shape(self) -> tuple[int, ...]:
-        """``(N, F, *out_spatial)``."""
-        return (self.x_shape[0], self.w_shape[0], *self.out_spatial)
+        return self.out_shape[2:]
 
     @property
     def kernel(self) -> tuple[int, ...]:
         """The kernel size per spatial axis."""
         return self.w_shape[2:]
 
-    @cached_property
+    @property
     def taps(self) -> int:
         """The number of cells of the kernel."""
         return math.prod(self.kernel)
 
-    @cached_property
+    @property
     def positions(self) -> int:
         """The number of output positions of one image, the ``L`` of im2col."""
         return math.prod(self.out_spatial)
@@ -182,7 +182,7 @@ class ConvGeometry(CheckedFields):
         """The number of floating-point operations of the forward pass, two for each multiply-add."""
         return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
 
-    @cached_property
+    @property
     def cols_shape(self) -> tuple[int, int, int]:
         """The shape of the result of `im2col`, ``(N, C * taps, L)``."""
         return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
@@ -191,7 +191,7 @@ class ConvGeometry(CheckedFields):
         """Return the number of bytes of the result of `im2col` for the whole batch in `dtype`."""
         return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
 
-    @cached_property
+    @property
     def toeplitz_nnz(self) -> int:
         """The number of entries of the (F * L, C * prod(spatial)) matrix of one image, if no weight is zero."""
         pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
@@ -202,33 +202,24 @@ class ConvGeometry(CheckedFields):
         """The tables of the axes that kernels read: see `kernel_tables`."""
         return kernel_tables(self)
 
-    @cached_property
+    @property
     def pointwise(self) -> bool:
         """Whether the kernel is 1x1 with stride 1 and no padding, so that the im2col matrix is the image itself."""
         return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
 
-    @cached_property
+    @property
     def padded(self) -> ConvGeometry:
         """The geometry of the same convolution on an input that already includes the padding."""
-        return self.derive(
-            x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
-            axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
-            pad_mode="zeros",
-        )
+        return plans.find(_padded, self)
 
     def for_batch(self, n: int) -> ConvGeometry:
         """Return the geometry of the same convolution with `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
-    @cached_property
+    @property
     def batch_as_axis(self) -> ConvGeometry:
         """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
-        (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
-        return self.derive(
-            x_shape=(1, channels, n, *units, *spatial),
-            w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
-            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
-        )
+        return plans.find(_batch_as_axis, self)
 
     def __str__(self) -> str:
         columns = ("axis", "input", "kernel", "stride", "pad", "dilation", "output")
@@ -250,6 +241,23 @@ class ConvGeometry(CheckedFields):
                 f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
             ]
         )
+
+
+def _padded(geometry: ConvGeometry) -> ConvGeometry:
+    return geometry.derive(
+        x_shape=(*geometry.x_shape[:2], *(axis.padded for axis in geometry.axes)),
+        axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in geometry.axes),
+        pad_mode="zeros",
+    )
+
+
+def _batch_as_axis(geometry: ConvGeometry) -> ConvGeometry:
+    (n, channels, *spatial), units = geometry.x_shape, (1,) * (2 - geometry.rank)
+    return geometry.derive(
+        x_shape=(1, channels, n, *units, *spatial),
+        w_shape=(*geometry.w_shape[:2], 1, *units, *geometry.kernel),
+        axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *geometry.axes),
+    )
 
 
 def _of_batch(geometry: ConvGeometry, n: int) -> ConvGeometry:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
 from typing import Any
 
 from fastconv.geometry.axis import Axis, CheckedFields, check_shape
@@ -78,23 +77,21 @@ class FractionalGeometry(CheckedFields):
         """``(N, F, *out_spatial)``."""
         return self.upsampled.out_shape
 
-    @cached_property
+    @property
     def parts(self) -> tuple[Part, ...] | None:
         """The ordinary convolutions that replace the convolution of the upsampled grid.
 
         An output that belongs to no part reads zeros only. The value is None if the padding copies cells of the grid,
         because the grid must then be built.
         """
-        if self._mirrors:
-            return None
-        return tuple(self._part(phases) for phases in itertools.product(*self._by_axis))
+        return plans.find(_parts, self)
 
-    @cached_property
+    @property
     def covered(self) -> int:
         """The number of outputs per channel that belong to a part."""
         return sum(part.geometry.positions for part in self.parts or ())
 
-    @cached_property
+    @property
     def flops(self) -> int:
         """The number of floating-point operations of the forward pass, two for each multiply-add. Multiply-adds on
         inserted zeros do not count.
@@ -109,26 +106,33 @@ class FractionalGeometry(CheckedFields):
         """Whether the padding copies cells of the upsampled grid."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
-    @cached_property
+    @property
     def _by_axis(self) -> tuple[list[_Phase], ...]:
         return tuple(map(_phases, self.x_shape[2:], self.up, self.upsampled.axes))
 
-    def _part(self, phases: tuple[_Phase, ...]) -> Part:
-        whole, every = self.upsampled, (slice(None), slice(None))
-        sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
-        geometry = resolve_conv(
-            (*self.x_shape[:2], *sizes),
-            (*whole.w_shape[:2], *kernel),
-            stride=tuple(phase.axis.stride for phase in phases),
-            pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
-            dilation=tuple(phase.axis.dilation for phase in phases),
-            groups=whole.groups,
-            pad_mode="zeros",
-            flip=False,
-            strict=False,
-        )
-        out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
-        return Part(out, taps, cells, geometry)
+
+def _parts(geometry: FractionalGeometry) -> tuple[Part, ...] | None:
+    if geometry._mirrors:
+        return None
+    return tuple(_part(geometry, phases) for phases in itertools.product(*geometry._by_axis))
+
+
+def _part(geometry: FractionalGeometry, phases: tuple[_Phase, ...]) -> Part:
+    whole, every = geometry.upsampled, (slice(None), slice(None))
+    sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
+    ordinary = resolve_conv(
+        (*geometry.x_shape[:2], *sizes),
+        (*whole.w_shape[:2], *kernel),
+        stride=tuple(phase.axis.stride for phase in phases),
+        pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
+        dilation=tuple(phase.axis.dilation for phase in phases),
+        groups=whole.groups,
+        pad_mode="zeros",
+        flip=False,
+        strict=False,
+    )
+    out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
+    return Part(out, taps, cells, ordinary)
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:

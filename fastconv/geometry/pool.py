@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,18 @@ def taps_within(
 
 @dataclass(frozen=True)
 class PoolGeometry(CheckedFields):
-    """All sizes of one pooling. With `ceil_mode` the last window may reach past the padding."""
+    """All sizes of one pooling. With `ceil_mode` the last window may reach past the padding.
+
+    Attributes
+    ----------
+    x_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(N, C, *out_spatial)``.
+    axes : tuple of Axis
+    planes : int
+        The number of planes. A plane is one channel of one image.
+    cells : int
+        The number of cells of a plane of the input.
+    """
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
@@ -52,26 +62,20 @@ class PoolGeometry(CheckedFields):
                 return f"axes[{i}] is {axis}, some window of which meets padding only"
         return None
 
-    @cached_property
-    def out_shape(self) -> tuple[int, ...]:
-        """``(N, C, *out_spatial)``."""
-        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+    _DERIVED = ("_hash", "out_shape", "planes", "cells")
 
-    @cached_property
-    def planes(self) -> int:
-        """The number of planes. A plane is one channel of one image."""
-        return math.prod(self.x_shape[:2])
-
-    @cached_property
-    def cells(self) -> int:
-        """The number of cells of a plane of the input."""
-        return math.prod(self.x_shape[2:])
+    def _derived(self) -> dict[str, Any]:
+        return {
+            "out_shape": (*self.x_shape[:2], *[axis.out for axis in self.axes]),
+            "planes": math.prod(self.x_shape[:2]),
+            "cells": math.prod(self.x_shape[2:]),
+        }
 
     def for_planes(self, n: int) -> PoolGeometry:
         """Return the geometry of the same pooling of one image with `n` channels."""
         return plans.find(_of_planes, self, n)
 
-    @cached_property
+    @property
     def squeezed(self) -> PoolGeometry:
         """The geometry of this pooling without axes of size 1, for which kernels would process very short rows."""
         rank = len(self.axes)
@@ -81,7 +85,7 @@ class PoolGeometry(CheckedFields):
         sizes = (self.x_shape[2 + i] for i in kept)
         return self.derive(x_shape=(*self.x_shape[:2], *sizes), axes=tuple(self.axes[i] for i in kept))
 
-    @cached_property
+    @property
     def most_windows(self) -> int:
         """The largest number of windows that read the same cell."""
         found = 1
@@ -90,14 +94,14 @@ class PoolGeometry(CheckedFields):
             found *= min(-(-k // (stride // math.gcd(stride, dilation))), out)
         return found
 
-    @cached_property
+    @property
     def is_2x2_stride_2(self) -> bool:
         """Whether this is a 2 x 2 pooling with stride 2 and no padding, which has its own kernels."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
 
-    @cached_property
+    @property
     def is_global(self) -> bool:
         """Whether a single window covers the whole image."""
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)

@@ -82,7 +82,27 @@ def test_equal_geometries_share_plans_and_hold_none():
     assert plan_for("forward", geometry.derive(), *case) is plan
     assert plan_for("forward", geometry.derive(flip=False), *case) is not plan
     conv(np.ones((1, 2, 9, 9)), np.ones((3, 2, 3, 3)), **options)
-    assert all(hasattr(type(geometry), name) or name in geometry.__dataclass_fields__ for name in vars(geometry))
+    str(geometry)
+    assert set(vars(geometry)) == {*geometry.__dataclass_fields__, *geometry._DERIVED}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("conv", (np.ones((1, 2, 9, 9)), np.ones((3, 2, 3, 3)), None), {"stride": 2, "pad": 1, "pad_mode": "circular"}),
+        ("conv", (np.ones((1, 2, 9)), np.ones((3, 2, 3)), None), {"upsample": 3, "stride": 2}),
+        ("conv_transpose", (np.ones((1, 2, 9)), np.ones((2, 3, 2)), None), {"stride": 3, "output_pad": 2}),
+        ("max_pool", (np.ones((1, 2, 9, 9)),), {"kernel_size": 3, "stride": 1}),
+        ("avg_pool", (np.ones((1, 2, 9, 1)),), {"kernel_size": (3, 1), "ceil_mode": True}),
+    ],
+)
+def test_calls_hang_nothing_onto_a_geometry(name, args, options):
+    out, cache = getattr(fastconv, f"{name}_forward")(*args, **options)
+    getattr(fastconv, f"{name}_backward")(np.ones_like(out), cache)
+    geometry = cache.geometry
+    assert set(vars(geometry)) == {*geometry.__dataclass_fields__, *geometry._DERIVED}
+    with pytest.raises(ValueError, match=f"has no {geometry._DERIVED[-1]}"):
+        getattr(object.__new__(type(geometry)), geometry._DERIVED[-1])
 
 
 def test_a_limit_of_bytes_is_the_same_for_all():

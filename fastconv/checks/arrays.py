@@ -42,6 +42,8 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
 
 def _read(name: str, value: Any, options: str = "") -> np.ndarray:
     """Return `value` as an array of any dtype."""
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
     # relu returns its output and its cache, two arrays of the same shape. NumPy would read this pair as a batch.
@@ -229,8 +231,11 @@ def prepare_inputs(
     """
     values = list(given.values())
     without = values[-1] is None and optional in given
-    ready = common_dtype_if_ready(*(values[:-1] if without else values))
-    if ready is not None and (dtype is None or ready == dtype) and integer not in given:
+    with_integer = integer in given
+    ready = common_dtype_if_ready(*(values[:-1] if without or with_integer else values))
+    if ready is not None and (dtype is None or ready == dtype):
+        if with_integer:
+            values[-1] = _read(integer, values[-1])
         return resolve(*values)[0], values, values
     arrays: list[Any] = []
     for name, value in given.items():
@@ -242,7 +247,7 @@ def prepare_inputs(
     found, threads = resolve(*arrays)
     if convert is None:
         return found, arrays, arrays
-    floats = arrays[:-1] if integer in given else arrays
+    floats = arrays[:-1] if with_integer else arrays
     if dtype is None:
         dtype = result_dtype(*floats)
     workers = _threads.resolve(threads)

@@ -101,6 +101,11 @@ class ConvGeometry(CheckedFields):
         The options as given.
     pads : tuple of (int, int)
         The numbers of cells added before and after each spatial axis.
+    taps, positions : int
+        The numbers of cells of the kernel, and of output positions of one image.
+    pointwise : bool
+        Whether the kernel is 1x1 with stride 1 and no padding, so that the
+        im2col matrix is the image itself.
     n_params : int
         The number of weights, plus one bias per filter.
     flops : int
@@ -142,10 +147,16 @@ class ConvGeometry(CheckedFields):
         """The number of spatial axes: 1, 2 or 3."""
         return len(self.axes)
 
-    _DERIVED = ("_hash", "out_shape")
+    _DERIVED = ("_hash", "out_shape", "taps", "positions", "pointwise")
 
     def _derived(self) -> dict[str, Any]:
-        return {"out_shape": (self.x_shape[0], self.w_shape[0], *[axis.out for axis in self.axes])}
+        outs = [axis.out for axis in self.axes]
+        return {
+            "out_shape": (self.x_shape[0], self.w_shape[0], *outs),
+            "taps": math.prod(self.w_shape[2:]),
+            "positions": math.prod(outs),
+            "pointwise": all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes),
+        }
 
     @property
     def out_spatial(self) -> tuple[int, ...]:
@@ -156,16 +167,6 @@ class ConvGeometry(CheckedFields):
     def kernel(self) -> tuple[int, ...]:
         """The kernel size per spatial axis."""
         return self.w_shape[2:]
-
-    @property
-    def taps(self) -> int:
-        """The number of cells of the kernel."""
-        return math.prod(self.kernel)
-
-    @property
-    def positions(self) -> int:
-        """The number of output positions of one image, the ``L`` of im2col."""
-        return math.prod(self.out_spatial)
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
@@ -201,11 +202,6 @@ class ConvGeometry(CheckedFields):
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The tables of the axes that kernels read: see `kernel_tables`."""
         return kernel_tables(self)
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether the kernel is 1x1 with stride 1 and no padding, so that the im2col matrix is the image itself."""
-        return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
 
     @property
     def padded(self) -> ConvGeometry:

@@ -160,13 +160,13 @@ def im2col(
     def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
         geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
         workers = _threads.resolve(threads)
-        dtype = _arrays.result_dtype(x)
+        dtype, shape = _arrays.result_dtype(x), geometry.cols_shape
         try:
             if out is None:
-                what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
-                nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+                what = f"the lowered matrix of shape {shape} and dtype {dtype}"
+                nbytes = _memory.check_bytes("the lowered matrix", shape, dtype)
                 _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-            cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+            cols = _arrays.resolve_out(out, shape, dtype, "the lowered matrix", x=x)
         except ValueError as error:
             if out is None and type(error) in (ValueError, _memory.TooLargeError):
                 raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None

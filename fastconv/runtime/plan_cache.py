@@ -35,10 +35,6 @@ def _call(make: Callable[..., Any], *arguments: Hashable) -> Any:
     return make(*arguments)
 
 
-def _call_typed(make: Callable[..., Any], arguments: tuple[Hashable, ...], types: tuple[type, ...]) -> Any:
-    return make(*arguments)
-
-
 def _call_sized(nbytes: Callable[[Any], int], make: Callable[..., Any], *arguments: Hashable) -> Any:
     found = make(*arguments)
     if is_large(nbytes(found)):
@@ -55,18 +51,15 @@ class _Find(Protocol):
 class PlanCache:
     """A cache of functions of immutable arguments, such as geometries, dtypes and numbers of threads.
 
-    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once.
+    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once. ``find_typed`` does the same for
+    arguments that have not been checked. There, equal arguments of different types, such as 1 and True, have different
+    entries, because `make` may refuse one of them.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
         self.find: _Find = functools.lru_cache(most)(_call)
+        self.find_typed: _Find = functools.lru_cache(most, typed=True)(_call)
         self._sized = functools.lru_cache(most_sized)(_call_sized)
-
-    def find_typed(self, make: Callable[..., _T], *arguments: Hashable) -> _T:
-        """Return ``make(*arguments)`` as `find` does. Equal arguments of different types, such as 1 and True, have
-        different entries, because `make` may refuse one of them.
-        """
-        return self.find(_call_typed, make, arguments, tuple(map(type, arguments)))
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
         """Return ``make(*arguments)``. The result is cached unless ``nbytes(result)`` is too large."""
@@ -79,6 +72,7 @@ class PlanCache:
     def clear(self) -> None:
         """Drop all entries. This is needed after block sizes or rates have changed."""
         self.find.cache_clear()
+        self.find_typed.cache_clear()
         self._sized.cache_clear()
 
 

@@ -238,12 +238,15 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     (True, True)
     """
     plain = cast("dict[str, Any]", options)
-    if out is None:
-        call = _conv_tables[_threads.get_threads(), _isa.current].get((x, w, b), plain)
-        if call is not None and call.run is not None:
-            result = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+    call = _conv_tables[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+    if call is not None and call.run is not None:
+        shape = call.geometry.out_shape
+        if out is None:
+            result = _arrays.empty_result(shape, x.dtype, "the output")
             call.run(x, w, b, result)
             return result
+        call.run(x, w, b, _arrays.check_out(out, shape, x.dtype, x=x, w=w, b=b))
+        return out
     call, arrays, (x, w, b) = _conv.find((x, w, b), plain, "conv", None, plain, out)
     dtype = arrays[0].dtype
     run = call.run or call.find_plan(dtype).run

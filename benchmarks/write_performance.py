@@ -2,7 +2,7 @@
 
 Run as ``python benchmarks/write_performance.py [--check]``. A block of a page begins with ``<!-- table: NAME -->`` and
 ends with ``<!-- end -->``; the function of that name makes the text in between. With ``--check`` nothing is written,
-and the exit status is 1 if a page differs from what would be written.
+and the exit status is 1 if a page differs from what would be written, or if a JSON file names no commit.
 """
 
 from __future__ import annotations
@@ -25,13 +25,30 @@ RESULTS = TREE / "benchmarks" / "results"
 PAGES = ("README.md", "docs/performance.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 MIB = 2**20
+#: Whether a JSON file without a commit raises an error. If False, such files are listed, and ``--check`` fails.
+COMMIT_REQUIRED = False
+#: For each JSON file without a commit, the text that names the file and the command to run.
+no_commit: dict[str, str] = {}
 
 
 @cache
 def run(name: str) -> Data | None:
     """The JSON of a run, or None if no run is stored."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not data.get("commit"):
+        no_commit[name] = f"{path.name} names no commit; run python benchmarks/{script_of(name)}"
+        if COMMIT_REQUIRED:
+            raise ValueError(no_commit[name])
+    return data
+
+
+def script_of(name: str) -> str:
+    """The file name of the script that makes the run NAME: the longest that NAME begins with."""
+    stems = (path.stem for path in (TREE / "benchmarks").glob("*.py"))
+    return max((stem for stem in stems if name.startswith(stem)), key=len) + ".py"
 
 
 def counted(number: int, noun: str) -> str:
@@ -319,7 +336,11 @@ def written(text: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Write the pages, or compare them with what would be written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not up to date")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 if a page is old or a run names no commit",
+    )
     given = parser.parse_args(argv)
     stale = []
     for name in PAGES:
@@ -332,7 +353,9 @@ def main(argv: list[str] | None = None) -> int:
                 path.write_text(new, encoding="utf-8")
     if stale:
         print(f"{'not up to date' if given.check else 'written'}: {', '.join(stale)}")
-    return int(given.check and bool(stale))
+    if no_commit:
+        print("\n".join([f"warning: {counted(len(no_commit), 'run')} without a commit:", *no_commit.values()]))
+    return int(given.check and bool(stale or no_commit))
 
 
 if __name__ == "__main__":

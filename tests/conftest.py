@@ -13,10 +13,8 @@ import fastconv
 from fastconv.convolution.implicit_gemm import calls as implicit
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
-from fastconv.geometry import conv as geometry, fractional as _fractional, pool as _pool, transpose as _transpose
-from fastconv.layers.norm import batchnorm, response
+from fastconv.layers import calls
 from fastconv.runtime import isa as _isa
-from fastconv.runtime.plan_cache import plans
 
 # A loaded machine is slow at times, and a deadline would report that as a failure.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -72,18 +70,7 @@ def blocks(request, monkeypatch):
 
 
 def forget_geometries():
-    plans.clear()
-    geometry._resolve_scalars.cache_clear()
-    geometry._resolve_conv.cache_clear()
-    _transpose._resolve_plain.cache_clear()
-    _fractional._kept.cache_clear()
-    _pool._resolve_plain_pool.cache_clear()
-    fastconv.convolution.gemm._plan.cache_clear()
-    fastconv.layers.convolution.conv.calls.clear()
-    fastconv.layers.convolution.conv_transpose.calls.clear()
-    fastconv.layers.pool.pooling.calls.clear()
-    batchnorm.calls.clear()
-    response.calls.clear()
+    calls.clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ long as pooling the image. The kernel used here transposes blocks in registers, 
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from fastconv._ext import copies as _ext
 from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
 
 #: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for them a lookup
 #: in the cache of plans takes longer than the copy.
@@ -30,7 +30,8 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return a C-contiguous copy of `array`. `threads` is the number of threads; None means the default."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = DTYPES.get(array.dtype)
-        found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
+        layout = array.shape, array.strides, array.itemsize
+        found = plans.find(_plan, *layout) if kind is not None else None
         if found is not None:
             plan, items = found
             copy = _memory.empty(array.shape, array.dtype)
@@ -45,7 +46,6 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     return np.array(array, order="C")
 
 
-@functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
     """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
     should make the copy: the kernel cannot read the strides, or the last axis has the smallest stride, so that NumPy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
+from fastconv.runtime.plan_cache import plans
 
 #: Products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, are left to BLAS, which
 #: computes products of this size in the calling thread alone. The limits of OpenBLAS are 4 * FEW and 9216.
@@ -117,7 +117,7 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
     first, second = _transposed(a), _transposed(b)
     if first and not b.flags.c_contiguous:
         a, first = np.ascontiguousarray(a), False
-    plan = _plan(math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
+    plan = plans.find(_plan, math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
     if first:
         plan.run(b, a.swapaxes(-1, -2), None, out)
     elif second:
@@ -126,7 +126,6 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
         plan.run(np.ascontiguousarray(b), np.ascontiguousarray(a), None, out)
 
 
-@functools.lru_cache(maxsize=256)
 def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Plan:

@@ -9,8 +9,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cached_property
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -68,8 +67,8 @@ UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 class CheckedFields:
     """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
 
-    Kernels rely on this check, because they do not check the fields again. `dataclasses.replace`, copies and pickles
-    call the constructor as well. They do not copy cached attributes, so these are computed again.
+    The check is needed because kernels do not check the fields. `dataclasses.replace`, copies and pickles call the
+    constructor, too. The constructor also computes the values of `_derived`, which every call reads.
     """
 
     def __post_init__(self) -> None:
@@ -81,18 +80,26 @@ class CheckedFields:
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
+        self._complete()
 
     def _fault(self) -> str | None:
         """Return why the fields are inconsistent, or None if they are consistent."""
         raise NotImplementedError
 
+    #: The names of the attributes that `_complete` sets.
+    _DERIVED: ClassVar[tuple[str, ...]] = ("_hash",)
+
+    def _derived(self) -> dict[str, Any]:
+        """Return values that follow from the fields, by the names of the attributes that hold them."""
+        return {}
+
+    def _complete(self) -> None:
+        """Set the attributes of `_derived`, and the hash, because every plan lookup hashes the geometry."""
+        names = type(self).__dataclass_fields__  # type: ignore[attr-defined]
+        vars(self).update(_hash=hash(tuple([getattr(self, name) for name in names])), **self._derived())
+
     def __hash__(self) -> int:
         return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        # Compute the hash once, because every lookup in the plan cache hashes the geometry.
-        return hash(tuple([getattr(self, field.name) for field in fields(self)]))  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
@@ -106,13 +113,14 @@ class CheckedFields:
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
+        found._complete()
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. A field can be missing only if an object was made without its
-        constructor.
+        """Raise an error for a missing attribute. A field or a derived value is missing only if the constructor was
+        bypassed.
         """
-        if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+        if name in type(self).__dataclass_fields__ or name in self._DERIVED:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

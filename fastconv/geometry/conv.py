@@ -6,12 +6,10 @@ kernels all take their sizes from it.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -103,6 +101,11 @@ class ConvGeometry(CheckedFields):
         The options as given.
     pads : tuple of (int, int)
         The numbers of cells added before and after each spatial axis.
+    taps, positions : int
+        The numbers of cells of the kernel, and of output positions of one image.
+    pointwise : bool
+        Whether the kernel is 1x1 with stride 1 and no padding, so that the
+        im2col matrix is the image itself.
     n_params : int
         The number of weights, plus one bias per filter.
     flops : int
@@ -134,8 +137,9 @@ class ConvGeometry(CheckedFields):
                 return f"axes[{i}] is {axis}, of a kernel {w_shape[2:]}"
         if type(self.flip) is not bool or self.pad_mode not in PAD_MODES:
             return f"flip is {self.flip!r}, pad_mode {self.pad_mode!r}"
-        if math.prod(self.out_shape) > sys.maxsize:
-            return f"the output {self.out_shape} has more elements than can be addressed"
+        out_shape = self._derived()["out_shape"]
+        if math.prod(out_shape) > sys.maxsize:
+            return f"the output {out_shape} has more elements than can be addressed"
         return pad_mode_fault(self.pad_mode, self.axes)
 
     @property
@@ -143,30 +147,26 @@ class ConvGeometry(CheckedFields):
         """The number of spatial axes: 1, 2 or 3."""
         return len(self.axes)
 
-    @cached_property
-    def out_spatial(self) -> tuple[int, ...]:
-        """The output size along each spatial axis."""
-        return tuple(axis.out for axis in self.axes)
+    _DERIVED = ("_hash", "out_shape", "taps", "positions", "pointwise")
 
-    @cached_property
-    def out_shape(self) -> tuple[int, ...]:
-        """``(N, F, *out_spatial)``."""
-        return (self.x_shape[0], self.w_shape[0], *self.out_spatial)
+    def _derived(self) -> dict[str, Any]:
+        outs = [axis.out for axis in self.axes]
+        return {
+            "out_shape": (self.x_shape[0], self.w_shape[0], *outs),
+            "taps": math.prod(self.w_shape[2:]),
+            "positions": math.prod(outs),
+            "pointwise": all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes),
+        }
+
+    @property
+    def out_spatial(self) -> tuple[int, ...]:
+        """The output size per spatial axis."""
+        return self.out_shape[2:]
 
     @property
     def kernel(self) -> tuple[int, ...]:
         """The kernel size along each spatial axis."""
         return self.w_shape[2:]
-
-    @cached_property
-    def taps(self) -> int:
-        """The number of taps (elements) of the kernel in one channel."""
-        return math.prod(self.kernel)
-
-    @cached_property
-    def positions(self) -> int:
-        """The number of output positions of one image, the ``L`` of im2col."""
-        return math.prod(self.out_spatial)
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
@@ -183,7 +183,7 @@ class ConvGeometry(CheckedFields):
         """The number of floating-point operations of the forward pass, two for each multiply-add."""
         return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
 
-    @cached_property
+    @property
     def cols_shape(self) -> tuple[int, int, int]:
         """The shape of the result of `im2col`, ``(N, C * taps, L)``."""
         return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
@@ -192,7 +192,7 @@ class ConvGeometry(CheckedFields):
         """Return the size, in bytes, of the result of `im2col` for the whole batch in `dtype`."""
         return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
 
-    @cached_property
+    @property
     def toeplitz_nnz(self) -> int:
         """The number of entries of the sparse Toeplitz matrix of one image, if no weight is zero. The matrix has the
         shape (F * L, C * prod(spatial)), where L is the number of output positions.
@@ -205,35 +205,19 @@ class ConvGeometry(CheckedFields):
         """The tables of sizes that kernels read: see `kernel_tables`."""
         return kernel_tables(self)
 
-    @cached_property
-    def pointwise(self) -> bool:
-        """Whether the kernel is 1x1 with stride 1 and no padding, so that the im2col matrix is the image itself."""
-        return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
-
-    @cached_property
+    @property
     def padded(self) -> ConvGeometry:
         """The geometry of the same convolution for an image to which the padding has already been added."""
-        return self.derive(
-            x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
-            axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
-            pad_mode="zeros",
-        )
+        return plans.find(_padded, self)
 
     def for_batch(self, n: int) -> ConvGeometry:
         """Return the geometry of the same convolution for `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
-    @cached_property
+    @property
     def batch_as_axis(self) -> ConvGeometry:
-        """The geometry of the same convolution with the images of the batch stacked along the depth of one volume. It
-        exists only if there are fewer than three spatial axes.
-        """
-        (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
-        return self.derive(
-            x_shape=(1, channels, n, *units, *spatial),
-            w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
-            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
-        )
+        """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
+        return plans.find(_batch_as_axis, self)
 
     def __str__(self) -> str:
         columns = ("axis", "input", "kernel", "stride", "pad", "dilation", "output")
@@ -255,6 +239,23 @@ class ConvGeometry(CheckedFields):
                 f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
             ]
         )
+
+
+def _padded(geometry: ConvGeometry) -> ConvGeometry:
+    return geometry.derive(
+        x_shape=(*geometry.x_shape[:2], *(axis.padded for axis in geometry.axes)),
+        axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in geometry.axes),
+        pad_mode="zeros",
+    )
+
+
+def _batch_as_axis(geometry: ConvGeometry) -> ConvGeometry:
+    (n, channels, *spatial), units = geometry.x_shape, (1,) * (2 - geometry.rank)
+    return geometry.derive(
+        x_shape=(1, channels, n, *units, *spatial),
+        w_shape=(*geometry.w_shape[:2], 1, *units, *geometry.kernel),
+        axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *geometry.axes),
+    )
 
 
 def _of_batch(geometry: ConvGeometry, n: int) -> ConvGeometry:
@@ -341,10 +342,9 @@ def resolve_conv(
 ) -> ConvGeometry:
     """Return the geometry of a convolution without upsampling. The shapes must be tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most options are of plain types, which are hashable, so they can be the key of the cache of geometries. The cache
-    # is `typed`, because equal values of different types, such as 1 and True, are different options.
+    # Most options are of plain types, which are hashable, so they can be part of a key of the plan cache.
     if is_plain(settings):
-        return _resolve_scalars(x_shape, w_shape, *settings)
+        return plans.find_typed(_normalise_conv, x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
 
 
@@ -366,7 +366,8 @@ def _normalise_conv(
             f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
             f"w must be (F, C // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
-    return _resolve_conv(
+    return plans.find(
+        _resolve_conv,
         x_shape,
         w_shape,
         per_axis("stride", stride, rank, 1),
@@ -379,10 +380,6 @@ def _normalise_conv(
     )
 
 
-_resolve_scalars = functools.lru_cache(maxsize=512, typed=True)(_normalise_conv)
-
-
-@functools.lru_cache(maxsize=512)
 def _resolve_conv(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],

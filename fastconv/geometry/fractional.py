@@ -15,14 +15,13 @@ Vaidyanathan, "Multirate systems and filter banks", 1993.)
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from functools import cached_property
 from typing import Any
 
 from fastconv.geometry.axis import Axis, CheckedFields, check_shape
 from fastconv.geometry.conv import ConvGeometry, resolve_conv, resolve_upsampled
+from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 
@@ -80,23 +79,21 @@ class FractionalGeometry(CheckedFields):
         """``(N, F, *out_spatial)``."""
         return self.upsampled.out_shape
 
-    @cached_property
+    @property
     def parts(self) -> tuple[Part, ...] | None:
         """The ordinary convolutions that replace the convolution of the upsampled image.
 
         An output that no part computes reads zeros only. The value is None if the padding copies cells of the upsampled
         image, because the upsampled image must then be built.
         """
-        if self._mirrors:
-            return None
-        return tuple(self._part(phases) for phases in itertools.product(*self._by_axis))
+        return plans.find(_parts, self)
 
-    @cached_property
+    @property
     def covered(self) -> int:
         """The number of outputs per channel that `parts` compute. All other outputs read zeros only."""
         return sum(part.geometry.positions for part in self.parts or ())
 
-    @cached_property
+    @property
     def flops(self) -> int:
         """The number of floating-point operations of the forward pass, two for each multiply-add. Products with
         inserted zeros do not count.
@@ -111,26 +108,33 @@ class FractionalGeometry(CheckedFields):
         """Whether the padding copies cells of the upsampled image, so that this image must be built."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
-    @cached_property
+    @property
     def _by_axis(self) -> tuple[list[_Phase], ...]:
         return tuple(map(_phases, self.x_shape[2:], self.up, self.upsampled.axes))
 
-    def _part(self, phases: tuple[_Phase, ...]) -> Part:
-        whole, every = self.upsampled, (slice(None), slice(None))
-        sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
-        geometry = resolve_conv(
-            (*self.x_shape[:2], *sizes),
-            (*whole.w_shape[:2], *kernel),
-            stride=tuple(phase.axis.stride for phase in phases),
-            pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
-            dilation=tuple(phase.axis.dilation for phase in phases),
-            groups=whole.groups,
-            pad_mode="zeros",
-            flip=False,
-            strict=False,
-        )
-        out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
-        return Part(out, taps, cells, geometry)
+
+def _parts(geometry: FractionalGeometry) -> tuple[Part, ...] | None:
+    if geometry._mirrors:
+        return None
+    return tuple(_part(geometry, phases) for phases in itertools.product(*geometry._by_axis))
+
+
+def _part(geometry: FractionalGeometry, phases: tuple[_Phase, ...]) -> Part:
+    whole, every = geometry.upsampled, (slice(None), slice(None))
+    sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
+    ordinary = resolve_conv(
+        (*geometry.x_shape[:2], *sizes),
+        (*whole.w_shape[:2], *kernel),
+        stride=tuple(phase.axis.stride for phase in phases),
+        pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
+        dilation=tuple(phase.axis.dilation for phase in phases),
+        groups=whole.groups,
+        pad_mode="zeros",
+        flip=False,
+        strict=False,
+    )
+    out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
+    return Part(out, taps, cells, ordinary)
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
@@ -173,8 +177,4 @@ def resolve_sampled(
     upsampled, and a `ConvGeometry` otherwise.
     """
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
-    return _kept(x_shape, factors, geometry) if factors else geometry
-
-
-# A cached constructor of `FractionalGeometry`, because computing the parts of this geometry takes time.
-_kept = functools.lru_cache(maxsize=256)(FractionalGeometry)
+    return plans.find(FractionalGeometry, x_shape, factors, geometry) if factors else geometry

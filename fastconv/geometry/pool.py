@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,18 @@ def taps_within(
 
 @dataclass(frozen=True)
 class PoolGeometry(CheckedFields):
-    """All sizes of one pooling. With `ceil_mode` the last window may extend beyond the padding."""
+    """All sizes of one pooling. With `ceil_mode` the last window may extend beyond the padding.
+
+    Attributes
+    ----------
+    x_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(N, C, *out_spatial)``.
+    axes : tuple of Axis
+    planes : int
+        The number of planes. A plane is one channel of one image.
+    cells : int
+        The number of cells of a plane of the input.
+    """
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
@@ -52,26 +62,20 @@ class PoolGeometry(CheckedFields):
                 return f"axes[{i}] is {axis}, some window of which meets padding only"
         return None
 
-    @cached_property
-    def out_shape(self) -> tuple[int, ...]:
-        """``(N, C, *out_spatial)``."""
-        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+    _DERIVED = ("_hash", "out_shape", "planes", "cells")
 
-    @cached_property
-    def planes(self) -> int:
-        """The number of planes, N * C. A plane is one channel of one image."""
-        return math.prod(self.x_shape[:2])
-
-    @cached_property
-    def cells(self) -> int:
-        """The number of cells of one plane of the input."""
-        return math.prod(self.x_shape[2:])
+    def _derived(self) -> dict[str, Any]:
+        return {
+            "out_shape": (*self.x_shape[:2], *[axis.out for axis in self.axes]),
+            "planes": math.prod(self.x_shape[:2]),
+            "cells": math.prod(self.x_shape[2:]),
+        }
 
     def for_planes(self, n: int) -> PoolGeometry:
         """Return the geometry of the same pooling for one image with `n` channels."""
         return plans.find(_of_planes, self, n)
 
-    @cached_property
+    @property
     def squeezed(self) -> PoolGeometry:
         """The same pooling without spatial axes of size 1. Kernels are slow if the last axis has size 1."""
         rank = len(self.axes)
@@ -81,7 +85,7 @@ class PoolGeometry(CheckedFields):
         sizes = (self.x_shape[2 + i] for i in kept)
         return self.derive(x_shape=(*self.x_shape[:2], *sizes), axes=tuple(self.axes[i] for i in kept))
 
-    @cached_property
+    @property
     def most_windows(self) -> int:
         """The largest number of windows that a single cell can belong to."""
         found = 1
@@ -90,14 +94,14 @@ class PoolGeometry(CheckedFields):
             found *= min(-(-k // (stride // math.gcd(stride, dilation))), out)
         return found
 
-    @cached_property
+    @property
     def is_2x2_stride_2(self) -> bool:
         """Whether this is a 2 x 2 pooling with stride 2 and without padding, for which there are special kernels."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
 
-    @cached_property
+    @property
     def is_global(self) -> bool:
         """Whether a single window covers the whole image."""
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
@@ -129,9 +133,9 @@ def resolve_pool(
 ) -> PoolGeometry:
     """Check the options of a pooling of images of shape `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Options of plain types are hashable, so they can be the key of the cache of geometries.
+    # Options of plain types are hashable, so they can be part of a key of the plan cache.
     if is_plain(settings):
-        return _resolve_plain_pool(x_shape, *settings)
+        return plans.find_typed(_normalise_pool, x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
 
 
@@ -143,7 +147,8 @@ def _normalise_pool(
         raise ValueError(f"x {x_shape} must have at least one channel")
     rank = len(x_shape) - 2
     kernel = per_axis("kernel_size", kernel_size, rank, 1)
-    return _resolve_pool(
+    return plans.find(
+        _resolve_pool,
         x_shape,
         kernel,
         kernel if stride is None else per_axis("stride", stride, rank, 1),
@@ -153,10 +158,6 @@ def _normalise_pool(
     )
 
 
-_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
-
-
-@functools.lru_cache(maxsize=512)
 def _resolve_pool(
     x_shape: tuple[int, ...],
     kernel: tuple[int, ...],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from fastconv.checks.options import as_int, is_plain, per_axis
 from fastconv.geometry.axis import CheckedFields, PerAxis, check_rank, check_shape
 from fastconv.geometry.conv import ConvGeometry, resolve_conv
 from fastconv.geometry.pads import PAD_NAMES, Pad, resolve_pad
+from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 
@@ -85,9 +85,9 @@ def resolve_transpose(
 ) -> TransposeGeometry:
     """Check the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # Options of plain types are hashable, so they can be the key of the cache of geometries.
+    # Options of plain types are hashable, so they can be part of a key of the plan cache.
     if is_plain(settings):
-        return _resolve_plain(x_shape, w_shape, *settings)
+        return plans.find_typed(_resolve, x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
 
 
@@ -150,9 +150,6 @@ def _resolve(
         strict=False,
     )
     return TransposeGeometry(x_shape, w_shape, (*lead, *spatial), conv)
-
-
-_resolve_plain = functools.lru_cache(maxsize=512, typed=True)(_resolve)
 
 
 def _sizes(

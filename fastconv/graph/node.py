@@ -39,10 +39,23 @@ class Node:
         freed when you drop the node, unless a cache needs it.
     shape : tuple of int
         Shape of the value, ``()`` for a loss.
+    dtype : dtype
+        Dtype of the value.
     name : str or None
         The name given to `Tape.param` or `Tape.input`.
     requires_grad : bool
         Whether the backward pass computes a gradient of this node.
+
+    Raises
+    ------
+    TypeError
+        If an operator or a NumPy function has no forward/backward pair (``@``,
+        ``%``, ``<``, ``np.dot``), or if the node is indexed, iterated over or
+        converted to an array. The message says what to write instead.
+    AttributeError
+        If an attribute of arrays is read, such as ``node.sum``.
+    ValueError
+        If the shapes of two operands cannot be broadcast.
 
     Examples
     --------
@@ -56,6 +69,11 @@ class Node:
     array([0.75, 0.75, 0.75])
     >>> w
     Node('w', shape (2, 3), requires_grad)
+    >>> w[0]
+    Traceback (most recent call last):
+        ...
+    TypeError: an index of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take
+    node.value[...]
     """
 
     __slots__ = ("_index", "_tape", "name", "requires_grad", "shape", "value")
@@ -193,7 +211,29 @@ class Node:
 class Gradients(Mapping[str, np.ndarray]):
     """The gradients that `Tape.backward` returns. A key is a name or a node.
 
-    Iterating yields only the names of parameters. Each gradient is a new array with the shape of its node.
+    It is a `Mapping`, so it has ``items()``, ``get()`` and ``len()``. Iteration
+    yields only the names of parameters. Every gradient is a new array with the
+    shape of its node.
+
+    Raises
+    ------
+    KeyError
+        If the backward pass computed no gradient for a key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.graph import Tape
+    >>> tape = Tape()
+    >>> w = tape.param(np.array([1.0, 2.0]), 'w')
+    >>> x = tape.input(np.array([3.0, 4.0]), requires_grad=True)
+    >>> gradients = tape.backward(w * x, np.ones(2))
+    >>> gradients
+    Gradients(w (2,))
+    >>> gradients['w'], gradients[x]
+    (array([3., 4.]), array([1., 2.]))
+    >>> gradients.get('b') is None
+    True
     """
 
     def __init__(self, tape: Operations, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:

@@ -31,9 +31,9 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
-    """Return dx. `known` is the array in the cache: the input or the output of the function."""
-    known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
-    return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
+    """Return dx, computed from dout and from `known`, the array in the cache."""
+    known, dout = _arrays.prepare_backward("cache", as_cache(known, source, np.ndarray), dout)
+    return _each(function, known, dout, slope)
 
 
 def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:

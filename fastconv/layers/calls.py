@@ -1,13 +1,13 @@
-"""Resolved calls, which are stored so that later calls with equal shapes, dtype and options need no checks.
+"""Finds the call of a layer: checks its arguments and makes its plan, or takes both from an equal earlier call.
 
-A resolved call has the geometry, the options and the plan of a call of a layer. Tables of resolved calls are keyed by
-the shapes and the dtype of the arrays, and by the options.
+All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, look up
+the call, and on a miss check shapes and options, plan, and convert the arrays.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -15,40 +15,28 @@ import numpy as np
 from fastconv._ext.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import isa as _isa, threads as _threads
+from fastconv.runtime.plan_cache import is_large, plans
 
 _Geometry = TypeVar("_Geometry")
+_Call = TypeVar("_Call", bound="Call[Any]")
+
+#: The largest number of calls that a table stores.
+_MOST_CALLS = 512
+_tables: list[dict[tuple[int, int], CallCache]] = []
 
 
 class Plan(Protocol):
-    """The interface of the plans that a `Call` stores. ``str(plan)`` is the name of the kernel."""
+    """The part of a plan that a call needs. ``str(plan)`` is the name of the kernel.
+
+    A plan whose tables grow with the image has their size in bytes as `nbytes`.
+    """
 
     @property
     def run(self) -> Callable[..., Any]: ...
 
 
-#: The resolved calls of a function. There is a table for each pair of default number of threads and instruction set.
-Calls = dict[tuple[int, int], CallCache]
-
-
-def call_table() -> Calls:
-    """Return an empty `Calls`."""
-    return defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
-
-
-def current(calls: Calls) -> CallCache:
-    """Return the table for the current default number of threads and the instruction set in use."""
-    return calls[_threads.get_threads(), _isa.current]
-
-
-def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if all are in `param` or all are in `options`. Return None if both have to be merged."""
-    if param is None:
-        return options
-    return param if type(param) is dict and not options else None
-
-
 class Call(Generic[_Geometry]):
-    """A resolved call: its geometry, its options, and its plan, which `resolve_plan` makes in the first run.
+    """A call whose arguments have been checked: its geometry, its options and its plan.
 
     Attributes
     ----------
@@ -58,7 +46,8 @@ class Call(Generic[_Geometry]):
     threads : int or None
         The number of threads as the caller gave it.
     plan, run
-        The plan and its method `run`, or None before the first run.
+        The plan of the forward pass and its method `run`. Both are None if the call is stored without a plan: see
+        `may_store_plan`.
     """
 
     __slots__ = "_make_plan", "geometry", "option", "plan", "run", "threads"
@@ -69,23 +58,107 @@ class Call(Generic[_Geometry]):
         option: Any,
         threads: int | None,
         make_plan: Callable[[_Geometry, np.dtype, Any, int], Plan],
+        dtype: np.dtype | None = None,
     ) -> None:
+        """Make the plan for arrays of `dtype`, too. If `dtype` is None, the plan is made when it is needed."""
         self.geometry, self.option, self.threads, self._make_plan = geometry, option, threads, make_plan
         self.plan: Any = None
         self.run: Callable[..., Any] | None = None
+        if dtype is not None:
+            self.plan = make_plan(geometry, dtype, option, _threads.resolve(threads))
+            self.run = self.plan.run
 
-    def resolve_plan(self, dtype: np.dtype) -> Any:
-        """Return the plan, and store it if later calls may use it."""
+    def find_plan(self, dtype: np.dtype) -> Any:
+        """Return the plan, which is made if the call has none."""
         if self.plan is not None:
             return self.plan
-        plan = self._make_plan(self.geometry, dtype, self.option, _threads.resolve(self.threads))
-        if self.may_store(plan):
-            self.plan, self.run = plan, plan.run
-        return plan
+        call = Call(self.geometry, self.option, self.threads, self._make_plan, dtype)
+        if call.may_store_plan():
+            self.plan, self.run = call.plan, call.run
+        return call.plan
 
-    def may_store(self, plan: Any) -> bool:
+    def may_store_plan(self) -> bool:
         """Return whether later calls may use the plan.
 
-        They may not if `threads` is negative, because the number of threads then depends on the number of CPUs.
+        They may not if the number of threads depends on the CPUs of the moment. Nor may they if the plan has large
+        tables, because hundreds of calls are stored.
         """
-        return self.threads is None or self.threads > 0
+        return (self.threads is None or self.threads > 0) and not is_large(getattr(self.plan, "nbytes", 0))
+
+    def to_store(self) -> Call[_Geometry]:
+        """Return the call itself, or a copy without its plan if the plan may not be stored."""
+        if self.may_store_plan():
+            return self
+        return Call(self.geometry, self.option, self.threads, self._make_plan)
+
+
+class Calls(Generic[_Call]):
+    """The stored calls of one function, and the way to find or make one.
+
+    A call is stored under the shapes and the dtype of its arrays and under its options: see `CallCache`.
+
+    Attributes
+    ----------
+    tables : dict
+        The stored calls for each default number of threads and each instruction set.
+    """
+
+    __slots__ = "_hint", "_names", "_optional", "_resolve", "tables"
+
+    def __init__(self, names: Sequence[str], resolve: Callable[..., _Call], *, optional: str = "", hint: str = ""):
+        """Describe the function.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The names of its arrays, for messages.
+        resolve : callable
+            ``resolve(dtype, *arrays, *settings)`` checks the shapes of the arrays and the settings of a call, and
+            returns a `Call`. `dtype` is the dtype of the computation. The arrays have not been converted to it yet.
+        optional, hint : str
+            See `prepare_inputs`.
+        """
+        self._names, self._resolve, self._optional, self._hint = tuple(names), resolve, optional, hint
+        self.tables: dict[tuple[int, int], CallCache]
+        self.tables = defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), _MOST_CALLS))
+        _tables.append(self.tables)
+
+    def find(
+        self, arrays: tuple[Any, ...], key: dict[str, Any] | None, *settings: Any
+    ) -> tuple[_Call, Sequence[Any], Sequence[Any]]:
+        """Return the call, its arrays as kernels read them, and its arrays before their conversion.
+
+        `key` has the options that the call depends on, or is None if the call is not to be stored. A stored call with
+        equal options is returned without a look at `settings`.
+        """
+        table = self.tables[_threads.get_threads(), _isa.current]
+        if key is not None:
+            call = table.get(arrays, key)
+            if call is not None:
+                return call, arrays, arrays
+
+        def resolve(*arrays: Any) -> tuple[_Call, int | None]:
+            call = self._resolve(_arrays.result_dtype(*arrays), *arrays, *settings)
+            return call, call.threads
+
+        given = dict(zip(self._names, arrays, strict=True))
+        call, prepared, read = _arrays.prepare_inputs(resolve, self._hint, optional=self._optional, **given)
+        if key is not None:
+            table.put(tuple(read), key, call.to_store())
+        return call, prepared, read
+
+
+def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the options if they are all in `param` or all in `options`, else None, because they must be merged."""
+    if param is None:
+        return options
+    return param if type(param) is dict and not options else None
+
+
+def clear() -> None:
+    """Forget the stored calls of all layers, and all geometries and plans. Tests need this after they changed block
+    sizes or rates.
+    """
+    for tables in _tables:
+        tables.clear()
+    plans.clear()

@@ -99,8 +99,12 @@ def affine_backward(
     """
     x, w, b = as_cache(cache, "affine_forward", length=3)
     held: dict[str, Any] = {"x in cache": x, "w in cache": w, "b in cache": b}
-    _, (x, w, b), _ = prepare_inputs(_resolve, optional="b in cache", **held)
-    dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), x.dtype)
+
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, None]:
+        _resolve(x, w, b)
+        return _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), _arrays.result_dtype(x, w, b)), None
+
+    dout, (x, w, b), _ = prepare_inputs(resolve, optional="b in cache", **held)
     # [N x M] @ [M x D], [D x N] @ [N x M]
     dx = matmul(dout, w.T).reshape(x.shape)
     dw = matmul(x.reshape(x.shape[0], w.shape[0]).T, dout)

@@ -128,6 +128,5 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
             )
         dout = _arrays.as_float_array("dout", dout)
         return dout.copy()
-    mask = _arrays.as_float_array("mask in cache", mask)
-    dout = _arrays.cast_gradient("dout", dout, mask.shape, mask.dtype)
+    mask, dout = _arrays.prepare_backward("mask in cache", mask, dout)
     return np.multiply(dout, mask, out=np.empty_like(mask))

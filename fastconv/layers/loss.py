@@ -12,7 +12,7 @@ from fastconv.checks.arrays import prepare_inputs
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return x in float32 or float64, and a copy of the labels y. Raise an error if they do not fit each other."""
 
-    def resolve(x: np.ndarray) -> tuple[np.ndarray, None]:
+    def resolve(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, None]:
         if x.ndim != 2 or x.shape[1] < 1:
             raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
         labels = np.array(y)  # a copy, because labels are checked before they are used as indices
@@ -27,7 +27,7 @@ def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError(f"y must have labels from 0 to {x.shape[1] - 1}, got {labels.min()} to {labels.max()}")
         return labels, None
 
-    labels, (x,), _ = prepare_inputs(resolve, x=x)
+    labels, (x, _), _ = prepare_inputs(resolve, integer="y", x=x, y=y)
     return (x if len(labels) else np.empty(x.shape, x.dtype)), labels
 
 

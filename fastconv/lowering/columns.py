@@ -165,26 +165,26 @@ def im2col(
     def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
         geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
         workers = _threads.resolve(threads)
-        dtype = _arrays.result_dtype(x)
+        dtype, shape = _arrays.result_dtype(x), geometry.cols_shape
         try:
             if out is None:
-                what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
-                nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+                what = f"the lowered matrix of shape {shape} and dtype {dtype}"
+                nbytes = _memory.check_bytes("the lowered matrix", shape, dtype)
                 _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-            cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+            cols = _arrays.resolve_out(out, shape, dtype, "the lowered matrix", x=x)
         except ValueError as error:
             if out is None and type(error) in (ValueError, _memory.TooLargeError):
                 raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
             raise
         return (geometry, cols, workers), workers
 
-    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, x=x)
+    # Padding by copies needs a C-contiguous image. `lower` alone reads an image with gaps between its rows.
+    convert = _arrays.prepare_rows if type(pad_mode) is str and pad_mode == "zeros" else _arrays.prepare
+    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=convert, x=x)
     if geometry.pad_mode == "zeros":
         lower(x, cols, geometry, workers)
     else:
-        # `extend` needs a C-contiguous image, but the rows of x may be apart in memory.
-        whole = _arrays.prepare(x, cols.dtype, workers)
-        lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
+        lower(_padding.extend(x, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 

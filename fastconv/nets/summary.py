@@ -26,13 +26,14 @@ _AXES = {
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer of a `Summary`.
+    """One layer of a `Summary`. `summarize` makes it. It is immutable.
 
     Attributes
     ----------
     name, kind : str
         For example ``'conv2'`` and ``'conv'``.
     out_shape : tuple of int
+        Shape of the output, ``(N, C, *spatial)`` or ``(N, D)``.
     n_params : int
         Number of trainable parameters.
     flops : int
@@ -47,6 +48,21 @@ class LayerSummary:
         The number of bytes of the parameters, and of the output.
     depth : int
         The number of nested branches that contain the layer.
+
+    Raises
+    ------
+    FrozenInstanceError
+        If an attribute is assigned.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> net = fastconv.summarize([('conv', 6, 5, {'name': 'stem'}), 'relu'], (1, 3, 32, 32))
+    >>> layer = net.layers[0]
+    >>> layer.name, layer.kind, layer.out_shape, layer.n_params
+    ('stem', 'conv', (1, 6, 28, 28), 456)
+    >>> [field.size for field in layer.receptive_field], layer.param_bytes
+    ([5, 5], 1824)
     """
 
     name: str
@@ -62,11 +78,12 @@ class LayerSummary:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """The summary of a whole net, which `summarize` returns. ``str()`` of it is the table.
+    """A whole net. `summarize` makes it; ``str()`` gives the table. It is immutable.
 
     Attributes
     ----------
     x_shape, out_shape : tuple of int
+        Shapes of the input and of the output.
     dtype : dtype
         The dtype for which bytes are counted.
     layers : tuple of LayerSummary
@@ -75,7 +92,31 @@ class Summary:
     n_params, flops, param_bytes, out_bytes : int
         Sums over all layers.
     receptive_field : tuple of ReceptiveField
-        The fields of the last layer.
+        The fields of the last layer. They are 1 x 1 cells if there are no layers.
+
+    Raises
+    ------
+    FrozenInstanceError
+        If an attribute is assigned.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> net = fastconv.summarize([('conv', 6, 5), 'relu', ('max_pool', 2)], (1, 3, 32, 32))
+    >>> net.out_shape, net.n_params, net.flops
+    ((1, 6, 14, 14), 456, 705600)
+    >>> [layer.name for layer in net.layers]
+    ['conv1', 'relu1', 'max_pool1']
+    >>> print(net)
+    layer      output shape    parameters    FLOPs  receptive field  jump
+    -- 2-D images: (N, C, H, W) -----------------------------------------
+    input      (1, 3, 32, 32)
+    conv1      (1, 6, 28, 28)         456  705,600              5x5   1x1
+    relu1      (1, 6, 28, 28)           0        0              5x5   1x1
+    max_pool1  (1, 6, 14, 14)           0        0              6x6   2x2
+    ---------------------------------------------------------------------
+    total                             456  705,600
+    in float32: 1,824 bytes of parameters, 42,336 bytes of outputs
     """
 
     x_shape: tuple[int, ...]

@@ -1,4 +1,6 @@
-"""The cache of plans and of tables for kernels. It has a bounded size, and drops the least recently used entries."""
+"""A cache of bounded size for the geometries, plans and tables that calls share. It drops the least recently used
+entries.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +53,14 @@ class _Find(Protocol):
 class PlanCache:
     """A cache of the results of functions whose arguments are immutable, such as geometries and dtypes.
 
-    ``find(make, *arguments)`` returns ``make(*arguments)``. It calls `make` only if this result is not in the cache.
+    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once. ``find_typed`` does the same for
+    arguments that have not been checked. There, equal arguments of different types, such as 1 and True, have different
+    entries, because `make` may refuse one of them.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
         self.find: _Find = functools.lru_cache(most)(_call)
+        self.find_typed: _Find = functools.lru_cache(most, typed=True)(_call)
         self._sized = functools.lru_cache(most_sized)(_call_sized)
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
@@ -73,6 +78,7 @@ class PlanCache:
         them.
         """
         self.find.cache_clear()
+        self.find_typed.cache_clear()
         self._sized.cache_clear()
 
 

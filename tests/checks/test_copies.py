@@ -8,6 +8,7 @@ import fastconv
 from fastconv import layers
 from fastconv.checks import arrays as _arrays, copies as _copies
 from fastconv.runtime import isa as _isa, memory as _memory
+from fastconv.runtime.plan_cache import plans
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -55,7 +56,7 @@ def test_any_view_is_copied_to_the_bit(array, threads, high, nbytes):
         patch.setattr(_copies, "_SMALL_BYTES", 0)
         patch.setattr(_copies, "_BLOCK_HIGH", high)
         patch.setattr(_copies, "_BLOCK_BYTES", nbytes)
-        patch.setattr(_copies, "_plan", _copies._plan.__wrapped__)
+        plans.clear()
         patch.setattr(_copies._memory, "empty", lambda shape, dtype: np.full(shape, 77, dtype))
         patch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         for isa in range(_isa.current + 1):
@@ -93,10 +94,10 @@ def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, is
 
     monkeypatch.setattr(_copies._memory, "empty", room)
     monkeypatch.setattr(_copies, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(_copies, "_plan", _copies._plan.__wrapped__)
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     for least, past in ((nbytes, 1), (nbytes + 1, 0)):
         monkeypatch.setattr(_copies, "_PAST_BYTES", least)
+        plans.clear()
         assert _copies._plan(array.shape, array.strides, array.itemsize)[0][8] == past
         copy = _copies.contiguous(array, threads)
         assert copy.tobytes() == array.tobytes()

@@ -84,6 +84,31 @@ def test_tables_are_those_of_the_stored_runs(script):
             assert all(word in content for word in ("CPU: ", "fastconv ", "commit ")), name
 
 
+def test_a_run_without_a_commit_is_reported(script, monkeypatch, tmp_path, capsys):
+    write = script("write_performance")
+    (tmp_path / "fit_costs_avx2.json").write_text('{"commit": "0123456789ab"}', encoding="utf-8")
+    (tmp_path / "sparse_vs_dense_growth.json").write_text('{"commit": null}', encoding="utf-8")
+    monkeypatch.setattr(write, "RESULTS", tmp_path)
+    monkeypatch.setattr(write, "PAGES", ())
+    message = "sparse_vs_dense_growth.json names no commit; run python benchmarks/sparse_vs_dense.py"
+    try:
+        for required in (False, True):
+            write.run.cache_clear()
+            monkeypatch.setattr(write, "COMMIT_REQUIRED", required)
+            monkeypatch.setattr(write, "no_commit", {})
+            assert write.run("fit_costs_avx2") and not write.no_commit
+            if required:
+                with pytest.raises(ValueError, match=message):
+                    write.run("sparse_vs_dense_growth")
+            else:
+                assert write.main(["--check"]) == 0 and not capsys.readouterr().out
+                assert write.run("sparse_vs_dense_growth") == {"commit": None}
+                assert write.main(["--check"]) == 1 and write.main([]) == 0
+                assert capsys.readouterr().out.count(f"warning: 1 run without a commit:\n{message}\n") == 2
+    finally:
+        write.run.cache_clear()
+
+
 def test_every_picture_of_the_stored_runs_is_there(script):
     pytest.importorskip("matplotlib")
     pictures = script("support.pictures")

@@ -1,5 +1,6 @@
 """Everything that users can import is listed, and has a complete docstring."""
 
+import doctest
 import importlib
 import inspect
 import re
@@ -10,7 +11,7 @@ import pytest
 import fastconv
 from fastconv import gradient_check
 from fastconv.compat import cmu11785, cs231n, deeplearning_ai, dlfs
-from fastconv.graph import Tape
+from fastconv.graph import Gradients, Node, Tape
 
 ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
@@ -41,9 +42,9 @@ def test_docstrings_are_whole(module, name):
         assert "Returns\n---" in doc, "the result is not described"
 
 
-def entries(doc):
-    """The parameters of a numpydoc docstring, with the text of each entry."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, re.M | re.S)
+def entries(doc, heading="Parameters"):
+    """The parameters of a numpydoc docstring, or the entries of another section, with the text of each entry."""
+    section = re.search(rf"^{heading}\n-+\n(.*?)(?=^\S[^\n]*\n-{{3,}}$|\Z)", doc, re.M | re.S)
     found, names, text = {}, (), []
     for line in [*(section[1] if section else "").splitlines(), ""]:
         if line and not line.startswith(" "):
@@ -101,6 +102,27 @@ def test_docstrings_of_layers_are_whole(layer):
         assert re.search(rf"\b{parameter}\b", doc.split(">>>")[0]), f"{parameter} is not described"
     for method in (layer.forward, layer.backward):
         assert inspect.getdoc(method), f"{method.__qualname__} is not described"
+
+
+def attributes_of(kind):
+    """The public attributes of the objects of a class: its slots, its fields and its properties."""
+    properties = (name for name, value in vars(kind).items() if isinstance(value, property))
+    names = {*vars(kind).get("__slots__", ()), *getattr(kind, "__dataclass_fields__", ()), *properties}
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", [Node, Gradients, fastconv.Summary, fastconv.LayerSummary])
+def test_docstrings_of_results_are_whole(kind):
+    doc = inspect.getdoc(kind)
+    described = entries(doc, "Attributes")
+    assert attributes_of(kind) == set(described), "the section Attributes lists other attributes than the class has"
+    assert all(described.values()), "an attribute has no description"
+    raised = entries(doc, "Raises")
+    assert raised and all(raised.values()), "errors are not described"
+    examples = doctest.DocTestFinder(recurse=False).find(kind, kind.__name__)
+    assert sum(len(test.examples) for test in examples) > 3, "no example"
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert not sum(runner.run(test).failed for test in examples)
 
 
 def test_everything_public_is_listed():

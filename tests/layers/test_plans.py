@@ -6,9 +6,9 @@ import pytest
 import fastconv
 from fastconv import layers
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.norm import batchnorm, response
+from fastconv.layers.norm import batchnorm, groupnorm, response
 from fastconv.layers.norm.kernels import GroupNormForward, NormSizes, plan_norm
-from fastconv.layers.pool import lp_pooling, pooling
+from fastconv.layers.pool import global_pooling, lp_pooling, pooling
 from fastconv.layers.pool.kernels import KERNELS, plan_for
 from fastconv.layers.pool.plan import INT64, PoolCase
 from fastconv.runtime import isa as _isa
@@ -61,7 +61,7 @@ def test_other_exponents_have_a_plan_of_their_own():
 
 
 def stored(calls, *key):
-    return calls[fastconv.get_threads(), _isa.current].get(*key)
+    return calls.tables[fastconv.get_threads(), _isa.current].get(*key)
 
 
 def test_a_call_of_a_pooling_has_its_plan_ready(forget):
@@ -70,19 +70,19 @@ def test_a_call_of_a_pooling_has_its_plan_ready(forget):
         layers.max_pool_forward(x, 2)
         layers.avg_pool_forward(x, {"kernel_size": 3, "stride": 1})
         layers.global_avg_pool_forward(x)
-    assert str(stored(pooling.calls["max_pool_forward"], (x,), {"kernel_size": 2}).plan) == "2x2 stride-2 kernel"
-    assert str(stored(pooling.calls["avg_pool_forward"], (x,), {"kernel_size": 3, "stride": 1}).plan) == "rows"
-    assert str(stored(pooling.calls["global_avg_pool_forward"], (x,), {}).plan) == "whole planes"
+    assert str(stored(pooling._max_pool, (x,), {"kernel_size": 2}).plan) == "2x2 stride-2 kernel"
+    assert str(stored(pooling._avg_pool, (x,), {"kernel_size": 3, "stride": 1}).plan) == "rows"
+    assert str(stored(global_pooling._global_avg_pool, (x,), {}).plan) == "whole planes"
 
 
 def test_plans_that_may_change_or_are_large_are_made_on_each_call(forget):
     x = np.ones((1, 1, 4, 4), np.float32)
     layers.max_pool_forward(x, 2, threads=-1)
-    assert stored(pooling.calls["max_pool_forward"], (x,), {"kernel_size": 2, "threads": -1}).plan is None
+    assert stored(pooling._max_pool, (x,), {"kernel_size": 2, "threads": -1}).plan is None
     column = np.ones((1, 1, 400_000, 2), np.float32)
     options = {"kernel_size": (60, 1), "stride": 1, "threads": 1}
     layers.avg_pool_forward(column, **options)
-    assert stored(pooling.calls["avg_pool_forward"], (column,), options).plan is None
+    assert stored(pooling._avg_pool, (column,), options).plan is None
 
 
 def test_a_call_of_a_normalisation_has_its_plan_ready(forget, rng):
@@ -93,12 +93,11 @@ def test_a_call_of_a_normalisation_has_its_plan_ready(forget, rng):
         layers.layernorm_forward(x[:, :, 0].copy(), gamma, beta)
         layers.lrn_forward(x, {"size": 3})
     arrays = x, gamma, beta
-    calls = batchnorm.calls
-    assert str(stored(calls["spatial_batchnorm_forward"], arrays, {}).plan) == "channels"
-    assert str(stored(calls["spatial_groupnorm_forward"], arrays, {"G": 3}).plan) == "groups"
+    assert str(stored(batchnorm._images, arrays, {}).plan) == "channels"
+    assert str(stored(groupnorm._images, arrays, {"G": 3}).plan) == "groups"
     rows = x[:, :, 0].copy(), gamma, beta
-    assert str(stored(calls["layernorm_forward"], rows, {"G": 1}).plan) == "rows"
-    assert str(stored(response.calls, (x,), {"size": 3}).plan) == "neighbouring channels"
+    assert str(stored(groupnorm._vectors, rows, {"G": 1}).plan) == "rows"
+    assert str(stored(response._calls, (x,), {"size": 3}).plan) == "neighbouring channels"
 
 
 def test_a_stored_call_checks_what_its_key_does_not_have(rng):

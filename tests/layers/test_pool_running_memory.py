@@ -71,8 +71,8 @@ def test_huge_windows_are_refused_before_they_take_memory(shape):
             def call(forward=forward, options=options):
                 with pytest.raises(
                     ValueError,
-                    match="MiB of workspace per thread, more than the limit of 1024 MiB; pool in"
-                    "|read no cell|can be addressed",
+                    match=r"MiB of workspace per thread, more than the limit of 1024 MiB; pool in"
+                    r"|read no cell|can be addressed",
                 ):
                     forward(x, options)
 

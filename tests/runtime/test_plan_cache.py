@@ -6,6 +6,7 @@ import pytest
 import fastconv
 from fastconv import conv
 from fastconv.convolution.dispatch import plan_for
+from fastconv.layers import calls
 from fastconv.runtime import plan_cache as _plan_cache
 from fastconv.runtime.plan_cache import PlanCache
 
@@ -40,6 +41,25 @@ def size(found):
     return found  # The sizes are 100 and 1,000,000 bytes.
 
 
+def test_types_tell_equal_arguments_apart():
+    cache = PlanCache()
+    assert [cache.find_typed(square, n) for n in (1, True, 1.0, 1, True)] == [1] * 5
+    assert list(map(type, square.made)) == [int, bool, float]
+
+
+def test_one_function_clears_geometries_plans_and_calls():
+    x, w = np.ones((1, 1, 5)), np.ones((1, 1, 2))
+    geometries = [fastconv.conv_forward(x, w, None)[1].geometry for _ in range(2)]
+    assert geometries[0] is geometries[1] is resolve(x.shape, w.shape)
+    calls.clear()
+    assert geometries[0] == resolve(x.shape, w.shape)
+    assert geometries[0] is not resolve(x.shape, w.shape) is fastconv.conv_forward(x, w, None)[1].geometry
+
+
+def resolve(x_shape, w_shape):
+    return fastconv.conv_geometry(x_shape, w_shape)
+
+
 def test_errors_are_not_kept():
     cache, calls = PlanCache(), []
 
@@ -62,7 +82,27 @@ def test_equal_geometries_share_plans_and_hold_none():
     assert plan_for("forward", geometry.derive(), *case) is plan
     assert plan_for("forward", geometry.derive(flip=False), *case) is not plan
     conv(np.ones((1, 2, 9, 9)), np.ones((3, 2, 3, 3)), **options)
-    assert all(hasattr(type(geometry), name) or name in geometry.__dataclass_fields__ for name in vars(geometry))
+    str(geometry)
+    assert set(vars(geometry)) == {*geometry.__dataclass_fields__, *geometry._DERIVED}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("conv", (np.ones((1, 2, 9, 9)), np.ones((3, 2, 3, 3)), None), {"stride": 2, "pad": 1, "pad_mode": "circular"}),
+        ("conv", (np.ones((1, 2, 9)), np.ones((3, 2, 3)), None), {"upsample": 3, "stride": 2}),
+        ("conv_transpose", (np.ones((1, 2, 9)), np.ones((2, 3, 2)), None), {"stride": 3, "output_pad": 2}),
+        ("max_pool", (np.ones((1, 2, 9, 9)),), {"kernel_size": 3, "stride": 1}),
+        ("avg_pool", (np.ones((1, 2, 9, 1)),), {"kernel_size": (3, 1), "ceil_mode": True}),
+    ],
+)
+def test_calls_hang_nothing_onto_a_geometry(name, args, options):
+    out, cache = getattr(fastconv, f"{name}_forward")(*args, **options)
+    getattr(fastconv, f"{name}_backward")(np.ones_like(out), cache)
+    geometry = cache.geometry
+    assert set(vars(geometry)) == {*geometry.__dataclass_fields__, *geometry._DERIVED}
+    with pytest.raises(ValueError, match=f"has no {geometry._DERIVED[-1]}"):
+        getattr(object.__new__(type(geometry)), geometry._DERIVED[-1])
 
 
 def test_a_limit_of_bytes_is_the_same_for_all():

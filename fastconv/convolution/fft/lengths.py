@@ -26,7 +26,6 @@ _LONGEST = 1 << 20
 _MANY_BYTES = 1 << 18
 
 
-@functools.lru_cache(maxsize=1024)
 def radices(length: int) -> tuple[int, ...]:
     """Return the radices of the passes of a transform, in order. `length` may have the prime factors 2, 3 and 5."""
     found = []
@@ -41,12 +40,12 @@ def radices(length: int) -> tuple[int, ...]:
     return (*found, *((4,) * (rest // 2)), *((2,) * (rest % 2)), *((8,) * eights))
 
 
-@functools.lru_cache(maxsize=1024)
 def row_cost(length: int) -> float:
     """Return the cost, in cycles, of one row in all passes of a transform."""
     return sum(_PASS[radix] for radix in radices(length)) * (_LONG if length > _SHORT else 1.0)
 
 
+# Cached because the table has more than a thousand numbers, and is needed by every plan of a signal.
 @functools.lru_cache(maxsize=1)
 def _fast_lengths() -> tuple[int, ...]:
     most = _LONGEST
@@ -69,7 +68,6 @@ def is_fast(length: int) -> bool:
     return length == 1
 
 
-@functools.lru_cache(maxsize=4096)
 def fast_length(least: int, lanes: int) -> int:
     """Return the cheapest length that is at least `least`.
 
@@ -93,6 +91,8 @@ def fast_length(least: int, lanes: int) -> int:
     return best
 
 
+# Cached because planning a signal takes 0.4 ms with this cache and 2 ms without. A result depends on no setting, so it
+# need not be cleared with the plans.
 @functools.lru_cache(maxsize=4096)
 def split(length: int, lanes: int) -> tuple[int, int]:
     """Return the numbers of rows and columns of the plane into which a tile of `length` elements of a signal is folded.
@@ -165,6 +165,8 @@ def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
     )
 
 
+# The caches of factors are separate from the plan cache, because `release` empties them. Plans do not hold factors,
+# because several plans use the same ones, and hundreds of plans are cached.
 @functools.lru_cache(maxsize=64)
 def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     found = np.empty(factors_count(tables), f"f{itemsize}")

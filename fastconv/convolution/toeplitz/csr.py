@@ -26,14 +26,12 @@ from fastconv.convolution.toeplitz import pattern as _pattern
 from fastconv.geometry.axis import UNIT_AXIS
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
-from fastconv.runtime.plan_cache import PlanCache, plans
+from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 #: The smallest number of work items for each thread. A work item is a row of weights or, if there are few, part of one.
 _ITEMS = 8
-#: The cache of patterns that leave out some taps. It is separate and small, because there may be many such patterns.
-_supports = PlanCache(16, 16)
-#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists of entries are made from these weights only.
+#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists are made from the nonzero weights only.
 _FEW = 3
 #: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
 _SLOTS = 2048
@@ -175,10 +173,8 @@ def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) ->
 def _find_pattern(
     make: Callable[[ConvGeometry, bool, Any], SparsityPattern], geometry: ConvGeometry, flip: bool, taps: Support | None
 ) -> SparsityPattern:
-    by, key = plans, None
-    if taps is not None:
-        by, key = _supports, tuple([some.tobytes() for some in taps])
-    return by.find_sized(_nbytes, _make_pattern, make, geometry, flip, key)
+    key = None if taps is None else tuple([some.tobytes() for some in taps])
+    return plans.find_sized(_nbytes, _make_pattern, make, geometry, flip, key)
 
 
 def _nbytes(sparsity: SparsityPattern) -> int:

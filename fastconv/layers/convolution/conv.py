@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Unpack, cast
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
-from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
@@ -19,7 +18,7 @@ from fastconv.geometry.axis import PerAxis
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
 from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, call_table, plain_options
+from fastconv.layers.calls import Call, Calls, plain_options
 from fastconv.layers.convolution import fractional as _fractional
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
@@ -73,13 +72,8 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: The hints in the errors of `conv_forward` and of `conv` for callers who pass options in the place of the bias.
-_PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-#: The default algorithm. If a cache holds this very str object, the name needs no check.
+#: The usual name of an algorithm. The name in a cache needs no check if it is this object.
 _AUTO = "auto"
-
-
-calls = call_table()
 
 
 def _plan_forward(geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
@@ -100,29 +94,37 @@ def plan_of(
     return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
-def find_call(
-    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
-) -> tuple[Call[Any], list[Any], list[Any]]:
-    """Return the resolved call, the arrays converted for the kernels, and the arrays before the conversion."""
-    table, plain = calls[_threads.get_threads(), _isa.current], plain_options(conv_param, options)
-    call: Any = None if plain is None else table.get((x, w, b), plain)
-    if call is not None:
-        return call, [x, w, b], [x, w, b]
+def _resolve(
+    dtype: np.dtype,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    caller: str,
+    conv_param: Any,
+    options: Mapping[str, Any],
+    out: Any = None,
+    planned: bool = True,
+) -> Call[ConvGeometry | FractionalGeometry]:
+    """Check a call and return it, with the plan of the forward pass if `planned`."""
+    b_shape = None if b is None else b.shape
+    geometry, name, threads = resolve_call(caller, x.shape, w.shape, b_shape, conv_param, options)
+    call = Call(geometry, name, threads, _plan_forward, dtype if planned else None)
+    if out is not None:
+        _arrays.check_out(out, geometry.out_shape, dtype, x=x, w=w, b=b)
+    return call
 
-    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
-        found = resolve_call(caller, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
-        return Call(*found, _plan_forward), found[2]
 
-    call, arrays, given = prepare_inputs(resolve, _PLACES[caller == "conv"], x=x, w=w, b=b)
-    if plain is not None:
-        table.put(tuple(given), plain, call)
-    return call, arrays, given
+_conv = Calls(("x", "w", "b"), _resolve, optional="b", hint="options are keywords, as in conv(x, w, stride=2)")
+_conv_forward = Calls(("x", "w", "b"), _resolve, optional="b", hint="options are the fourth argument, after b or None")
+#: The stored calls of `conv`, which looks them up itself to save the time of a Python call.
+_conv_tables = _conv.tables
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
-    """Return the cache of `conv_forward` without computing the output. Arrays are checked and converted."""
-    call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
-    # Store views, because the caller may later assign another shape to an array.
+    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    key = plain_options(conv_param, options)
+    call, (x, w, b), _ = _conv_forward.find((x, w, b), key, caller, conv_param, options, None, False)
+    # Use views, because the caller may assign another shape to an array later.
     return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
@@ -237,17 +239,20 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     (True, True)
     """
     plain = cast("dict[str, Any]", options)
-    if out is None:
-        call = calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
-        if call is not None and call.run is not None:
-            result = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+    call = _conv_tables[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+    if call is not None and call.run is not None:
+        shape = call.geometry.out_shape
+        if out is None:
+            result = _arrays.empty_result(shape, x.dtype, "the output")
             call.run(x, w, b, result)
             return result
-    call, arrays, (x, w, b) = find_call("conv", x, w, b, None, plain)
+        call.run(x, w, b, _arrays.check_out(out, shape, x.dtype, x=x, w=w, b=b))
+        return out
+    call, arrays, (x, w, b) = _conv.find((x, w, b), plain, "conv", None, plain, out)
     dtype = arrays[0].dtype
-    plan = call.resolve_plan(dtype)
+    run = call.run or call.find_plan(dtype).run
     result = _arrays.resolve_out(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
-    plan.run(*arrays, result)
+    run(*arrays, result)
     return result if out is None else out
 
 
@@ -289,8 +294,10 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    call, (x, w, b), _ = find_call("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    run = call.run or call.resolve_plan(x.dtype).run
+    plain = cast("dict[str, Any]", options)
+    key = plain_options(conv_param, plain)
+    call, (x, w, b), _ = _conv_forward.find((x, w, b), key, "conv_forward", conv_param, plain)
+    run = call.run or call.find_plan(x.dtype).run
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
     run(x, w, b, out)
     return out, ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
@@ -354,16 +361,18 @@ def conv_backward(
     weight_mask = w if as_bool("pruned", pruned) else None
     dtype = x.dtype
     workers = _threads.resolve(threads)
+    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    dx_plan = plan_of("backward_data", geometry, dtype, name, workers) if need_dx else None
+    masked = weight_mask is not None
+    dw_plan = plan_of("backward_weights", geometry, dtype, name, workers, masked) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = dw = db = None
-    if need_dx:
-        plan = plan_of("backward_data", geometry, dtype, name, workers)
+    if dx_plan is not None:
         dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-        plan.run(dout, w, None, dx)
-    if need_dw:
-        plan = plan_of("backward_weights", geometry, dtype, name, workers, weight_mask is not None)
+        dx_plan.run(dout, w, None, dx)
+    if dw_plan is not None:
         dw = _memory.empty(geometry.w_shape, dtype)
-        plan.run(x, dout, weight_mask, dw)
+        dw_plan.run(x, dout, weight_mask, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
-from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution import wrappers
@@ -18,7 +17,7 @@ from fastconv.convolution.dispatch import plan_for
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, call_table, current, plain_options
+from fastconv.layers.calls import Call, Calls, plain_options
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import memory as _memory, threads as _threads
 
@@ -47,53 +46,6 @@ class ConvTransposeCache(NamedTuple):
         return cache_repr(self)
 
 
-calls = call_table()
-
-
-def resolve_call(
-    caller: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
-) -> Call[TransposeGeometry]:
-    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
-    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
-    if threads is not None:
-        _threads.resolve(threads)
-    geometry = resolve_transpose(x.shape, w.shape, **settings)
-    if b is not None and b.shape != geometry.out_shape[1:2]:
-        filters = geometry.out_shape[1]
-        raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} with {count(settings['groups'], 'group')} makes "
-            f"{count(filters, 'channel')}; "
-            f"b must be ({filters},) or None"
-        )
-    return Call(geometry, name, threads, _plan_forward)
-
-
-def find_call(
-    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
-) -> tuple[Call[TransposeGeometry], list[Any]]:
-    table, plain = current(calls), plain_options(conv_param, options)
-    call: Any = None if plain is None else table.get((x, w, b), plain)
-    if call is not None:
-        return call, [x, w, b]
-
-    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
-        resolved = resolve_call(caller, x, w, b, conv_param, options)
-        return resolved, resolved.threads
-
-    place = "keywords" if caller == "conv_transpose" else "the fourth argument, after b or None"
-    call, arrays, given = prepare_inputs(resolve, f"options are {place}", x=x, w=w, b=b)
-    if plain is not None:
-        table.put(tuple(given), plain, call)
-    return call, arrays
-
-
-def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
-    """Return the cache of `conv_transpose_forward` without computing the output. Arrays are checked and converted."""
-    call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
-    # Store views, because the caller may later assign another shape to an array.
-    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
-
-
 class WithUncovered(wrappers.Wrapper):
     """A plan for an output with cells to which the kernel adds nothing. These cells are set to the bias, or to 0."""
 
@@ -120,15 +72,52 @@ def _plan_forward(geometry: TransposeGeometry, dtype: np.dtype, algorithm: str, 
     return WithUncovered(Case.of("backward_data", geometry.conv, dtype, threads), plan, geometry.core)
 
 
-def _run(
-    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
-) -> tuple[np.ndarray, Call[TransposeGeometry], list[Any]]:
-    call, arrays = find_call(caller, x, w, b, conv_param, options)
+def _resolve(
+    dtype: np.dtype,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    caller: str,
+    conv_param: Any,
+    options: Mapping[str, Any],
+    planned: bool = True,
+) -> Call[TransposeGeometry]:
+    """Check a call and return it, with the plan of the forward pass if `planned`."""
+    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
+    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    if threads is not None:
+        _threads.resolve(threads)
+    geometry = resolve_transpose(x.shape, w.shape, **settings)
+    if b is not None and b.shape != geometry.out_shape[1:2]:
+        filters = geometry.out_shape[1]
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"{count(filters, 'channel')}; "
+            f"b must be ({filters},) or None"
+        )
+    return Call(geometry, name, threads, _plan_forward, dtype if planned else None)
+
+
+_conv_transpose = Calls(("x", "w", "b"), _resolve, optional="b", hint="options are keywords")
+_conv_transpose_forward = Calls(
+    ("x", "w", "b"), _resolve, optional="b", hint="options are the fourth argument, after b or None"
+)
+
+
+def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
+    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    key = plain_options(conv_param, options)
+    call, (x, w, b), _ = _conv_transpose_forward.find((x, w, b), key, caller, conv_param, options, False)
+    # Use views, because the caller may assign another shape to an array later.
+    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
+
+
+def _run(call: Call[TransposeGeometry], arrays: Sequence[Any]) -> np.ndarray:
     dtype = arrays[0].dtype
-    run = call.run or call.resolve_plan(dtype).run
+    run = call.run or call.find_plan(dtype).run
     out = _arrays.empty_result(call.geometry.out_shape, dtype, "the output")
     run(*arrays, out)
-    return out, call, arrays
+    return out
 
 
 def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
@@ -200,7 +189,9 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2, pad=1, output_pad=1)
     array([[[ 2., 13., 20., 30.]]])
     """
-    return _run("conv_transpose", x, w, b, None, cast("dict[str, Any]", options))[0]
+    plain = cast("dict[str, Any]", options)
+    call, arrays, _ = _conv_transpose.find((x, w, b), plain, "conv_transpose", None, plain)
+    return _run(call, arrays)
 
 
 def conv_transpose_forward(
@@ -246,8 +237,11 @@ def conv_transpose_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 4, 8, 8), (4, 3, 4, 4), (3,))
     """
-    given = "conv_transpose_forward", x, w, b, conv_param, cast("dict[str, Any]", options)
-    out, call, (x, w, b) = _run(*given)
+    plain = cast("dict[str, Any]", options)
+    settings = "conv_transpose_forward", conv_param, plain
+    call, arrays, _ = _conv_transpose_forward.find((x, w, b), plain_options(conv_param, plain), *settings)
+    out = _run(call, arrays)
+    x, w, b = arrays
     return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
@@ -291,17 +285,18 @@ def conv_transpose_backward(
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     workers, core = _threads.resolve(threads), geometry.core
+    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    dx_plan = plan_for("forward", geometry.conv, x.dtype, name, workers) if need_dx else None
+    dw_plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     seen = dout if core is None else np.ascontiguousarray(dout[core])
     dx = dw = db = None
-    if need_dx:
-        plan = plan_for("forward", geometry.conv, x.dtype, name, workers)
+    if dx_plan is not None:
         dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
-        plan.run(seen, w, None, dx)
-    if need_dw:
-        plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers)
+        dx_plan.run(seen, w, None, dx)
+    if dw_plan is not None:
         dw = _memory.empty(geometry.w_shape, w.dtype)
-        plan.run(seen, x, None, dw)
+        dw_plan.run(seen, x, None, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

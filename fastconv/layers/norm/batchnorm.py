@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +13,14 @@ from fastconv.checks.messages import cache_repr, channels_last_hint, count, coun
 from fastconv.checks.options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
-from fastconv.layers.calls import Call, Calls, call_table, current
+from fastconv.layers.calls import Call, Calls
 from fastconv.layers.norm.kernels import (
     BatchNormBackward,
     BatchNormForward,
     NormSizes,
+    gradient_calls,
     has_negative,
-    plan_backward,
-    plan_norm,
+    norm_call,
 )
 from fastconv.runtime import memory as _memory
 
@@ -29,8 +28,6 @@ from fastconv.runtime import memory as _memory
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
-#: The resolved calls of each normalisation. A later call with the same shapes and options uses them again.
-calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class BatchNormCache(NamedTuple):
@@ -88,18 +85,58 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
         )
 
 
-def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
-    """Return the running average `name` of bn_param as an array, or None if bn_param does not have it."""
-    value = bn_param.get(name)
-    if value is None:
-        return None
-    array = _arrays.as_array(name, value)
-    _check_channels(name, array, x)
-    return array
+def _averages(bn_param: Mapping[str, Any], x: np.ndarray, dtype: np.dtype) -> list[np.ndarray]:
+    """Return the running mean and the running variance. They are zeros of `dtype` at first."""
+    averages = []
+    for name in ("running_mean", "running_var"):
+        value = bn_param.get(name)
+        if value is None:
+            averages.append(np.zeros(x.shape[1], dtype))
+            continue
+        array = _arrays.as_array(name, value)
+        _check_channels(name, array, x)
+        averages.append(array)
+    return averages
 
 
-def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> BatchNormForward:
-    return plan_norm(BatchNormForward, sizes, dtype)
+def _moments(averages: list[np.ndarray], x: np.ndarray, eps: float) -> np.ndarray:
+    """Return the mean, the variance and the scale (3, C) for mode 'test', after a check of the running variance."""
+    moments = np.ones((3, x.shape[1]))
+    moments[0], moments[1] = averages
+    if has_negative(moments[1]):
+        raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
+    if eps == 0 and x.size:
+        refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
+    return moments
+
+
+def _forward_calls(check_x: Callable[[np.ndarray], None]) -> Calls[Call[NormSizes]]:
+    """Return the calls of the forward pass for vectors or for images."""
+
+    def resolve(
+        dtype: np.dtype,
+        x: np.ndarray,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        bn_param: Mapping[str, Any],
+        train: bool,
+        eps: float,
+    ) -> Call[NormSizes]:
+        check_x(x)
+        _check_channels("gamma", gamma, x)
+        _check_channels("beta", beta, x)
+        # The averages are not part of the key, so each call checks them. These checks come before arrays are converted.
+        averages = _averages(bn_param, x, dtype)
+        if not train:
+            _moments(averages, x, eps)
+        return norm_call(BatchNormForward, NormSizes.of(x.shape), dtype)
+
+    return Calls(("x", "gamma", "beta"), resolve, hint=AFTER_BETA)
+
+
+_vectors = _forward_calls(check_rows)
+_images = _forward_calls(lambda x: check_rank("x", x.shape))
+_gradients = gradient_calls(BatchNormBackward)
 
 
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
@@ -115,37 +152,14 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
 
-    def averages_so_far(x: np.ndarray) -> list[np.ndarray | None]:
-        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)]
-
-    table = current(calls[caller])
-    call = table.get((x, gamma, beta), {})
-    if call is None:
-
-        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
-            check_rank("x", x.shape) if spatial else check_rows(x)
-            _check_channels("gamma", gamma, x)
-            _check_channels("beta", beta, x)
-            return averages_so_far(x), None
-
-        left, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
-        call = Call(NormSizes.of(x.shape), None, None, _plan_forward)
-        table.put((x, gamma, beta), {}, call)
-    else:
-        left = averages_so_far(x)
+    calls = _images if spatial else _vectors
+    call, (x, gamma, beta), _ = calls.find((x, gamma, beta), {}, bn_param, train, eps)
     dtype = x.dtype
-    averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
-    moments = np.ones((3, x.shape[1]))  # mean, variance, scale
-    if not train:
-        moments[0], moments[1] = averages
-        if has_negative(moments[1]):
-            raise ValueError(f"every value of running_var in bn_param must be >= 0, got {moments[1].min()}")
-        if eps == 0 and x.size:
-            refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
+    averages = _averages(bn_param, x, dtype)
+    moments = np.ones((3, x.shape[1])) if train else _moments(averages, x, eps)  # mean, variance, scale
     if x.size:
-        plan = call.resolve_plan(dtype)
         out = _memory.empty(x.shape, dtype)
-        plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
+        call.plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
             # Look for equal numbers, too, because the rounding of their mean may make their variance larger than 0.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
@@ -179,10 +193,10 @@ def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     try:
-        plan = plan_backward(calls["batchnorm_backward"], BatchNormBackward, x, {})
+        call, _, _ = _gradients.find((x,), {}, 1)
         dx = _memory.empty(x.shape, x.dtype)
-        sums = plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
-    except ValueError:  # The kernel found a wrong number of elements. The check raises an error that names the array.
+        sums = call.plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
         _check_cache(caller, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)

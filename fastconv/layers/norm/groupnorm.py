@@ -8,21 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
-from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, channels_last_hint, count
 from fastconv.checks.options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
-from fastconv.layers.calls import Call, current
+from fastconv.layers.calls import Call, Calls
 from fastconv.layers.norm.batchnorm import (
     AFTER_BETA,
     NORM_PARAM,
-    calls,
     check_rows,
     equal_numbers,
     refuse_zero_variance,
 )
-from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, plan_backward, plan_norm
+from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, gradient_calls, norm_call
 from fastconv.runtime import memory as _memory
 
 
@@ -53,8 +51,19 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
             )
 
 
-def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> GroupNormForward:
-    return plan_norm(GroupNormForward, sizes, dtype)
+def _forward_calls(spatial: bool) -> Calls[Call[NormSizes]]:
+    """Return the calls of the forward pass for images or for vectors."""
+
+    def resolve(dtype: np.dtype, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: Any) -> Call[NormSizes]:
+        check_rank("x", x.shape) if spatial else check_rows(x)
+        _check_channels(x, gamma, beta, spatial)
+        return norm_call(GroupNormForward, NormSizes.of(x.shape, as_groups("G", groups, x.shape)), dtype)
+
+    return Calls(("x", "gamma", "beta"), resolve, hint=AFTER_BETA)
+
+
+_vectors, _images = _forward_calls(spatial=False), _forward_calls(spatial=True)
+_gradients = gradient_calls(GroupNormBackward)
 
 
 def _forward(
@@ -64,25 +73,14 @@ def _forward(
     settings = merge_options(caller, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
     eps = as_number("eps", settings["eps"], 0)
 
-    table, options = current(calls[caller]), {"G": groups}
-    call = table.get((x, gamma, beta), options)
-    if call is None:
-
-        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[Call[NormSizes], None]:
-            check_rank("x", x.shape) if spatial else check_rows(x)
-            _check_channels(x, gamma, beta, spatial)
-            # Check G after gamma, because the length of gamma shows whether the channels are the last axis of x.
-            return Call(NormSizes.of(x.shape, as_groups("G", groups, x.shape)), None, None, _plan_forward), None
-
-        call, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
-        table.put((x, gamma, beta), options, call)
+    calls = _images if spatial else _vectors
+    call, (x, gamma, beta), _ = calls.find((x, gamma, beta), {"G": groups}, groups)
     C, groups = x.shape[1], call.geometry.G
     if not x.size:
         none = np.empty((0, groups))
         return np.empty(x.shape, x.dtype), GroupNormCache(x, gamma, beta.shape, none, none)
-    plan = call.resolve_plan(x.dtype)
     out = _memory.empty(x.shape, x.dtype)
-    mean, scale = plan.run(x, out, gamma.reshape(C), beta.reshape(C), eps)
+    mean, scale = call.plan.run(x, out, gamma.reshape(C), beta.reshape(C), eps)
     if eps == 0:
         what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
         equal = equal_numbers(x.reshape(len(x), groups, -1), (2,))
@@ -99,10 +97,10 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     try:
-        plan = plan_backward(calls["groupnorm_backward"], GroupNormBackward, x, {"G": mean.shape[1]})
+        call, _, _ = _gradients.find((x,), {"G": (groups := mean.shape[1])}, groups)
         dx = _memory.empty(x.shape, x.dtype)
-        dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
-    except ValueError:  # The kernel found a wrong number of elements. The check raises an error that names the array.
+        dgamma, dbeta = call.plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
+    except ValueError:  # the kernel found a wrong number of elements; see batch normalisation
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv._ext import lrn as _lrn, norm as _ext
 from fastconv.checks import arrays as _arrays
-from fastconv.layers.calls import Calls
+from fastconv.layers.calls import Call, Calls
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
@@ -241,14 +241,18 @@ def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
     return plans.find(kind, sizes, dtype, _threads.get_threads(), _isa.current)
 
 
-def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[str, int]) -> _Plan:
-    """Return the plan of a gradient, and store it in `calls`. `options` is ``{'G': groups}`` or an empty dict."""
-    table = calls[_threads.get_threads(), _isa.current]
-    plan = table.get((x,), options)
-    if plan is None:
-        plan = plan_norm(kind, NormSizes.of(x.shape, options.get("G", 1)), x.dtype)
-        table.put((x,), options, plan)
-    return plan
+def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[NormSizes]:
+    """Return the call of a normalisation or of its gradient, with its plan."""
+    return Call(sizes, None, None, lambda sizes, dtype, *_: plan_norm(kind, sizes, dtype), dtype)
+
+
+def gradient_calls(kind: type[NormPlan]) -> Calls[Call[NormSizes]]:
+    """Return the calls of a gradient. Their array is x from the cache of the forward pass."""
+
+    def resolve(dtype: np.dtype, x: np.ndarray, groups: int) -> Call[NormSizes]:
+        return norm_call(kind, NormSizes.of(x.shape, groups), dtype)
+
+    return Calls(("x",), resolve)
 
 
 def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) -> LrnPlan:

@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
-from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import shape_of
-from fastconv.layers.calls import Call, call_table, current
+from fastconv.layers.calls import Call, Calls
 from fastconv.layers.norm.kernels import LrnPlan, NormSizes, plan_lrn
 from fastconv.runtime import memory as _memory
-
-calls = call_table()
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
@@ -55,6 +52,14 @@ def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.n
 
 def _plan_forward(sizes: NormSizes, dtype: np.dtype, size: int, threads: int) -> LrnPlan:
     return plan_lrn(sizes, size, dtype, is_gradient=False)
+
+
+def _resolve(dtype: np.dtype, x: np.ndarray, size: int) -> Call[NormSizes]:
+    check_rank("x", x.shape)
+    return Call(NormSizes.of(x.shape), size, None, _plan_forward, dtype)
+
+
+_calls = Calls(("x",), _resolve)
 
 
 def _may_fail(layer: LrnCache) -> bool:
@@ -149,18 +154,9 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size'; size is the number of channels in a window and must be an int >= 1")
     size, alpha, beta, k = _constants(**settings)
-    table, options = current(calls), {"size": size}
-    call = table.get((x,), options)
-    if call is None:
-
-        def resolve(x: np.ndarray) -> tuple[Call[NormSizes], None]:
-            check_rank("x", x.shape)
-            return Call(NormSizes.of(x.shape), size, None, _plan_forward), None
-
-        call, (x,), _ = prepare_inputs(resolve, x=x)
-        table.put((x,), options, call)
+    call, (x,), _ = _calls.find((x,), {"size": size}, size)
     cache = LrnCache(x, size, alpha, beta, k)
-    out = _run(call.resolve_plan(x.dtype), cache)
+    out = _run(call.plan, cache)
     if beta != 0 and _may_fail(cache):
         with np.errstate(all="ignore"):
             _check_powers(cache, out)

@@ -13,7 +13,7 @@ from fastconv.checks.options import as_cache
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool import windows as _windows
-from fastconv.layers.pool.pooling import PoolParam, find_call
+from fastconv.layers.pool.pooling import PoolParam, find_call, pool_calls
 from fastconv.runtime.records import dataclass
 
 Function = Callable[[np.ndarray], Any]
@@ -43,6 +43,9 @@ class FunctionPlan:
 
 def _make_plan(geometry: PoolGeometry, dtype: np.dtype, option: None, threads: int) -> FunctionPlan:
     return FunctionPlan(geometry)
+
+
+_pool = pool_calls("pool_forward", _make_plan)
 
 
 class PoolCache(NamedTuple):
@@ -111,10 +114,10 @@ def pool_forward(
         raise TypeError(f"fn must be a function, called as fn(windows), got {fn!r}")
     if fn_grad is not None and not callable(fn_grad):
         raise TypeError(f"fn_grad must be None or a function, called as fn_grad(windows, out), got {fn_grad!r}")
-    x, call = find_call("pool_forward", x, pool_param, options, _make_plan)
+    x, call = find_call(_pool, x, pool_param, options)
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
-    call.resolve_plan(x.dtype).run(x, out, fn)
+    call.find_plan(x.dtype).run(x, out, fn)
     # The cache has views, because the caller may assign another shape to an array later.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.checks.arrays import prepare_inputs
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.calls import current
+from fastconv.layers.calls import Call, Calls
 from fastconv.layers.pool.pooling import (
     AvgPoolCache,
     MakePlan,
     MaxPoolCache,
     PoolCall,
     avg_pool_backward,
-    calls,
     forward_avg,
     forward_max,
     max_pool_backward,
@@ -24,23 +22,21 @@ from fastconv.layers.pool.pooling import (
 )
 
 
-def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[np.ndarray, PoolCall]:
-    """Return x, converted for the kernels, and the resolved call for one window as large as the plane."""
-    table = current(calls[caller])
-    call = table.get((x,), {})
-    if call is not None:
-        return x, call
+def _global_calls(caller: str, make_plan: MakePlan, option: Any) -> Calls[PoolCall]:
+    """Return the calls of a pooling with one window over the whole of each plane."""
 
-    def resolve(x: np.ndarray) -> tuple[PoolCall, None]:
+    def resolve(dtype: np.dtype, x: np.ndarray) -> PoolCall:
         sizes = x.shape[2:]
         if 3 <= x.ndim <= 5 and 0 in sizes:
             raise ValueError(f"x must not have an empty spatial axis in {caller}(), got shape {x.shape}")
         geometry = resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False)
-        return PoolCall(geometry, option, None, make_plan), None
+        return Call(geometry, option, None, make_plan, dtype)
 
-    call, (x,), _ = prepare_inputs(resolve, x=x)
-    table.put((x,), {}, call)
-    return x, call
+    return Calls(("x",), resolve)
+
+
+_global_max_pool = _global_calls("global_max_pool_forward", plan_maximum, None)
+_global_avg_pool = _global_calls("global_avg_pool_forward", plan_mean, True)
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -71,7 +67,8 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     >>> global_max_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
     array([[[[3.]]]])
     """
-    return forward_max(*_find_call("global_max_pool_forward", x, plan_maximum, None))
+    call, (x,), _ = _global_max_pool.find((x,), {})
+    return forward_max(x, call)
 
 
 def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
@@ -136,7 +133,8 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     >>> global_avg_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
     array([[[[1.5]]]])
     """
-    return forward_avg(*_find_call("global_avg_pool_forward", x, plan_mean, True))
+    call, (x,), _ = _global_avg_pool.find((x,), {})
+    return forward_avg(x, call)
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool.kernels import plan_for
 from fastconv.layers.pool.plan import PoolCase, PoolPlan
-from fastconv.layers.pool.pooling import PoolParam, find_call
+from fastconv.layers.pool.pooling import PoolParam, find_call, pool_calls
 from fastconv.layers.pool.powers import PowersPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 
@@ -57,6 +57,9 @@ def plan_norm_gradient(geometry: PoolGeometry, dtype: np.dtype, p: float, thread
     if p == _OWN_KERNELS:
         return plan_for("norm_gradient", geometry, dtype, threads)
     return PowersPlan(PoolCase("norm_gradient", geometry, dtype, threads, _isa.current), p)
+
+
+_lp_pool = pool_calls("lp_pool_forward", plan_norm, lambda settings: _exponent(settings["p"]))
 
 
 def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
@@ -102,10 +105,10 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     >>> lp_pool_forward(np.array([[[3.0, -4.0, 5.0, 12.0]]]), kernel_size=2, p=1)[0]
     array([[[ 7., 17.]]])
     """
-    x, call = find_call("lp_pool_forward", x, pool_param, options, plan_norm, lambda settings: _exponent(settings["p"]))
+    x, call = find_call(_lp_pool, x, pool_param, options)
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
-    call.resolve_plan(x.dtype).run(x, out)
+    (call.run or call.find_plan(x.dtype).run)(x, out)
     # The cache has views, because the caller may assign another shape to an array later.
     return out, LpPoolCache(x[...], out[...], geometry, call.option, call.threads)
 
@@ -144,7 +147,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
         p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
+    plan = plan_norm_gradient(geometry, x.dtype, p, workers)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
-    plan_norm_gradient(geometry, x.dtype, p, workers).run(dout, dx, norms=out, factors=x)
+    plan.run(dout, dx, norms=out, factors=x)
     return dx

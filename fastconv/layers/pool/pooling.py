@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,11 +14,10 @@ from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.layers.caches import checked_dtype, checked_geometry
-from fastconv.layers.calls import Call, Calls, call_table, current, plain_options
+from fastconv.layers.calls import Call, Calls, plain_options
 from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
 from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
-from fastconv.runtime.plan_cache import is_large
 
 #: The type of `pool_param`: a dict of options, the value of `kernel_size`, or None.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
@@ -40,8 +38,8 @@ _DEFAULTS_OF = {
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: The resolved calls of each public function. A later call with the same shape and options uses them again.
-calls: dict[str, Calls] = defaultdict(call_table)
+#: A function that makes the plan of a pooling from its geometry, dtype, option and number of threads.
+MakePlan: TypeAlias = Callable[[PoolGeometry, np.dtype, Any, int], Any]
 
 
 class MaxPoolCache(NamedTuple):
@@ -101,42 +99,26 @@ def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
-class PoolCall(Call[PoolGeometry]):
-    """A resolved call of a pooling."""
-
-    __slots__ = ()
-
-    def may_store(self, plan: Any) -> bool:
-        """Return whether to store the plan for later calls. A plan with large tables is not stored, to save memory."""
-        return super().may_store(plan) and not is_large(plan.nbytes)
+PoolCall: TypeAlias = Call[PoolGeometry]
 
 
-MakePlan = Callable[[PoolGeometry, np.dtype, Any, int], Any]
-Option = Callable[[Mapping[str, Any]], Any]
+def pool_calls(
+    caller: str, make_plan: MakePlan, option: Callable[[Mapping[str, Any]], Any] | None = None
+) -> Calls[PoolCall]:
+    """Return the calls of a pooling. `option` checks and returns the option that only this function has."""
+
+    def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
+        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
+        return Call(geometry, option(settings) if option else None, settings["threads"], make_plan, dtype)
+
+    return Calls(("x",), resolve)
 
 
-def find_call(
-    caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
-) -> tuple[np.ndarray, PoolCall]:
-    """Return x, converted for the kernels, and the resolved call.
-
-    If `caller` has an option that other poolings do not have, the function `option` checks and returns it.
-    """
+def find_call(calls: Calls[PoolCall], x: Any, pool_param: Any, options: dict[str, Any]) -> tuple[np.ndarray, PoolCall]:
+    """Return x as kernels read it, and the call. An int as `pool_param` is the kernel size."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
-    table, plain = current(calls[caller]), plain_options(pool_param, options)
-    call: Any = None if plain is None else table.get((x,), plain)
-    if call is not None:
-        return x, call
-
-    def resolve(x: np.ndarray) -> tuple[PoolCall, int | None]:
-        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
-        threads = settings["threads"]
-        return PoolCall(geometry, option(settings) if option else None, threads, make_plan), threads
-
-    call, (x,), _ = prepare_inputs(resolve, x=x)
-    if plain is not None:
-        table.put((x,), plain, call)
+    call, (x,), _ = calls.find((x,), plain_options(pool_param, options), pool_param, options)
     return x, call
 
 
@@ -168,6 +150,14 @@ def plan_maximum(geometry: PoolGeometry, dtype: np.dtype, _: None, threads: int)
 def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, threads: int) -> PoolPlan:
     """Return the plan of an average pooling."""
     return plan_for("mean", geometry, dtype, threads, include_pad)
+
+
+def _count_include_pad(settings: Mapping[str, Any]) -> bool:
+    return as_bool("count_include_pad", settings["count_include_pad"])
+
+
+_max_pool = pool_calls("max_pool_forward", plan_maximum)
+_avg_pool = pool_calls("avg_pool_forward", plan_mean, _count_include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -233,7 +223,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     array([[6., 8.],
            [3., 4.]])
     """
-    return forward_max(*find_call("max_pool_forward", x, pool_param, options, plan_maximum))
+    return forward_max(*find_call(_max_pool, x, pool_param, options))
 
 
 def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache]:
@@ -241,7 +231,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
-    (call.run or call.resolve_plan(x.dtype).run)(x, out, indices)
+    (call.run or call.find_plan(x.dtype).run)(x, out, indices)
     indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, call.threads)
 
@@ -279,9 +269,9 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
         checked_dtype("max_pool_forward", dtype)
     kind = _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
+    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     if not plan.run(dout, dx, indices):
         raise ValueError(f"cache holds indices outside the planes of x {geometry.x_shape}; do not change the cache")
     return dx
@@ -374,8 +364,8 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     array([[[0., 3., 2., 0.]]])
     """
 
-    def resolve(x: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], None]:
-        shape, places = as_shape("out_shape", out_shape), np.asarray(indices)
+    def resolve(x: np.ndarray, places: np.ndarray) -> tuple[tuple[int, ...], None]:
+        shape = as_shape("out_shape", out_shape)
         if places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, got dtype {places.dtype}")
         if places.shape != x.shape:
@@ -390,11 +380,11 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
                 f"indices must be from 0 to {cells - 1}, because a plane of out_shape {shape} has {cells} cells, got "
                 f"{places.min()} to {places.max()}"
             )
-        return (shape, places), None
+        _memory.check_bytes("the output", shape, _arrays.result_dtype(x))
+        return shape, None
 
-    (shape, places), (x,), _ = prepare_inputs(resolve, convert=None, x=x)
+    shape, (x, places), _ = prepare_inputs(resolve, convert=None, integer="indices", x=x, indices=indices)
     dtype = _arrays.result_dtype(x)
-    _memory.check_bytes("the output", shape, dtype)
     out = np.zeros(shape, dtype)
     if x.size:
         np.put_along_axis(planes(out), planes(places).astype(np.intp), planes(x), axis=1)
@@ -436,17 +426,13 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    return forward_avg(*find_call("avg_pool_forward", x, pool_param, options, plan_mean, _count_include_pad))
-
-
-def _count_include_pad(settings: Mapping[str, Any]) -> bool:
-    return as_bool("count_include_pad", settings["count_include_pad"])
+    return forward_avg(*find_call(_avg_pool, x, pool_param, options))
 
 
 def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
     """Return the output and the cache of an average pooling."""
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
-    (call.run or call.resolve_plan(x.dtype).run)(x, out)
+    (call.run or call.find_plan(x.dtype).run)(x, out)
     return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 
@@ -484,7 +470,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     if count_include_pad is not True:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
     workers = _threads.resolve(threads)
+    plan = plan_for("mean_gradient", geometry, dtype, workers, count_include_pad)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    plan_for("mean_gradient", geometry, dtype, workers, count_include_pad).run(dout, dx)
+    plan.run(dout, dx)
     return dx

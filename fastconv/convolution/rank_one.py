@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import math
 
-from fastconv.convolution.base import Algorithm
-from fastconv.convolution.plan import Case
-from fastconv.runtime.plan_cache import plans
+from fastconv.convolution.cost import pricing as _pricing
+from fastconv.convolution.plan import Plan
 
 #: The seconds that a failing check takes: `_LOOK` for the call, and `_LOOK_WEIGHT` for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: 'auto' checks only if that takes at most this fraction of the time of the algorithm that runs after a failing check.
+#: 'auto' checks only if that takes at most this fraction of the time of the plan that runs after a failing check.
 _MOST_LOOK = 0.1
 
 
-def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Return whether a check for kernels of rank one pays.
+def pays(outer: Plan, plan: Plan) -> bool:
+    """Return whether it pays to check the kernels, and to run `outer` if they have rank one, and `plan` otherwise.
 
-    It does if `first` is faster than `second` for such kernels, and the check takes little time.
+    It does if `outer` is cheaper than `plan`, and the check takes little time.
     """
-    return plans.find(_is_faster, first, second, case)
-
-
-def _is_faster(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    geometry = case.geometry
-    if case.op == "backward_weights" or not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):
-        return False
-    if first.unsupported(case) is not None:
+    geometry = plan.case.geometry
+    if not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):
         return False
     look = _LOOK + _LOOK_WEIGHT * math.prod(geometry.w_shape[1:])
-    before, after = second.cost(case), first.cost(case)
+    before, after = _pricing.cost(plan), _pricing.cost(outer)
     return after < before and look <= _MOST_LOOK * before

@@ -107,18 +107,10 @@ class SpaceToBatchGeometry:
         for view, part in self._each(array, parts):
             view[...] = part
 
-    def copied(self, itemsize: int) -> int:
-        """Return the bytes of the parts of all images, of the source and the result."""
-        return sum(map(math.prod, self._shapes(self.dilated.x_shape[0]))) * itemsize
-
     @property
     def parts(self) -> int:
         """The number of parts of an image."""
         return math.prod(self.steps)
-
-    def held(self, itemsize: int) -> int:
-        """Return the bytes of the parts of `images` images, of the source and the result."""
-        return sum(map(math.prod, self._shapes(self.images))) * itemsize
 
 
 def _part(batching: SpaceToBatchGeometry, count: int) -> ConvGeometry:

@@ -31,8 +31,7 @@ class Toy(Algorithm):
 class ToyPlan(Plan):
     """The definition: a slice of the padded image for each tap."""
 
-    def __str__(self):
-        return "toy"
+    algorithm = "toy"
 
     @cached_property
     def workspace_bytes(self):

@@ -90,7 +90,6 @@ class Fft(Algorithm):
     """
 
     name = "fft"
-    uses_transforms = True
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel with a phase that is too large for a single transform."""
@@ -110,13 +109,6 @@ class Fft(Algorithm):
             )
         return None
 
-    def reads_borders(self, case: Case) -> bool:
-        """Return whether the tiles read the border from the image itself.
-
-        For dx they do so only if the outputs go round a circular image. Otherwise the border of dx is folded.
-        """
-        return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
-
     def plan(self, case: Case) -> Plan:
         """Choose the tiles, and the blocks of spectra that are in memory at a time."""
         return FftPlan(case)
@@ -125,18 +117,23 @@ class Fft(Algorithm):
 class FftPlan(Plan):
     """One call of the kernel.
 
-    The tiling is made with the plan, because plans are compared by its cost. The tables are made at the first run.
+    Plans are compared by the cost of the tiling. The tables are made at the first run.
     """
 
+    algorithm = Fft.name
     uses_transforms = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        #: None if no result depends on any cell of the source.
-        self.tiling = plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
+        # The tiles read the border from the image itself. For dx they do so only if the outputs go round a circular
+        # image. Otherwise the border of dx is folded.
+        self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
-    def __str__(self) -> str:
-        return Fft.name
+    @cached_property
+    def tiling(self) -> _fft_tiling.Tiling | None:
+        """The tiles, and the blocks of spectra; None if no result depends on any cell of the source."""
+        case = self.case
+        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
     @cached_property
     def workspace_bytes(self) -> int:

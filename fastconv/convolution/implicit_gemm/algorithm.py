@@ -16,7 +16,7 @@ from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.calls import are_held, call_kinds, kernel_calls
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
+from fastconv.convolution.taps import data_by_taps, plan_by_taps
 from fastconv.geometry.conv import ConvGeometry
 
 #: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and an image has more cells than `_SCATTERED`
@@ -54,7 +54,7 @@ class Implicit(Algorithm):
             return ForwardPlan(case)
         if case.op == "backward_weights":
             return WeightsPlan(case)
-        return TapByTapPlan(case) if _is_scattered(case.geometry) else DataPlan(case)
+        return plan_by_taps(case, DataPlan) if _is_scattered(case.geometry) else DataPlan(case)
 
 
 def _is_scattered(geometry: ConvGeometry) -> bool:
@@ -69,10 +69,8 @@ def _is_scattered(geometry: ConvGeometry) -> bool:
 class ImplicitPlan(Plan):
     """Calls of the kernels. If there are many calls or large tables, the calls are laid out again on each run."""
 
+    algorithm = Implicit.name
     _held: tuple[KernelCall, ...] | None = None
-
-    def __str__(self) -> str:
-        return Implicit.name
 
     def calls(self) -> tuple[KernelCall, ...]:
         """Return the calls of a run, in order."""
@@ -156,39 +154,3 @@ class WeightsPlan(ImplicitPlan):
         """Compute dw, with zeros where the weights `third` are zero, if they are given."""
         (call,) = self._held or self.calls()
         call.contract(first, second, third, result)
-
-
-class TapByTapPlan(Plan):
-    """The gradient of the image for a few scattered taps.
-
-    For each tap and chunk of images, the result of a layer of one tap is added to dx.
-    """
-
-    def __str__(self) -> str:
-        return Implicit.name
-
-    @cached_property
-    def workspace_bytes(self) -> int:
-        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of the layer of one tap."""
-        layer, *_ = tap_layers(self.case.geometry, self.case.dtype.itemsize)
-        products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
-        return products * self.case.dtype.itemsize + DataPlan(self.case.with_geometry(layer)).workspace_bytes
-
-    @cached_property
-    def work(self) -> Mapping[str, float]:
-        """The work of all layers of one tap, and of adding their results to dx."""
-        case, geometry = self.case, self.case.geometry
-        work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(geometry, case.dtype, case.threads) | {"call": 0.0}
-        taps = sum(1 for _ in effective_taps(geometry))
-        *same, last = tap_layers(geometry, case.dtype.itemsize)  # the last one may have fewer images
-        for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
-            for kind, amount in DataPlan(case.with_geometry(layer)).work.items():
-                work[kind] += taps * times * amount
-        # In one thread, NumPy adds the products to dx, and copies the weights of each tap to a contiguous array.
-        products = geometry.x_shape[0] * geometry.x_shape[1] * geometry.positions
-        work["summed"] += taps * (products + math.prod(geometry.w_shape[:2]))
-        return work
-
-    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute dx by `taps.data_by_taps`."""
-        data_by_taps(self.case, first, second, third, result, DataPlan)

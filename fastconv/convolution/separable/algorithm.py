@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fastconv.convolution.base import Algorithm
+from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
-from fastconv.convolution.separable.tables import border_of, tables_for
+from fastconv.convolution.separable.tables import tables_for
 
 #: The largest number of bytes of workspace of a thread. Kernels that need more, because of their extent, are refused.
 _MOST_BYTES = 1 << 24
-
-#: Chooses the algorithm for the gradient of the weights.
-Choose = Callable[[Case], Algorithm]
 
 
 class Separable(Algorithm):
@@ -49,40 +44,25 @@ class Separable(Algorithm):
     """
 
     name = "separable"
-    uses_transforms = True
-    needs_rank_one = True
-
-    def __init__(self, exact: Choose) -> None:
-        self.exact = exact
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory."""
+        """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory.
+
+        The gradient of the weights is left to other algorithms.
+        """
         geometry, dtype = case.geometry, case.dtype
         if geometry.rank == 1:
             return "a kernel of one axis has nothing to separate"
         if geometry.w_shape[1] > 1:
             return f"it needs groups of one channel, and the groups have {geometry.w_shape[1]}"
-        if case.op != "backward_weights":
-            tables = tables_for(case.op, geometry, dtype, 1, case.isa)
-            nbytes = tables.space * dtype.itemsize if tables is not None else 0
-            if nbytes > _MOST_BYTES:
-                return f"the extent of the kernel makes a block take {nbytes} bytes, more than {_MOST_BYTES}"
+        if case.op == "backward_weights":
+            return Delegated("another algorithm computes the gradient of the full kernel")
+        tables = tables_for(case.op, geometry, dtype, 1, case.isa)
+        nbytes = tables.space * dtype.itemsize if tables is not None else 0
+        if nbytes > _MOST_BYTES:
+            return f"the extent of the kernel makes a block take {nbytes} bytes, more than {_MOST_BYTES}"
         return None
 
-    def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op, which is the case for the gradient of the weights."""
-        return case.op == "backward_weights"
-
-    def reads_borders(self, case: Case) -> bool:
-        """Return whether the kernel reads the border from the image itself, which only a forward op may do."""
-        return border_of(case.op, case.geometry) > 0
-
     def plan(self, case: Case) -> Plan:
-        """Return a plan. For the gradient of the weights, this is a plan of the algorithm that computes it."""
-        if case.op == "backward_weights":
-            return self.exact(case).plan(case)
+        """Return a plan."""
         return SeparablePlan(case)
-
-    def cost(self, case: Case) -> float:
-        """Return the cost. For the gradient of the weights, this is the cost of the algorithm that computes it."""
-        return self.exact(case).cost(case) if case.op == "backward_weights" else super().cost(case)

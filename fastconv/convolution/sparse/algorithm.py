@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastconv.convolution.base import Algorithm
+from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
@@ -37,14 +37,12 @@ class Sparse(Algorithm):
     """
 
     name = "sparse"
-    exploits_sparsity = True
-
-    def delegates(self, case: Case, masked: bool) -> bool:
-        """Return whether another algorithm computes the op, because gradients of zero weights are needed, too."""
-        return case.op == "backward_weights" and not masked
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel if the cells that one output reads need too much memory."""
+        """Refuse a kernel if the cells that one output reads need too much memory.
+
+        The gradient of all weights, zero or not, is left to other algorithms.
+        """
         geometry = case.geometry
         for problem, _ in problem_kinds(case.op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.halo) for line in problem.conv_axes)
@@ -54,6 +52,8 @@ class Sparse(Algorithm):
                     f"the kernel {geometry.kernel} with dilation {dilation} covers "
                     f"{cells} cells, and a block has at most {_MOST_BYTES // 64}"
                 )
+        if case.op == "backward_weights" and not case.masked:
+            return Delegated("it computes the gradient of nonzero weights only, for pruned=True")
         return None
 
     def plan(self, case: Case) -> Plan:

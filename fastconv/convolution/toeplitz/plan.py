@@ -12,7 +12,7 @@ from fastconv.convolution.cost.model import share
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.toeplitz import bounds as _bounds, csr as _csr
-from fastconv.convolution.wrappers import Wrapper, batched
+from fastconv.convolution.wrappers import batched
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.plan_cache import is_large
@@ -93,6 +93,9 @@ def _columns(images: np.ndarray, width: int) -> np.ndarray:
 class MatrixPlan(Plan):
     """The matrix times images, or its transpose times gradients, for some rows and some images at a time."""
 
+    algorithm = "toeplitz"
+    exploits_sparsity = True
+
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.geometry = geometry = zero_padded(case.geometry)
@@ -106,9 +109,6 @@ class MatrixPlan(Plan):
         self._pattern = _Pattern(_csr.of_outputs if case.op == "forward" else _csr.of_cells, geometry)
         self._has_padding = case.op == "forward" and any(map(any, geometry.pads))
         self._padded: MatrixPlan | None = None
-
-    def __str__(self) -> str:
-        return "toeplitz"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -186,52 +186,40 @@ class MatrixPlan(Plan):
             begin = rows.stop
 
 
-class _Contraction(Plan):
+def plan_weights(case: Case) -> Plan:
+    """Return the plan of the gradient of the weights, which is computed for some images at a time."""
+    geometry = zero_padded(case.geometry)
+    pattern = _Pattern(_csr.of_outputs, geometry)
+    return batched(case, _images_at_once(geometry, case.dtype), lambda part: WeightGradient(part, pattern))
+
+
+class WeightGradient(Plan):
     """The gradient of the weights from one block of images."""
+
+    algorithm = "toeplitz"
+    exploits_sparsity = True
 
     def __init__(self, case: Case, pattern: _Pattern) -> None:
         super().__init__(case)
         self._pattern = pattern
         self._isa, self._width = _csr.lanes(case.geometry.x_shape[0], case.dtype.itemsize)
 
-    def __str__(self) -> str:
-        return "toeplitz"
-
-    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the gradients of all weights, zero or not."""
-        images, gradients = _columns(first, self._width), _columns(second, self._width)
-        _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)
-
-
-class WeightGradient(Wrapper):
-    """The gradient of the weights, computed for some images at a time."""
-
-    def __init__(self, case: Case) -> None:
-        self.geometry = zero_padded(case.geometry)
-        self.images = _images_at_once(self.geometry, case.dtype)
-        pattern = _Pattern(_csr.of_outputs, self.geometry)
-        super().__init__(case, batched(case, self.images, lambda part: _Contraction(part, pattern)))
-
-    def __str__(self) -> str:
-        return str(self.plan)
-
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of images and gradients as columns, of tables, and of a second dw for several blocks of images."""
-        geometry, itemsize = self.geometry, self.case.dtype.itemsize
+        """The bytes of images and gradients as columns, and of tables."""
+        geometry = zero_padded(self.case.geometry)
         needs = _bounds.needs(geometry, "outputs")
-        width = _csr.lanes(self.images, itemsize)[1]
-        used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * width
-        used += math.prod(geometry.w_shape) if self.images < geometry.x_shape[0] else 0
-        used = used * itemsize + _csr.contract_bytes(geometry, self.case.threads)
+        used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * self._width
+        used = used * self.case.dtype.itemsize + _csr.contract_bytes(geometry, self.case.threads)
         return max(needs.making, needs.held + used)
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work, which are those of all weights, zero or not."""
-        return _work_of(self.case, self.images, 1.0)
+        """The amounts of work for all weights, zero or not, of all images, some of them at a time."""
+        return _work_of(self.case, _images_at_once(zero_padded(self.case.geometry), self.case.dtype), 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the sum of the gradients of all blocks of images."""
+        """Compute the gradients of all weights, zero or not."""
         _check_free(self)
-        self.plan.run(first, second, third, result)
+        images, gradients = _columns(first, self._width), _columns(second, self._width)
+        _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)

@@ -1,4 +1,4 @@
-"""The registry of algorithms, and the choice among them by cost.
+"""The choice among the algorithms of the registry, by the cost of their plans.
 
 `choose` returns the plan of the algorithm with a given name. For 'auto' and 'exact', it chooses in these steps:
 
@@ -21,39 +21,14 @@ import warnings
 from typing import Any
 
 from fastconv.convolution import rank_one as _rank_one, wrappers
-from fastconv.convolution.base import Algorithm, Delegated
+from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.cost.model import multiply_adds
-from fastconv.convolution.depthwise import Depthwise
-from fastconv.convolution.fft.algorithm import Fft
-from fastconv.convolution.im2col.algorithm import Im2col
-from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.ops import OPS
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.reference import Reference
-from fastconv.convolution.separable.algorithm import Separable
-from fastconv.convolution.sparse.algorithm import Sparse
-from fastconv.convolution.toeplitz.algorithm import Toeplitz
-from fastconv.convolution.winograd.algorithm import Winograd
+from fastconv.convolution.registry import REGISTRY
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
-
-#: All algorithms. A new algorithm needs one line here. At equal cost, 'auto' prefers plans with `own_threads`, and then
-#: the algorithm that is listed first.
-REGISTRY: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        Reference(),
-        Im2col(),
-        Implicit(),
-        Winograd(),
-        Depthwise(),
-        Fft(),
-        Separable(),
-        Sparse(),
-        Toeplitz(),
-    )
-}
 
 #: 'auto' uses no transforms for fewer multiply-adds than this, so that small examples are exact. In 7 of 235 random
 #: cases below this limit, a transform would be faster by a fifth or more.
@@ -98,7 +73,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', ...)
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

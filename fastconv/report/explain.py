@@ -14,7 +14,6 @@ from fastconv.convolution import wrappers
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.choose import (
     DEFAULT_ALGORITHM,
-    REGISTRY,
     check_name,
     check_supported,
     choose,
@@ -27,6 +26,7 @@ from fastconv.convolution.density import DENSE, as_seen
 from fastconv.convolution.dispatch import plan_for
 from fastconv.convolution.ops import OPS, Op
 from fastconv.convolution.plan import Case
+from fastconv.convolution.registry import REGISTRY
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, conv_geometry
 from fastconv.geometry.fractional import resolve_sampled
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads

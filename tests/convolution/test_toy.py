@@ -1,4 +1,4 @@
-"""A new algorithm is one class and one line of the registry. It then runs, and is explained and tested as all are."""
+"""A new algorithm is one module and one line of the registry. It then runs, and is explained and tested as all are."""
 
 from functools import cached_property
 

@@ -24,9 +24,10 @@ from typing import Any
 
 from rich.console import Console
 from support.families import FAMILIES, Case, draw_cases
+from support.forms import algorithm_of
 from support.harness import Options, console, exit_status, load_average, progress
 from support.report import in_words, judged, new_table, run_info, write
-from support.turns import Record, Records, algorithm_of, candidates, chosen_of, measure
+from support.turns import Record, Records, candidates, chosen_of, measure
 
 from fastconv.convolution.cost import rates as _rates
 from fastconv.runtime import isa as _isa

@@ -17,6 +17,7 @@ from support.memory import COUNTED, MIB, Extra, extra, why_not
 from support.report import full_title, in_words, judged, new_table, run_info, write
 
 import fastconv
+from fastconv.convolution.base import Delegated
 from fastconv.convolution.choose import REGISTRY, choose
 from fastconv.convolution.plan import Case
 
@@ -47,11 +48,11 @@ def said(name: str, layer: Layer, op: str, batch: int, threads: int) -> int | st
     geometry, parts = layer.geometry(batch), OPS[1:] if op == "backward" else (op,)
     found = []
     for part in parts:
-        reason = None if name == "auto" else REGISTRY[name].unsupported(Case.of(part, geometry, FLOAT))  # type: ignore[arg-type]
-        if reason is not None:
+        case = Case.of(part, geometry, FLOAT, threads)  # type: ignore[arg-type]
+        reason = None if name == "auto" else REGISTRY[name].unsupported(case)
+        if reason is not None and not isinstance(reason, Delegated):
             return reason
-        algorithm = choose(Case.of(part, geometry, FLOAT, threads), name)  # type: ignore[arg-type]
-        found.append(algorithm.plan(Case.of(part, geometry, FLOAT, threads)).workspace_bytes)  # type: ignore[arg-type]
+        found.append(choose(case, name).workspace_bytes)
     return max(found)
 
 

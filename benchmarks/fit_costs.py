@@ -37,10 +37,11 @@ from bench_choice import MUCH, numbers, statistics_of
 from rich.console import Console
 from support.families import FAMILIES, Case, draw_cases
 from support.fit import fit
+from support.forms import algorithm_of
 from support.harness import Options, console, exit_status, load_average, machine, progress
 from support.layers import BEYOND, DECODERS, LIST, SMALL, Layer
 from support.report import new_table, run_info, write
-from support.turns import Record, Records, algorithm_of, candidates, chosen_of, measure
+from support.turns import Record, Records, candidates, chosen_of, measure
 
 import fastconv
 from fastconv.convolution.cost import rates as _rates

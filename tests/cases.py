@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import conv_geometry
+from fastconv.convolution import wrappers
+from fastconv.convolution.base import Delegated
+from fastconv.convolution.cost import pricing
 from fastconv.convolution.plan import Case as PlanCase
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -34,8 +37,7 @@ def outer_products(w):
 
 def kernels_for(algorithm, w):
     """Kernels with the shape of w: w itself, or outer products if the algorithm requires them."""
-    entry = fastconv.convolution.choose.REGISTRY.get(algorithm)
-    return outer_products(w) if entry is not None and entry.needs_rank_one else w
+    return outer_products(w) if algorithm == "separable" else w
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,32 @@ def registry():
     return fastconv.convolution.choose.REGISTRY
 
 
+def plan_of(algorithm, case):
+    """The plan by which `choose` compares an algorithm with others."""
+    return wrappers.padded(case, registry()[algorithm].plan)
+
+
+def cost_of(algorithm, case):
+    return pricing.cost(plan_of(algorithm, case))
+
+
+def set_cost(monkeypatch, algorithm, value):
+    """Give all plans of an algorithm this cost."""
+    cost = pricing.cost
+    monkeypatch.setattr(pricing, "cost", lambda plan: value if plan.algorithm == algorithm else cost(plan))
+
+
+def refused(algorithm, case):
+    """The reason why an algorithm refuses a case; None if it computes the case, or leaves it to other algorithms."""
+    why = registry()[algorithm].unsupported(case)
+    return None if isinstance(why, Delegated) else why
+
+
 def reason(algorithm, geometry, dtype=np.float64):
     """The reason why an algorithm cannot compute a geometry; None if it can compute all three ops."""
     if algorithm == "auto":
         return None
-    reasons = [registry()[algorithm].unsupported(PlanCase.of(op, geometry, np.dtype(dtype))) for op in OPS]
+    reasons = [refused(algorithm, PlanCase.of(op, geometry, np.dtype(dtype))) for op in OPS]
     return next(filter(None, reasons), None)
 
 

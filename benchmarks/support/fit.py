@@ -10,11 +10,14 @@ import numpy as np
 from scipy.optimize import minimize, nnls
 from scipy.special import softmax
 
+from fastconv.convolution import wrappers
+from fastconv.convolution.cost import pricing
 from fastconv.convolution.cost.correction import MOST, Correction, sizes, terms
 from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
-from fastconv.convolution.plan import Case
-from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
+from fastconv.convolution.plan import Case, Plan
+from support.forms import algorithm_of, make_algorithm
+from support.turns import HOPELESS, Record
 
 #: Distances of two costs, in logarithms, below which the choice counts as undecided; one for each step of the search.
 NEAR = (0.4, 0.15)
@@ -40,10 +43,15 @@ Work = dict[str, float]
 
 def work_of(record: Record, name: str) -> Work:
     """The work of a contender; for pruned weights, without the products by zeros."""
-    case, algorithm = record.case, form(name)
-    density = record.density if case.zeros else 1.0
-    work = algorithm.work(Case.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density))
+    work = plan_of(record, name).work
     return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # "wakes" has one rate on every machine.
+
+
+def plan_of(record: Record, name: str) -> Plan:
+    """The plan of a contender."""
+    case, density = record.case, record.density if record.case.zeros else 1.0
+    planned = Case.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density, masked=case.zeros)
+    return wrappers.padded(planned, make_algorithm(name).plan)
 
 
 @dataclass
@@ -113,7 +121,7 @@ def table(records: Sequence[Record], op: Op) -> Table:
                 continue
             timed[i, j], given_up[i, j] = name in r.seconds, name in r.given_up
             took[i, j] = math.log(r.seconds.get(name) or r.given_up[name])
-            penalty[i, j] = math.log(REGISTRY[key[0]].penalty(r.case.threads))
+            penalty[i, j] = math.log(pricing.penalty(plan_of(r, name)))
             work[j][i] = [amounts[key].get(kind, 0.0) for kind in kinds[key[0]]]
     return Table(
         rows,

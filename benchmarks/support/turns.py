@@ -9,7 +9,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from fastconv.convolution import choose as choosing, dispatch
+from fastconv.convolution import choose as choosing, dispatch, wrappers
 from fastconv.convolution.base import Algorithm
+from fastconv.convolution.cost import pricing
 from fastconv.convolution.density import as_seen
 from fastconv.convolution.plan import Case as PlanCase
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
 from support.families import Case, from_json
+from support.forms import algorithm_of, forms_of, make_algorithm
 from support.harness import set_threads, wait_for_quiet
 
 REGISTRY: dict[str, Algorithm] = choosing.REGISTRY
@@ -101,17 +103,6 @@ def record_of(data: dict[str, Any]) -> Record:
     return Record(from_json(data["case"]), dict(data["seconds"]), dict(data["given_up"]), data["density"])
 
 
-def algorithm_of(name: str) -> str:
-    """The algorithm of a contender, whose rates it uses; a contender is an algorithm or a variant of one."""
-    return name.split(" ", 1)[0]
-
-
-def form(name: str) -> Algorithm:
-    """The algorithm, or the variant of one, that has this name."""
-    algorithm, _, way = name.partition(" ")
-    return REGISTRY[algorithm].variant(way)
-
-
 def give_threads(threads: int) -> None:
     """Set the threads of BLAS to the number that the calls of a case use."""
     if fastconv.get_threads() != threads or _blas.threads() != threads:
@@ -123,20 +114,19 @@ def candidates(case: Case, ways: bool = False) -> list[str]:
     give_threads(case.threads)
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
-        wanted = case.zeros or not algorithm.exploits_sparsity
-        if algorithm.needs_rank_one:  # Another algorithm computes the gradient of its weights.
-            wanted = case.pattern == "rank one" and case.op != "backward_weights"
-        if name == REFERENCE or not wanted or algorithm.unsupported(PlanCase.of(case.op, case.geometry, dtype)):
+        planned = PlanCase.of(case.op, case.geometry, dtype, case.threads, masked=case.zeros)
+        if name == REFERENCE or algorithm.unsupported(planned) is not None:
+            continue
+        plan = algorithm.plan(planned)
+        if plan.exploits_sparsity and not case.zeros:
+            continue
+        if plan.needs_rank_one and case.pattern != "rank one":
             continue
         # 'auto' does not consider it without BLAS.
-        if algorithm.needs_blas and not _blas.within(case.threads):
+        if plan.needs_blas and not _blas.within(case.threads):
             continue
-        if algorithm.plan(PlanCase.of(case.op, case.geometry, dtype, case.threads)).workspace_bytes > MOST_BYTES:
-            continue
-        forms = (
-            algorithm.variants(PlanCase.of(case.op, case.geometry, dtype, case.threads)) if ways else {"": algorithm}
-        )
-        found += [f"{name} {way}".strip() for way in forms]
+        if plan.workspace_bytes <= MOST_BYTES:
+            found += forms_of(name, planned) if ways else [name]
     return found
 
 
@@ -155,7 +145,7 @@ class Calls:
         case, geometry, threads = self.case, self.case.geometry, self.case.threads
         x, w, dout, result = self.x, self.w, self.dout, self.result
         if " " in name and geometry.pad_mode == "zeros" and not case.zeros:
-            plan = form(name).plan(PlanCase.of(case.op, geometry, result.dtype, threads))
+            plan = make_algorithm(name).plan(PlanCase.of(case.op, geometry, result.dtype, threads))
             first, second = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[case.op]
             return lambda: plan.run(first, second, None, result)
         name = algorithm_of(name)
@@ -201,10 +191,8 @@ def expected(name: str, case: Case, density: float = 1.0) -> float:
     """The estimate for a contender by the rates in use; infinite if there are no rates."""
     if name == "auto":
         return 0.0
-    algorithm, dtype = form(name), np.dtype(case.dtype)
-    with suppress(KeyError):
-        return algorithm.cost(PlanCase.of(case.op, case.geometry, dtype, case.threads, density))
-    return math.inf
+    planned = PlanCase.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density, masked=case.zeros)
+    return pricing.cost(wrappers.padded(planned, make_algorithm(name).plan))
 
 
 def measure(case: Case, names: Iterable[str], rounds: int, into: Record | None = None, near: float = NEAR) -> Record:
@@ -240,7 +228,8 @@ def chosen_of(record: Record) -> str:
     plans.clear()  # Other rates made the plans in the cache.
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
-    chosen = choosing.choose(PlanCase.of(case.op, case.geometry, dtype, case.threads, density), "auto", rank_one).name
+    planned = PlanCase.of(case.op, case.geometry, dtype, case.threads, density, masked=case.zeros)
+    chosen = choosing.choose(planned, "auto", rank_one).algorithm
     ways = [name for name in (*record.seconds, *record.given_up) if algorithm_of(name) == chosen]
     return min(ways, key=lambda name: expected(name, case, density), default=chosen)
 

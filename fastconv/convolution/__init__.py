@@ -6,8 +6,8 @@ From a call to the kernels::
       |
     dispatch.plan_for          finds the plan of a call in the plan cache, or makes it:
       |        |
-      |      choose            takes the cheapest algorithm that supports the case
-      |        |                 REGISTRY: the list of algorithms
+      |      choose            takes the cheapest plan of the algorithms that support the case
+      |        |                 registry: the list of algorithms
       |        |                 cost/: the work of a plan x measured rates = seconds
       |        |
       +-- wrappers             compose: Flipped, Batched, Padded, Guarded, Masked, ...
@@ -18,9 +18,9 @@ From a call to the kernels::
 
 The types::
 
-    Case (plan)                op, geometry, dtype, threads, instruction set, density; a frozen value
+    Case (plan)                op, geometry, dtype, threads, instruction set, density, masked; a frozen value
       |
-    Algorithm (base)           name, class attributes, unsupported(case), plan(case), variants(case), cost(case)
+    Algorithm (base)           name, unsupported(case), plan(case)
       |-- Reference            reference: a loop over taps in float64
       |-- Im2col               im2col/: columns and a matrix product by BLAS
       |-- Implicit             implicit_gemm/: a matrix product without columns
@@ -31,9 +31,9 @@ The types::
       |-- Sparse               sparse/: products of nonzero weights
       `-- Toeplitz             toeplitz/: a sparse matrix times images
       |
-    Plan (plan)                workspace_bytes, work, run(first, second, third, result)
+    Plan (plan)                properties, workspace_bytes, work, run(first, second, third, result)
       |-- one or more classes for each algorithm
       `-- Wrapper, Batched, Phases, ... (wrappers)
 
-A new algorithm is one module or folder, and one line of `choose.REGISTRY`.
+A new algorithm is one module or folder, and one line of `registry`.
 """

@@ -1,16 +1,16 @@
-"""The registry of algorithms, and the choice among them by cost.
+"""The choice among the algorithms of the registry, by the cost of their plans.
 
-`choose` returns the algorithm of a given name. For 'auto' and 'exact', it chooses in these steps:
+`choose` returns the plan of the algorithm with a given name. For 'auto' and 'exact', it chooses in these steps:
 
-1. `_find_cheapest_dense` lists the algorithms that support the case with dense weights. If the case is small or the
-   name is 'exact', it leaves out algorithms that use transforms. It takes the cheapest algorithm with a small
-   workspace.
-2. If BLAS might use more threads than the call, step 1 leaves out algorithms that need BLAS.
-3. If the weights have many zeros, `_find_cheapest_sparse` takes an algorithm that exploits sparsity if its cost is
-   lower.
-4. If the kernels have rank one, `rank_one.pays` decides whether `separable` is faster.
+1. `_supported` makes the plan of each algorithm that supports the case. The properties of a plan say what it needs, and
+   `cost.pricing` estimates its time.
+2. `_find_cheapest_dense` takes the cheapest plan with a small workspace. It leaves out plans that skip zero weights or
+   need kernels of rank one. If the case is small or the name is 'exact', it leaves out plans that use transforms. If
+   BLAS might use more threads than the call, it leaves out plans that need BLAS.
+3. If the weights have many zeros, `_find_cheapest_sparse` takes a plan that exploits sparsity if its cost is lower.
+4. If the kernels have rank one, `cheaper_for_rank_one` takes a plan that needs such kernels if its cost is lower.
 
-The choices are cached in the plan cache.
+The plans and the choices are cached in the plan cache.
 """
 
 from __future__ import annotations
@@ -20,39 +20,15 @@ import os
 import warnings
 from typing import Any
 
-from fastconv.convolution import rank_one as _rank_one
-from fastconv.convolution.base import Algorithm
+from fastconv.convolution import rank_one as _rank_one, wrappers
+from fastconv.convolution.base import Delegated
+from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.cost.model import multiply_adds
-from fastconv.convolution.depthwise import Depthwise
-from fastconv.convolution.fft.algorithm import Fft
-from fastconv.convolution.im2col.algorithm import Im2col
-from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
-from fastconv.convolution.reference import Reference
-from fastconv.convolution.separable.algorithm import Separable
-from fastconv.convolution.sparse.algorithm import Sparse
-from fastconv.convolution.toeplitz.algorithm import Toeplitz
-from fastconv.convolution.winograd.algorithm import Winograd
+from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.registry import REGISTRY
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
-
-#: All algorithms. A new algorithm needs one line here. At equal cost, 'auto' prefers algorithms with `own_threads`, and
-#: then the one that is listed first.
-REGISTRY: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        Reference(),
-        Im2col(),
-        Implicit(),
-        Winograd(),
-        Depthwise(),
-        Fft(),
-        Separable(lambda case: choose(case, "exact")),
-        Sparse(),
-        Toeplitz(),
-    )
-}
 
 #: 'auto' uses no transforms for fewer multiply-adds than this, so that small examples are exact. In 7 of 235 random
 #: cases below this limit, a transform would be faster by a fifth or more.
@@ -97,7 +73,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', ...)
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
@@ -137,35 +113,40 @@ def _from_environment() -> str:
 DEFAULT_ALGORITHM = _from_environment()
 
 
-def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Algorithm:
-    """Return the algorithm `name`; for 'auto' and 'exact', the cheapest algorithm that supports the case.
+def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Plan:
+    """Return the plan of the algorithm `name`; for 'auto' and 'exact', the cheapest plan that supports the case.
 
-    'exact' takes no algorithm that uses transforms. 'auto' also considers algorithms that exploit sparsity if the
-    density of the case is below one, and `separable` if `rank_one` is true.
+    'exact' takes no plan that uses transforms. 'auto' also considers plans that exploit sparsity if the density of the
+    case is below one, and plans for kernels of rank one if `rank_one` is true.
     """
+    name = check_supported(case, name)
     if name in REGISTRY:
-        return named(case, name)
-    blas = not needs_blas(case, name) or _blas.within(case.threads)
-    found = cheapest(case, name, blas)
-    separable = REGISTRY["separable"]
-    return separable if name != "exact" and rank_one and _rank_one.pays(separable, found, case) else found
+        return wrappers.padded(case, REGISTRY[name].plan)
+    found = cheapest(case, name, not needs_blas(case, name) or _blas.within(case.threads))
+    outer = cheaper_for_rank_one(case, found) if name == "auto" and rank_one else None
+    return found if outer is None else outer
 
 
-def named(case: Case, name: str) -> Algorithm:
-    """Return the algorithm `name`. Raises ValueError if it does not support the case."""
-    reason = REGISTRY[name].unsupported(case)
+def check_supported(case: Case, name: str) -> str:
+    """Return `name`, or 'exact' if that algorithm leaves the op to others.
+
+    Raises ValueError if the algorithm does not support the case.
+    """
+    reason = REGISTRY[name].unsupported(case) if name in REGISTRY else None
+    if isinstance(reason, Delegated):
+        return "exact"
     if reason is not None:
         raise ValueError(f"algorithm {name!r} cannot do this {case.op}: {reason}")
-    return REGISTRY[name]
+    return name
 
 
 def needs_blas(case: Case, name: str) -> bool:
-    """Return whether the cheapest algorithm needs BLAS. The choice then depends on the threads that BLAS may use."""
+    """Return whether the cheapest plan needs BLAS. The choice then depends on the threads that BLAS may use."""
     return _cheapest_dense(case, name == "exact").needs_blas
 
 
-def cheapest(case: Case, name: str, blas: bool = True) -> Algorithm:
-    """Return the choice of 'auto' or 'exact'. If `blas` is false, algorithms that need BLAS are left out."""
+def cheapest(case: Case, name: str, blas: bool = True) -> Plan:
+    """Return the choice of 'auto' or 'exact'. If `blas` is false, plans that need BLAS are left out."""
     found = _cheapest_dense(case, name == "exact", blas)
     if name == "exact" or case.density == 1.0:
         return found
@@ -174,54 +155,79 @@ def cheapest(case: Case, name: str, blas: bool = True) -> Algorithm:
     return plans.find(_find_cheapest_sparse, found, case)
 
 
-def _cheapest_dense(case: Case, exact: bool, blas: bool = True) -> Algorithm:
-    """Return the cheapest algorithm for dense weights. If `blas` is false, algorithms that need BLAS are left out."""
+def cheaper_for_rank_one(case: Case, plan: Plan) -> Plan | None:
+    """Return the cheapest plan for kernels of rank one if checking the kernels pays; otherwise None.
+
+    `plan` is the cheapest plan for any kernel.
+    """
+    outer = [found for found in _supported(case) if found.needs_rank_one]
+    best = min(outer, key=_pricing.cost, default=None)
+    return best if best is not None and _rank_one.pays(best, plan) else None
+
+
+def _supported(case: Case) -> tuple[Plan, ...]:
+    """Return the plans of all algorithms that support a case, in the order of the registry."""
+    return plans.find(_find_supported, case)
+
+
+def _find_supported(case: Case) -> tuple[Plan, ...]:
+    return tuple(wrappers.padded(case, a.plan) for a in REGISTRY.values() if a.unsupported(case) is None)
+
+
+def _cheapest_dense(case: Case, exact: bool, blas: bool = True) -> Plan:
+    """Return the cheapest plan for dense weights. If `blas` is false, plans that need BLAS are left out."""
     return plans.find(_find_cheapest_dense, case.dense, exact, blas)
 
 
-def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Algorithm:
+def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
     if not (math.prod(case.geometry.x_shape) and math.prod(case.geometry.out_shape)):
-        return REGISTRY["reference"]  # the result is empty, or the image has no cells
-    able = [a for a in REGISTRY.values() if not a.exploits_sparsity and not a.needs_rank_one]
-    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(case) is None]
+        return REGISTRY["reference"].plan(case)  # the result is empty, or the image has no cells
+    able = [plan for plan in _supported(case) if not plan.exploits_sparsity and not plan.needs_rank_one]
+    able = [plan for plan in able if blas or not plan.needs_blas]
     if exact or multiply_adds(case.geometry) < _FEW:
-        able = [a for a in able if not a.uses_transforms]
-    costs = {a: a.cost(case) for a in able if a is not REGISTRY["reference"]}
+        able = [plan for plan in able if not plan.uses_transforms]
+    costs = {plan: _pricing.cost(plan) for plan in able if plan.algorithm != "reference"}
     # Measured algorithms come first, then unmeasured ones, and the reference last because it is always slow.
-    able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
-    workspaces = {a: a.plan(case).workspace_bytes for a in able}
-    small = [a for a, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]
-    found = min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
+    able = [plan for plan, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
+    workspaces = {plan: workspace_bytes(plan.algorithm, case) for plan in able}
+    small = [plan for plan, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]
+    found = min(small or able, key=lambda plan: (costs.get(plan, math.inf), not plan.own_threads))
     if not blas and not small and workspaces[found] > _TOO_MUCH_BYTES:
         return _cheapest_dense(case, exact, blas=True)
     return found
 
 
-def _find_cheapest_sparse(dense: Algorithm, case: Case) -> Algorithm:
-    """Return the cheapest algorithm that exploits sparsity, or `dense` if `dense` is cheaper."""
+def _find_cheapest_sparse(dense: Plan, case: Case) -> Plan:
+    """Return the cheapest plan that exploits sparsity, or `dense` if `dense` is cheaper."""
     if not math.prod(case.geometry.out_shape):
         return dense
-    able = [a for a in REGISTRY.values() if a.exploits_sparsity and a.unsupported(case) is None]
-    able = [a for a in able if a.plan(case.dense).workspace_bytes <= _WORKSPACE_BYTES]
-    return min([dense, *able], key=lambda a: ranked_cost(a, case))
+    able = [plan for plan in _supported(case) if plan.exploits_sparsity]
+    able = [plan for plan in able if workspace_bytes(plan.algorithm, case) <= _WORKSPACE_BYTES]
+    return min([dense, *able], key=ranked_cost)
 
 
-def ranked_cost(algorithm: Algorithm, case: Case) -> float:
-    """Return the cost by which 'auto' ranks an algorithm.
+def workspace_bytes(name: str, case: Case) -> int:
+    """Return the workspace of an algorithm for dense weights, without that of `Padded`, which is bounded."""
+    return REGISTRY[name].plan(case.dense).workspace_bytes
+
+
+def ranked_cost(plan: Plan) -> float:
+    """Return the cost by which 'auto' ranks a plan.
 
     The cost of a sparse gradient of the weights is raised, because it must be clearly cheaper than a dense gradient.
     """
-    sparse_gradient = algorithm.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
-    return algorithm.cost(case) / (_CLEARLY if sparse_gradient else 1.0)
+    case = plan.case
+    sparse_gradient = plan.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
+    return _pricing.cost(plan) / (_CLEARLY if sparse_gradient else 1.0)
 
 
-def passed_over(algorithm: Algorithm, case: Case, name: str, workspace: int) -> str:
-    """Return why 'auto' or 'exact' never takes an algorithm that supports the case; "" if there is no reason."""
+def passed_over(plan: Plan, name: str, workspace: int) -> str:
+    """Return why 'auto' or 'exact' never takes a plan although the algorithm supports the case; "" if it may."""
     if name not in ("auto", "exact"):
         return ""
-    if name == "exact" and algorithm.uses_transforms:
+    if name == "exact" and plan.uses_transforms:
         return "not by 'exact': it uses transforms"
-    if algorithm.uses_transforms and multiply_adds(case.geometry) < _FEW:
+    if plan.uses_transforms and multiply_adds(plan.case.geometry) < _FEW:
         return f"not by 'auto': below {_FEW:,} multiply-adds, 'auto' uses no transforms"
     if workspace > _WORKSPACE_BYTES:
         return f"only where no other algorithm takes at most {_WORKSPACE_BYTES:,} bytes"

@@ -136,19 +136,20 @@ class Depthwise(Algorithm):
 class DepthwisePlan(Plan):
     """One call of the kernel."""
 
-    masks = False
+    algorithm = Depthwise.name
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         geometry = case.geometry
-        self.tables = _plan(case.op, geometry, case.dtype, case.threads)
-        #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
+        #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
         self.copied = int(
             multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + total_bytes(geometry, case.dtype)
         )
 
-    def __str__(self) -> str:
-        return Depthwise.name
+    @cached_property
+    def tables(self) -> Tables | None:
+        """The tables of the kernel; None if no cell of the result depends on the source."""
+        return _plan(self.case.op, self.case.geometry, self.case.dtype, self.case.threads)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -453,6 +454,3 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         amounts=amounts,
         parts=parts,
     )
-
-
-DEPTHWISE = Depthwise()

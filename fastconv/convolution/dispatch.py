@@ -1,4 +1,4 @@
-"""Makes the plan of a call: chooses the algorithm, and puts its plan into the wrappers that the case needs."""
+"""Makes the plan of a call: chooses the cheapest plan, and puts it into the wrappers that the case needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastconv.convolution import rank_one as _rank_one, wrappers
+from fastconv.convolution import wrappers
 from fastconv.convolution.base import Algorithm
-from fastconv.convolution.choose import REGISTRY, cheapest, named, needs_blas
+from fastconv.convolution.choose import cheaper_for_rank_one, cheapest, check_supported, needs_blas
 from fastconv.convolution.density import worth_a_look
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.registry import REGISTRY
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
@@ -26,14 +27,14 @@ def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
-def exact_plan(case: Case, masked: bool = False) -> Plan:
-    """Return the plan of the cheapest algorithm that uses no transforms."""
-    return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads, masked)
+def exact_plan(case: Case) -> Plan:
+    """Return the plan of the cheapest algorithm that uses no transforms. It computes the gradient of all weights."""
+    return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads)
 
 
 def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool, isa: int) -> Plan:
     """Return a new plan, which `plan_for` caches; `isa` is the instruction set in use."""
-    requested = case = Case(op, geometry, dtype, threads, isa)
+    requested = case = Case(op, geometry, dtype, threads, isa, masked=masked)
     # 1. Algorithms compute cross-correlations, so `Flipped` flips the kernel of a true convolution.
     if geometry.flip:
         case = requested.with_geometry(geometry.derive(flip=False))
@@ -41,61 +42,63 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
-    # 2. `named` raises if the selected algorithm does not support the case. Empty arrays are not left to the selected
-    # algorithm: an empty result needs no computation, and the reference computes results of an image without cells.
-    algorithm = named(case, name) if name in REGISTRY else None
+    # 2. An error is raised if the selected algorithm does not support the case. If the algorithm leaves the op to
+    # others, 'exact' computes it. Empty arrays are not left to the selected algorithm: an empty result needs no
+    # computation, and the reference computes results of an image without cells.
+    name = check_supported(case, name)
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
         return wrappers.Nothing(case)
     if not cells:
-        algorithm, name = REGISTRY["reference"], "reference"
-    if algorithm is not None:
-        return flipped(_composed(case, algorithm, name, masked))
-    # 3. Otherwise, take the cheapest algorithm. If skipping zeros may save time, `WhereZeros` checks the density of the
+        name = "reference"
+    if name in REGISTRY:
+        return flipped(_composed(case, REGISTRY[name], name))
+    # 3. Otherwise, take the cheapest plan. If skipping zeros may save time, `WhereZeros` checks the density of the
     # weights on each call.
-    plan = flipped(_cheapest(case, name, masked))
+    plan = flipped(_cheapest(case, name))
     if name == "exact" or (op == "backward_weights" and not masked) or not worth_a_look(geometry.w_shape, outputs):
         return plan
-    return wrappers.WhereZeros(
-        requested, plan, lambda share: flipped(_cheapest(replace(case, density=share), name, masked))
-    )
+    return wrappers.WhereZeros(requested, plan, lambda share: flipped(_cheapest(replace(case, density=share), name)))
 
 
-def _cheapest(case: Case, name: str, masked: bool) -> Plan:
-    """Return the plan of the cheapest algorithm.
+def _cheapest(case: Case, name: str) -> Plan:
+    """Return the cheapest plan for any kernels, in the wrappers that the case needs.
 
-    If that algorithm needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
+    If that plan needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
     """
 
     def by(blas: bool) -> Plan:
-        return _composed(case, cheapest(case, name, blas), name, masked)
+        return _for_any_rank(case, cheapest(case, name, blas), name)
 
     if needs_blas(case, name):
         return wrappers.WithinBlas(case, by(True), by(False))
     return by(True)
 
 
-def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan:
-    """Return the plan of `algorithm` in the wrappers that the case needs."""
-    if algorithm.delegates(case, masked):
-        return exact_plan(case, masked)
+def _for_any_rank(case: Case, plan: Plan, name: str) -> Plan:
+    """Return the plan of the algorithm of `plan`.
 
-    def by(chosen: Algorithm) -> Plan:
-        def make(part: Case) -> Plan:
-            plan = chosen.plan(part)
-            # A transform may give an inf or NaN where the sum of products is finite, so 'auto' computes images with an
-            # inf or NaN again.
-            if name == "auto" and chosen.uses_transforms:
-                plan = wrappers.Guarded(part, plan, exact_plan)
-            return wrappers.Masked(part, plan) if masked and not plan.masks else plan
+    If checking the kernels pays, `WhereRankOne` checks on each call whether they have rank one.
+    """
+    found = _composed(case, REGISTRY[plan.algorithm], name)
+    outer = cheaper_for_rank_one(case, plan) if name == "auto" else None
+    if outer is None:
+        return found
+    return wrappers.WhereRankOne(case, _composed(case, REGISTRY[outer.algorithm], name), found)
 
-        if chosen.reads_borders(case):
-            return make(case)
-        return wrappers.padded(case, make)
 
-    if name == "auto" and _rank_one.pays(REGISTRY["separable"], algorithm, case):
-        return wrappers.WhereRankOne(case, by(REGISTRY["separable"]), by(algorithm))
-    return by(algorithm)
+def _composed(case: Case, algorithm: Algorithm, name: str) -> Plan:
+    """Return the plan of an algorithm in the wrappers that the case needs."""
+
+    def make(part: Case) -> Plan:
+        plan = algorithm.plan(part)
+        # A transform may give an inf or NaN where the sum of products is finite, so 'auto' computes images with an inf
+        # or NaN again.
+        if name == "auto" and plan.uses_transforms:
+            plan = wrappers.Guarded(part, plan, exact_plan)
+        return wrappers.Masked(part, plan) if part.masked and not plan.masks else plan
+
+    return wrappers.padded(case, make)
 
 
 def forward(

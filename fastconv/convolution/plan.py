@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,10 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that a plan depends on; `density` is the share of nonzero weights."""
+    """Everything that a plan depends on.
+
+    `density` is the share of nonzero weights. If `masked` is true, only nonzero weights need a gradient.
+    """
 
     op: Op
     geometry: ConvGeometry
@@ -25,16 +28,25 @@ class Case:
     threads: int
     isa: int
     density: float = 1.0
+    masked: bool = False
 
     @classmethod
-    def of(cls, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int = 1, density: float = 1.0) -> Case:
+    def of(
+        cls,
+        op: Op,
+        geometry: ConvGeometry,
+        dtype: np.dtype,
+        threads: int = 1,
+        density: float = 1.0,
+        masked: bool = False,
+    ) -> Case:
         """Return a case for the instruction set in use."""
-        return cls(op, geometry, dtype, threads, _isa.current, density)
+        return cls(op, geometry, dtype, threads, _isa.current, density, masked)
 
     @property
     def dense(self) -> Case:
-        """The same case with density 1, where all weights are nonzero."""
-        return self if self.density == 1.0 else replace(self, density=1.0)
+        """The same case without zero weights. All weights then need a gradient."""
+        return self if self.density == 1.0 and not self.masked else replace(self, density=1.0, masked=False)
 
     def with_geometry(self, geometry: ConvGeometry) -> Case:
         """Return the same case with another geometry."""
@@ -45,43 +57,58 @@ class Case:
         return self.with_geometry(self.geometry.for_batch(n))
 
 
-class Plan:
+class Plan(ABC):
     """One op of one case, ready to run.
 
-    Attributes
-    ----------
-    case : Case
-    uses_transforms : bool
-        Whether results come from transforms. If so, `run` returns None if the result is finite, and otherwise an array
-        of counts: the number of infs and NaNs of each image, or one number for the gradient of the weights.
-    masks : bool
-        Whether `run` accepts the weights as a mask, and then computes the gradient of nonzero weights only.
-    workspace_bytes : int
-        The bytes of memory that `run` uses in addition to its arguments.
-    work : mapping of str to float
-        The amount of each kind of work that the cost model has rates for, counted for the thread with most work.
+    The constructor is fast, because most plans are only compared. Tables and block sizes that take time are computed
+    when `work`, `workspace_bytes` or `run` first needs them.
     """
 
-    uses_transforms = False
-    masks = False
+    #: The name of the algorithm. The cost model has rates for this name.
+    algorithm: str
+    #: Whether results come from transforms, which have larger rounding errors than sums of products. If so, `run`
+    #: returns None if the result is finite, and otherwise an array of counts: the number of infs and NaNs of each
+    #: image, or one number for the gradient of the weights.
+    uses_transforms: bool = False
+    #: Whether the plan runs in fastconv's threads only. BLAS threads spin for a while after a call, on CPUs that the
+    #: next call needs.
+    own_threads: bool = True
+    #: Whether the plan is fast only if BLAS multiplies. 'auto' takes such a plan only if BLAS is known to use no more
+    #: threads than the call may.
+    needs_blas: bool = False
+    #: Whether the plan skips zero weights. 'auto' takes such a plan only if many weights are zero.
+    exploits_sparsity: bool = False
+    #: Whether the plan supports only kernels that are outer products. 'auto' takes it only for such kernels.
+    needs_rank_one: bool = False
+    #: Whether the plan handles the `pad_mode` of its case. Otherwise, the wrapper `Padded` pads the images first.
+    reads_borders: bool = False
+    #: Whether `run` accepts the weights as a mask, and then computes the gradient of nonzero weights only. Otherwise,
+    #: the wrapper `Masked` clears the other gradients.
+    masks: bool = False
 
     def __init__(self, case: Case) -> None:
         self.case = case
 
     def __str__(self) -> str:
         """Return the plan and the plans inside it as text, which `explain` prints."""
-        raise NotImplementedError
+        return self.algorithm
 
-    @cached_property
+    def copy_properties(self, plan: Plan) -> None:
+        """Set the properties of this plan, which runs `plan`, to those of `plan`."""
+        for name in _PROPERTIES:
+            setattr(self, name, getattr(plan, name))
+
+    @property
+    @abstractmethod
     def workspace_bytes(self) -> int:
         """The bytes of memory that `run` uses in addition to its arguments."""
-        raise NotImplementedError
 
-    @cached_property
+    @property
+    @abstractmethod
     def work(self) -> Mapping[str, float]:
-        """The amount of each kind of work."""
-        raise NotImplementedError
+        """The amount of each kind of work that the cost model has rates for, counted for the thread with most work."""
 
+    @abstractmethod
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """Compute `result`; its previous contents have no effect.
 
@@ -94,4 +121,10 @@ class Plan:
                                              gradient, or None
         ====================  =====  ======  ===============================================  ======
         """
-        raise NotImplementedError
+
+
+#: The class attributes of `Plan`, which describe the computation.
+_PROPERTIES = (
+    *("algorithm", "uses_transforms", "own_threads", "needs_blas", "exploits_sparsity", "needs_rank_one"),
+    *("reads_borders", "masks"),
+)

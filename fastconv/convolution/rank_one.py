@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fastconv.convolution.base import Algorithm
-from fastconv.convolution.plan import Case
-from fastconv.runtime.plan_cache import plans
+from fastconv.convolution.cost import pricing as _pricing
+from fastconv.convolution.plan import Plan
 
 #: The seconds that a check takes if the first kernel does not have rank one: `_LOOK` for the call, and `_LOOK_WEIGHT`
 #: for each weight of the first filter.
@@ -15,20 +14,14 @@ _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
 _MOST_LOOK = 0.1
 
 
-def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Return whether 'auto' should check if the kernels have rank one.
+def pays(outer: Plan, plan: Plan) -> bool:
+    """Return whether it pays to check the kernels, and to run `outer` if they have rank one, and `plan` otherwise.
 
-    It should if `first`, which needs such kernels, is faster than `second`, and the check takes little time.
+    It does if `outer` is cheaper than `plan`, and the check takes little time.
     """
-    return plans.find(_is_faster, first, second, case)
-
-
-def _is_faster(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    geometry = case.geometry
-    if case.op == "backward_weights" or not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):
-        return False
-    if first.unsupported(case) is not None:
+    geometry = plan.case.geometry
+    if not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):
         return False
     look = _LOOK + _LOOK_WEIGHT * math.prod(geometry.w_shape[1:])
-    before, after = second.cost(case), first.cost(case)
+    before, after = _pricing.cost(plan), _pricing.cost(outer)
     return after < before and look <= _MOST_LOOK * before

@@ -32,10 +32,6 @@ def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
         yield (..., *tap), (..., *slices)
 
 
-#: The estimated time of a call, and of a multiply-add, in seconds.
-_CALL, _PRODUCT = 1e-3, 2.5e-9
-
-
 def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
     """Return `array` with the channel axis split into (groups, channels of a group)."""
     shape = array.shape
@@ -58,16 +54,11 @@ class Reference(Algorithm):
         """Return the plan of the loop over taps."""
         return ReferencePlan(case)
 
-    def cost(self, case: Case) -> float:
-        """Return a rough estimate for `explain`. 'auto' takes this algorithm only if no other supports the case."""
-        return _CALL + _PRODUCT * multiply_adds(case.geometry)
-
 
 class ReferencePlan(Plan):
     """The loop over taps. It sums in float64, and rounds each result once."""
 
-    def __str__(self) -> str:
-        return Reference.name
+    algorithm = Reference.name
 
     @cached_property
     def workspace_bytes(self) -> int:

@@ -107,18 +107,10 @@ class SpaceToBatchGeometry:
         for view, part in self._each(array, parts):
             view[...] = part
 
-    def copied(self, itemsize: int) -> int:
-        """Return the bytes of the parts of all images and of their outputs."""
-        return sum(map(math.prod, self._shapes(self.dilated.x_shape[0]))) * itemsize
-
     @property
     def parts(self) -> int:
         """The number of parts into which an image is split."""
         return math.prod(self.steps)
-
-    def held(self, itemsize: int) -> int:
-        """Return the bytes of the parts of `images` images and of their outputs."""
-        return sum(map(math.prod, self._shapes(self.images))) * itemsize
 
 
 def _part(batching: SpaceToBatchGeometry, count: int) -> ConvGeometry:

@@ -7,13 +7,17 @@ But inf or NaN times zero is NaN, and would appear in cells of dx whose sum has 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastconv.convolution.base import per_channel
+from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.wrappers import Make, batched
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 
@@ -21,49 +25,83 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry
 _PRODUCT_BYTES = 1 << 23
 
 
-def data_by_taps(
-    case: Case, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray, make: Callable[[Case], Plan]
-) -> None:
-    """Compute dx: set it to the bias, and for each tap add w[:, :, tap].T @ dout to the cells that the tap reads.
-
-    `make` returns a plan for the product of one tap, which is a pointwise convolution without padding.
-    """
-    geometry = case.geometry
-    positions = geometry.positions
-    layers = [make(case.dense.with_geometry(layer)) for layer in tap_layers(geometry, dx.itemsize)]
-    product = np.empty(layers[0].case.geometry.x_shape, dx.dtype)
-    dx[...] = 0 if b is None else per_channel(b, geometry)
-    for tap, outputs, cells in effective_taps(geometry):
-        at: Any = (..., *tap)
-        within: Any = (..., *outputs)
-        weights = np.ascontiguousarray(w[at])[..., np.newaxis]
-        begin = 0
-        for layer in layers:
-            part = product[: layer.case.geometry.x_shape[0]]
-            chunk: Any = slice(begin, begin + len(part))
-            begin = chunk.stop
-            # [C/G x F/G] @ [F/G x L], one product per image and group
-            layer.run(dout[chunk].reshape(len(part), -1, positions), weights, None, part)
-            part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
-            with np.errstate(invalid="ignore", over="ignore"):
-                dx[(chunk, slice(None), *cells)] += part[within]
+def plan_by_taps(case: Case, make: Make) -> Plan:
+    """Return a plan that computes dx tap by tap. `make` plans the product of one tap, a layer without padding."""
+    return batched(case, _images_at_once(case), lambda part: TapByTap(part, make))
 
 
-def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
-    """Return the pointwise convolutions that compute the products of a tap, one for each chunk of images.
+def data_by_taps(case: Case, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray, make: Make) -> None:
+    """Compute dx by `plan_by_taps`."""
+    plan_by_taps(case, make).run(dout, w, b, dx)
 
-    The last chunk may be smaller.
-    """
-    count, channels = geometry.x_shape[:2]
-    images = max(1, min(count, _PRODUCT_BYTES // (channels * geometry.positions * itemsize)))
-    return [
-        conv_geometry(
-            (min(images, count - begin), channels, geometry.positions),
-            (*geometry.w_shape[:2], 1),
-            groups=geometry.groups,
+
+class TapByTap(Plan):
+    """dx = b + the sum over taps of w[:, :, tap].T @ dout, each product added to the cells that the tap reads."""
+
+    def __init__(self, case: Case, make: Make) -> None:
+        super().__init__(case)
+        self._make = make
+        self.layer = self._layer(case.geometry.x_shape[0])
+        self.copy_properties(self.layer)
+
+    def _layer(self, images: int) -> Plan:
+        """Return the plan of the layer of one tap, for a number of images."""
+        geometry = self.case.geometry
+        return self._make(
+            self.case.dense.with_geometry(
+                conv_geometry(
+                    (images, geometry.x_shape[1], geometry.positions),
+                    (*geometry.w_shape[:2], 1),
+                    groups=geometry.groups,
+                )
+            )
         )
-        for begin in range(0, count, images)
-    ]
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of the layer of one tap."""
+        layer = self.layer.case.geometry
+        products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
+        return products * self.case.dtype.itemsize + self.layer.workspace_bytes
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """The work of all layers of one tap, some images at a time, and of adding their results to dx."""
+        case, geometry = self.case, self.case.geometry
+        taps, (count, channels) = sum(1 for _ in effective_taps(geometry)), geometry.x_shape[:2]
+        work = dict[str, float](memory(geometry, case.dtype, case.threads))
+        images = _images_at_once(case)
+        whole, rest = divmod(count, images)
+        for n, times in ((images, whole), (rest, 1)):
+            if n and times:
+                for kind, amount in self._layer(n).work.items():
+                    work[kind] = work.get(kind, 0.0) + taps * times * amount
+        # In one thread, NumPy adds the products to dx, and copies the weights of each tap to a contiguous array.
+        summed = taps * (count * channels * geometry.positions + math.prod(geometry.w_shape[:2]))
+        return {**work, "summed": work.get("summed", 0.0) + summed}
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """Compute dx. With inf or NaN in the weights, the sums of the definition may have an inf or NaN, too."""
+        geometry = self.case.geometry
+        product = np.empty(self.layer.case.geometry.x_shape, result.dtype)
+        outputs = product.reshape(*product.shape[:2], *geometry.out_shape[2:])
+        dout = first.reshape(len(first), -1, geometry.positions)
+        result[...] = 0 if third is None else per_channel(third, geometry)
+        for tap, within, cells in effective_taps(geometry):
+            at: Any = (..., *tap)
+            read: Any = (..., *within)
+            into: Any = (..., *cells)
+            # [C/G x F/G] @ [F/G x L], one product per image and group
+            self.layer.run(dout, np.ascontiguousarray(second[at])[..., np.newaxis], None, product)
+            with np.errstate(invalid="ignore", over="ignore"):
+                result[into] += outputs[read]
+
+
+def _images_at_once(case: Case) -> int:
+    """Return the number of images for which the product of a tap takes at most `_PRODUCT_BYTES` bytes."""
+    geometry = case.geometry
+    each = geometry.x_shape[1] * geometry.positions * case.dtype.itemsize
+    return max(1, min(geometry.x_shape[0], _PRODUCT_BYTES // each))
 
 
 _Slices = tuple[slice, ...]

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.convolution.base import add_bias, clear_where_zero
+from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.density import density
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.factors import is_rank_one
@@ -42,14 +43,14 @@ _EXTENDED_BYTES = 1 << 23
 
 
 class Wrapper(Plan):
-    """A plan that wraps an inner plan. By default it has the workspace and the work of the inner plan."""
+    """A plan that wraps an inner plan. By default it has the properties, workspace and work of the inner plan."""
 
     name = ""
 
     def __init__(self, case: Case, plan: Plan) -> None:
         super().__init__(case)
         self.plan = plan
-        self.uses_transforms, self.masks = plan.uses_transforms, plan.masks
+        self.copy_properties(plan)
 
     def __str__(self) -> str:
         return f"{self.name}({self.plan})"
@@ -68,11 +69,9 @@ class Wrapper(Plan):
 class Nothing(Plan):
     """A plan for empty results, and for results that are zero because no product adds to them."""
 
+    algorithm = "nothing"
     masks = True
     workspace_bytes, work = 0, {}
-
-    def __str__(self) -> str:
-        return "nothing"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Write zeros, if the result is not empty."""
@@ -103,10 +102,9 @@ class Batched(Plan):
 
     def __init__(self, case: Case, images: int, make: Make) -> None:
         super().__init__(case)
-        self.images, self.count = images, case.geometry.x_shape[0]
+        self.images, self.count, self._make = images, case.geometry.x_shape[0], make
         self.plans = {n: make(case.for_batch(n)) for n in {images, self.count % images or images}}
-        first = self.plans[images]
-        self.uses_transforms, self.masks = first.uses_transforms, first.masks
+        self.copy_properties(self.plans[images])
 
     def __str__(self) -> str:
         return f"batched({self.images} of {self.count} images, {self.plans[self.images]})"
@@ -120,10 +118,8 @@ class Batched(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The total work of all runs of the inner plans."""
-        last = self.plans[self.count % self.images or self.images].work
-        times, whole = (self.count - 1) // self.images, self.plans[self.images].work
-        return {kind: times * whole.get(kind, 0.0) + amount for kind, amount in last.items()}
+        """The work of an inner plan for all images at once, because rates were fitted to the work of whole batches."""
+        return self._make(self.case).work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """Run the inner plans on slices of the batch."""
@@ -175,6 +171,12 @@ class Padded(Wrapper):
         geometry = self.case.geometry.padded
         return _memory.check_bytes("the padded image", geometry.x_shape, self.case.dtype) + self.plan.workspace_bytes
 
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """The work of the inner plan, and of padding."""
+        nbytes = math.prod(self.case.geometry.padded.x_shape) * self.case.dtype.itemsize
+        return {**self.plan.work, **_pricing.border_work(nbytes, self.case.threads)}
+
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """Run the inner plan on padded images. For backward_data, add the gradient of the padding to the image."""
         geometry, threads = self.case.geometry, self.case.threads
@@ -188,10 +190,10 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """Return the plan that `make` makes for zero padding, wrapped to support the `pad_mode` of the case."""
-    geometry = case.geometry
-    if geometry.pad_mode == "zeros":
-        return make(case)
+    """Return the plan that `make` makes, wrapped to support the `pad_mode` of the case unless the plan does itself."""
+    geometry, plan = case.geometry, make(case)
+    if geometry.pad_mode == "zeros" or plan.reads_borders:
+        return plan
     if geometry.padded.x_shape == geometry.x_shape:
         return make(case.with_geometry(geometry.padded))
     each = _memory.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), case.dtype)
@@ -218,6 +220,14 @@ class SpaceToBatch(Wrapper):
         geometry = self.plan.case.geometry
         copied = math.prod(geometry.x_shape) + math.prod(geometry.out_shape)
         return copied * self.case.dtype.itemsize + self.plan.workspace_bytes
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """The work of the inner plan, and of copying the parts of all images, `batching.images` of them at a time."""
+        geometry, batching = self.plan.case.geometry, self.batching
+        copied = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * self.case.dtype.itemsize
+        batches = -(-self.case.geometry.x_shape[0] // batching.images)
+        return _pricing.space_to_batch_work(self.plan.work, copied, batching.parts * batches)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """Run the inner plan on copies of the parts of the images."""
@@ -405,6 +415,10 @@ class Phases(Plan):
         super().__init__(case)
         self.phases, self.gaps, self.adds = phases, gaps, adds
         self.each = phases if each is None else each
+        self.algorithm = "nothing"
+        if phases:
+            self.copy_properties(phases[0].plan)
+        self.uses_transforms = False
         self.masks = all(phase.plan.masks for phase in phases)
 
     def __str__(self) -> str:

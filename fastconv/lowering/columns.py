@@ -19,8 +19,9 @@ from fastconv.runtime import memory as _memory, threads as _threads
 _IM2COL = {dtype: _ext.im2col[name] for dtype, name in _arrays.NAMES.items()}
 _COL2IM = {dtype: _ext.col2im[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The size, in bytes, of the block of image rows that a thread of col2im computes at a time. A block fits into the L1
-#: cache.
+#: The result of `im2col` in messages.
+_COLUMNS = "the lowered matrix"
+#: The number of bytes of a block of image rows, into which a thread adds columns. The block stays in the L1 cache.
 _BLOCK_BYTES = 1 << 14
 
 
@@ -96,6 +97,31 @@ def _geometry(
     )
 
 
+def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
+    """Raise an error if the columns take more bytes than are free, before anything is converted or allocated."""
+    try:
+        nbytes = _memory.check_bytes(_COLUMNS, geometry.cols_shape, dtype)
+        what = f"{_COLUMNS} of shape {geometry.cols_shape} and dtype {dtype}"
+        _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
+    except ValueError as error:
+        raise _too_large(error, geometry) from None
+
+
+def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
+    """Return an uninitialised array for the columns."""
+    try:
+        return _arrays.empty_result(geometry.cols_shape, dtype, _COLUMNS)
+    except ValueError as error:
+        raise _too_large(error, geometry) from None
+
+
+def _too_large(error: ValueError, geometry: ConvGeometry) -> ValueError:
+    """Return an error that also names the arguments. An error that a signal handler raised is returned itself."""
+    if type(error) not in (ValueError, _memory.TooLargeError):
+        return error
+    return type(error)(f"x {geometry.x_shape} with kernel_size {geometry.kernel} is too large: {error}")
+
+
 def im2col(
     x: Any,
     kernel_size: PerAxis | None = None,
@@ -162,25 +188,17 @@ def im2col(
            [4., 5., 7., 8.]])
     """
 
-    def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+    def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray | None, int], int]:
         geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
         workers = _threads.resolve(threads)
-        dtype, shape = _arrays.result_dtype(x), geometry.cols_shape
-        try:
-            if out is None:
-                what = f"the lowered matrix of shape {shape} and dtype {dtype}"
-                nbytes = _memory.check_bytes("the lowered matrix", shape, dtype)
-                _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-            cols = _arrays.resolve_out(out, shape, dtype, "the lowered matrix", x=x)
-        except ValueError as error:
-            if out is None and type(error) in (ValueError, _memory.TooLargeError):
-                raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
-            raise
-        return (geometry, cols, workers), workers
+        dtype = _arrays.result_dtype(x)
+        if out is None:
+            _check_columns(geometry, dtype)
+            return (geometry, None, workers), workers
+        return (geometry, _arrays.resolve_out(out, geometry.cols_shape, dtype, _COLUMNS, x=x), workers), workers
 
-    # Padding by copies needs a C-contiguous image. `lower` alone reads an image with gaps between its rows.
-    convert = _arrays.prepare_rows if type(pad_mode) is str and pad_mode == "zeros" else _arrays.prepare
-    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=convert, x=x)
+    (geometry, given, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, x=x)
+    cols = _empty_columns(geometry, x.dtype) if given is None else given
     if geometry.pad_mode == "zeros":
         lower(x, cols, geometry, workers)
     else:
@@ -238,7 +256,7 @@ def col2im(
            [1., 2., 1.]])
     """
 
-    def resolve(cols: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+    def resolve(cols: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray | None, int], int]:
         shape = as_shape("x_shape", x_shape)
         geometry = _geometry("col2im", shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
         if cols.shape != geometry.cols_shape:
@@ -247,10 +265,15 @@ def col2im(
                 f"(N, C * taps, L) = {geometry.cols_shape}"
             )
         workers = _threads.resolve(threads)
-        x = _arrays.resolve_out(out, shape, _arrays.result_dtype(cols), "the image", cols=cols)
-        return (geometry, x, workers), workers
+        if out is None:
+            return (geometry, None, workers), workers
+        return (
+            (geometry, _arrays.resolve_out(out, shape, _arrays.result_dtype(cols), "the image", cols=cols), workers),
+            workers,
+        )
 
-    (geometry, x, workers), (cols,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, cols=cols)
+    (geometry, given, workers), (cols,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, cols=cols)
+    x = _arrays.empty_result(geometry.x_shape, cols.dtype, "the image") if given is None else given
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:

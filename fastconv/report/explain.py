@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.options import as_bool, as_number, merge_options
-from fastconv.convolution.choose import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over, ranked_cost
+from fastconv.convolution import wrappers
+from fastconv.convolution.base import Delegated
+from fastconv.convolution.choose import (
+    DEFAULT_ALGORITHM,
+    check_name,
+    check_supported,
+    choose,
+    passed_over,
+    ranked_cost,
+    workspace_bytes,
+)
 from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.density import DENSE, as_seen
 from fastconv.convolution.dispatch import plan_for
 from fastconv.convolution.ops import OPS, Op
 from fastconv.convolution.plan import Case
+from fastconv.convolution.registry import REGISTRY
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, conv_geometry
 from fastconv.geometry.fractional import resolve_sampled
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
@@ -115,22 +126,20 @@ def _explained(
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
-    case = Case.of(op, geometry, found, threads, seen)
-    chosen = choose(case, name, outer)
     masked = op == "backward_weights" and share < 1
-    delegated = name in REGISTRY and chosen.delegates(case, masked)
-    if delegated:
-        chosen = choose(case, "exact")
-    rows = [_row(algorithm, case, outer, algorithm == name, masked) for algorithm in REGISTRY]
-    least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
+    case = Case.of(op, geometry, found, threads, seen, masked)
+    chosen, delegated = choose(case, name, outer), check_supported(case, name) != name
+    rows = [_row(algorithm, case, outer, name) for algorithm in REGISTRY]
+    least = min((row.cost for row in rows if row.cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
-    for algorithm, cost, workspace, reason in rows:
-        arrow = "->" if algorithm == chosen.name else "  "
-        if cost is None:
-            lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
+    for row in rows:
+        arrow = "->" if row.algorithm == chosen.algorithm else "  "
+        if row.cost is None:
+            lines.append(f"{arrow} {row.algorithm:<12}{'-':>8}{'-':>15}  {row.note}")
         else:
-            note = passed_over(REGISTRY[algorithm], case, name, workspace)
-            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}  {note}".rstrip())
+            lines.append(
+                f"{arrow} {row.algorithm:<12}{row.cost / least:>8.2f}{row.workspace:>15,}  {row.note}".rstrip()
+            )
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
@@ -138,8 +147,7 @@ def _explained(
     if delegated:
         how += f", because {name} does not compute this op"
     if name == "auto" and chosen.uses_transforms:
-        exact = choose(case, "exact")
-        how += f"; images with inf or NaN are computed again by {exact.name}"
+        how += f"; images with inf or NaN are computed again by {choose(case, 'exact').algorithm}"
     plan = plan_for(op, geometry, found, name, threads, masked)
     return "\n".join(
         [
@@ -149,40 +157,53 @@ def _explained(
             + (", kernels of rank one" if outer else ""),
             f"the plan is {plan}",
             *lines,
-            f"-> {chosen.name}, {how}; cost is the estimated time divided by the least one "
+            f"-> {chosen.algorithm}, {how}; cost is the estimated time divided by the least one "
             f"(the time of BLAS with several threads counts {_rates.blas_penalty():g} times), workspace is in bytes",
         ]
     )
 
 
-def _row(
-    name: str, case: Case, rank_one: bool, forced: bool, masked: bool
-) -> tuple[str, float | None, int, str | None]:
-    algorithm = REGISTRY[name]
-    reason = algorithm.unsupported(case)
+class _Row(NamedTuple):
+    """A line of the table: the cost and the workspace of an algorithm, or None and the reason that it has none."""
+
+    algorithm: str
+    cost: float | None
+    workspace: int
+    note: str
+
+
+def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
+    """Return the line of an algorithm; `requested` is the value of the option `algorithm`."""
+    reason = _reason(name, case, rank_one, name == requested)
     if reason is not None:
-        return name, None, 0, reason
+        return _Row(name, None, 0, reason)
+    plan = wrappers.padded(case, REGISTRY[name].plan)
+    cost, workspace = ranked_cost(plan), workspace_bytes(name, case)
+    if not math.isfinite(cost):
+        reason = "it was not measured on this kind of CPU, and is taken only if no other supports the layer"
+        return _Row(name, None, 0, reason)
+    return _Row(name, cost, workspace, passed_over(plan, requested, workspace))
+
+
+def _reason(name: str, case: Case, rank_one: bool, forced: bool) -> str | None:
+    """Return why an algorithm is no candidate, or None if it is; `forced` means that it was selected by name."""
+    reason = REGISTRY[name].unsupported(case)
+    if isinstance(reason, Delegated) and forced:
+        return "it does not compute this op; the cheapest algorithm that sums all products does"
+    if reason is not None:
+        return reason
     if not (all(case.geometry.x_shape) and all(case.geometry.out_shape)):
-        return name, None, 0, "there is nothing to compute"
-    if forced and algorithm.delegates(case, masked):
-        return name, None, 0, "it does not compute this op; the cheapest algorithm that sums all products does"
-    if algorithm.exploits_sparsity and case.density == 1.0 and not forced:
+        return "there is nothing to compute"
+    if forced:
+        return None
+    plan = REGISTRY[name].plan(case)
+    if plan.exploits_sparsity and case.density == 1.0:
         why = f"is a candidate if 'auto' counts the zeros and finds a density of at most {DENSE}"
-        return name, None, 0, f"it skips zero weights, and {why}"
-    if algorithm.needs_rank_one and not rank_one and not forced:
-        return name, None, 0, "it needs kernels that are outer products, and is a candidate if rank_one is True"
-    if algorithm.needs_rank_one and case.op == "backward_weights" and not forced:
-        return name, None, 0, "another algorithm computes the gradient of the full kernel"
-    if algorithm.needs_blas and not forced and not _blas.within(case.threads):
+        return f"it skips zero weights, and {why}"
+    if plan.needs_rank_one and not rank_one:
+        return "it needs kernels that are outer products, and is a candidate if rank_one is True"
+    if plan.needs_blas and not _blas.within(case.threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
-        return name, None, 0, f"it multiplies by BLAS, which uses {held} threads, and the call may use {case.threads}"
-    cost = ranked_cost(algorithm, case)
-    if not math.isfinite(cost):
-        return (
-            name,
-            None,
-            0,
-            "it was not measured on this kind of CPU, and is taken only if no other supports the layer",
-        )
-    return name, cost, algorithm.plan(case.dense).workspace_bytes, None
+        return f"it multiplies by BLAS, which uses {held} threads, and the call may use {case.threads}"
+    return None

@@ -7,12 +7,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, cost_of
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, im2col
 from fastconv._ext import buffers
-from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch
+from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch, taps
+from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.im2col import blocks as COLUMNS
 from fastconv.convolution.ops import OPS
@@ -56,6 +57,9 @@ def test_workspace_is_bounded_or_refused(layer, name, op):
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry, algorithm = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[name]
     reason = algorithm.unsupported(Case.of(op, geometry, F32))
+    if isinstance(reason, Delegated):
+        assert not ALGORITHMS.choose(Case.of(op, geometry, F32, 2), name).uses_transforms
+        return
     if reason is not None:
         with pytest.raises(ValueError, match=rf"algorithm '{name}' cannot do this {op}: {re.escape(reason)}"):
             ALGORITHMS.choose(Case.of(op, geometry, F32, 2), name)
@@ -164,7 +168,7 @@ def test_winograd_does_at_most_ten_times_the_products(layer):
     lanes = fastconv._ext.implicit.shape(0, fastconv.runtime.isa.current)[2]
     for op in OPS:
         if by.unsupported(Case.of(op, geometry, F32)) is None:
-            work = by.work(Case.of(op, geometry, F32, 1))
+            work = by.plan(Case.of(op, geometry, F32, 1)).work
             operations = sum(work[kind] for kind in ("product", "image", "result", "weights"))
             operations /= fastconv.runtime.isa.relative()
             assert operations <= max(1.2 * (1 << 28), 12 * multiply_adds(geometry) / lanes)
@@ -229,9 +233,8 @@ def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
 
 def test_a_gradient_of_scattered_taps_is_computed_tap_by_tap(monkeypatch, rng):
     """With dilation 400, 900 of 810 x 810 cells of the gradient are not zero: nine products for each of 100 outputs."""
-    implicit = fastconv.convolution.implicit_gemm.algorithm
-    calls, by_taps = [], implicit.data_by_taps
-    monkeypatch.setattr(implicit, "data_by_taps", lambda *args: (calls.append(args), by_taps(*args))[1])
+    calls, run = [], taps.TapByTap.run
+    monkeypatch.setattr(taps.TapByTap, "run", lambda *args: (calls.append(args), run(*args))[1])
     x, w = np.zeros((2, 3, 810, 810)), rng.standard_normal((4, 3, 3, 3))
     out, cache = conv_forward(x, w, None, dilation=400, algorithm="implicit")
     dout = rng.standard_normal(out.shape)
@@ -317,7 +320,7 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     for name in ("implicit", "sparse"):
         made.clear()
         plans.clear()
-        REGISTRY[name].cost(Case.of("backward_data", geometry, F32, 2))
+        cost_of(name, Case.of("backward_data", geometry, F32, 2))
         assert REGISTRY[name].plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes > 0
         assert 0 < len(made) <= 16, name
     made.clear()
@@ -351,14 +354,14 @@ def test_kinds_of_stride_phases_count_all_of_them(options):
     plans.clear()
     entry = REGISTRY["implicit"]
     found = (
-        entry.work(Case.of("backward_data", geometry, F32, 2)),
+        entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
         entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FEW_PHASES", 1 << 20)
         plans.clear()
         wanted = (
-            entry.work(Case.of("backward_data", geometry, F32, 2)),
+            entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
             entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
         )
     assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
@@ -381,7 +384,7 @@ def test_work_tap_by_tap_is_that_of_its_taps():
     """The work for 9 scattered taps is nine pointwise products, whose results are added to dx."""
     geometry = fastconv.conv_geometry((2, 3, 810, 810), (4, 3, 3, 3), dilation=400)
     entry, layer = REGISTRY["implicit"], fastconv.conv_geometry((2, 3, 100), (4, 3, 1))
-    work, each = (entry.work(Case.of("backward_data", g, F32, 1)) for g in (geometry, layer))
+    work, each = (entry.plan(Case.of("backward_data", g, F32, 1)).work for g in (geometry, layer))
     assert work["product"] == 9 * each["product"] and work["call"] == 9
     assert work["summed"] == 9 * (2 * 3 * 100 + 4 * 3)
     assert entry.plan(Case.of("backward_data", geometry, F32, 1)).workspace_bytes < 1 << 17

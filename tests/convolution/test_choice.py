@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import cost_of, plan_of
 from conftest import forget_geometries
 
 import fastconv
@@ -102,7 +103,7 @@ def test_files_have_rates_of_the_work_there_is(kind, use):
         ):
             use(about["rates"])
             for op in ops:
-                work = algorithms.REGISTRY[name].work(Case.of(op, geometry, FLOAT, 2))
+                work = plan_of(name, Case.of(op, geometry, FLOAT, 2)).work
                 assert set(work) - {"wakes"} <= set(ops[op]) and all(amount >= 0 for amount in work.values())
                 assert math.isfinite(_model.seconds(name, op, work))
 
@@ -110,23 +111,23 @@ def test_files_have_rates_of_the_work_there_is(kind, use):
 def test_what_was_not_measured_is_taken_only_where_nothing_else_serves(use):
     layer, op = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1), "forward"
     rates = dict(_rates.in_use())
-    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "winograd"
+    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).algorithm == "winograd"
     use({name: of for name, of in rates.items() if name != "winograd"})
     layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
-    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "implicit"
-    assert algorithms.REGISTRY["winograd"].cost(Case.of(op, layer, FLOAT, 2)) == math.inf
+    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).algorithm == "implicit"
+    assert cost_of("winograd", Case.of(op, layer, FLOAT, 2)) == math.inf
     text = fastconv.explain((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     assert re.search(r"winograd +- +-  it was not measured on this kind of CPU", text)
     # An algorithm with a kind of work that has no rate counts as unmeasured.
     broken = {**rates["implicit"], op: {k: v for k, v in rates["implicit"][op].items() if k != "product"}}
     use({**rates, "implicit": broken})
     layer = fastconv.conv_geometry((1, 8, 9, 9), (8, 8, 1, 1))
-    assert algorithms.REGISTRY["implicit"].cost(Case.of(op, layer, FLOAT, 2)) == math.inf
+    assert cost_of("implicit", Case.of(op, layer, FLOAT, 2)) == math.inf
     # If nothing was measured, the definition by loops still is not taken.
     use({})
     layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     for op in OPS:
-        assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "implicit"
+        assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).algorithm == "implicit"
     x, w = (np.random.default_rng(0).standard_normal(shape, FLOAT) for shape in ((4, 32, 28, 28), (32, 32, 3, 3)))
     expected = fastconv.conv(x, w, pad=1, algorithm="exact")
     np.testing.assert_allclose(fastconv.conv(x, w, pad=1), expected, rtol=0, atol=1e-3)
@@ -154,7 +155,7 @@ NAMED = [
 def test_named_geometries(kind, x, w, options, op, expected, use):
     use(_rates.measured_on(kind), _rates.split(kind)[2])
     geometry = fastconv.conv_geometry(x, w, **options)
-    assert algorithms.choose(Case.of(op, geometry, FLOAT, 2)).name in expected
+    assert algorithms.choose(Case.of(op, geometry, FLOAT, 2)).algorithm in expected
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -174,15 +175,11 @@ def test_explain_tells_the_costs_of_the_model_and_why_a_cheaper_one_is_passed_ov
     for line in text.splitlines()[next(i for i, s in enumerate(text.splitlines()) if "algorithm " in s) + 1 : -1]:
         name, cost, _, *reason = line.removeprefix("->").split(maxsplit=3)
         rows[name] = (None if cost == "-" else float(cost)), " ".join(reason)
-    costs = {
-        n: algorithms.REGISTRY[n].cost(Case.of(op, geometry, FLOAT, threads))
-        for n, (c, _) in rows.items()
-        if c is not None
-    }
+    costs = {n: cost_of(n, Case.of(op, geometry, FLOAT, threads)) for n, (c, _) in rows.items() if c is not None}
     least = min(costs.values())
     for name, cost in costs.items():
         assert rows[name][0] == pytest.approx(cost / least, abs=0.006)
-    chosen = algorithms.choose(Case.of(op, geometry, FLOAT, threads)).name
+    chosen = algorithms.choose(Case.of(op, geometry, FLOAT, threads)).algorithm
     for name, cost in costs.items():
         if cost < costs[chosen]:
             assert rows[name][1].startswith(("not by 'auto'", "only where")), name
@@ -324,17 +321,23 @@ def test_calls_that_take_too_long_are_given_up():
     assert turns.turn(lambda: None, 1.0, True)[1] is False
 
 
+@pytest.mark.usefixtures("benchmarks")
 @pytest.mark.parametrize("name", list(algorithms.REGISTRY))
-def test_ways_are_algorithms_by_their_names(name):
-    algorithm, geometry = algorithms.REGISTRY[name], fastconv.conv_geometry((1, 8, 20, 20), (8, 8, 5, 5), stride=2)
-    for op in OPS:
-        if algorithm.unsupported(Case.of(op, geometry, FLOAT)):
-            continue
-        for label, way in algorithm.variants(Case.of(op, geometry, FLOAT, 2)).items():
-            assert way.name == name
-            assert algorithm.variant(label).work(Case.of(op, geometry, FLOAT, 2)) == way.work(
-                Case.of(op, geometry, FLOAT, 2)
-            )
-    if name != "winograd":
-        with pytest.raises(ValueError, match="has no variant"):
-            algorithm.variant("other")
+def test_forms_are_algorithms_by_their_names(name):
+    from support import forms
+
+    case = Case.of("forward", fastconv.conv_geometry((1, 8, 20, 20), (8, 8, 5, 5), stride=2), FLOAT, 2)
+    if algorithms.REGISTRY[name].unsupported(case):
+        return
+    found = forms.forms_of(name, case)
+    assert len(found) == (3 if name == "winograd" else 1)
+    for form in found:
+        assert forms.algorithm_of(form) == name
+        plan = forms.make_algorithm(form).plan(case)
+        assert plan.algorithm == name and plan.work
+    if name == "winograd":
+        points = [form.split()[1] for form in found]
+        assert sorted(points) == ["4", "6", "8"]
+    else:
+        with pytest.raises(ValueError, match="has only one form"):
+            forms.make_algorithm(f"{name} other")

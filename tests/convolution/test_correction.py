@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import cost_of, plan_of
 
 import fastconv
 from fastconv.convolution import choose
@@ -62,18 +63,17 @@ def test_a_factor_is_the_bounded_exponential_of_the_terms():
 
 def test_costs_and_choices_are_corrected(monkeypatch):
     monkeypatch.setitem(rates._loaded, isa.kind(), rates.measured())
-    algorithm, geometry = choose.REGISTRY["implicit"], layer()
+    geometry = layer()
     plain = rates.measured().rates
     cost = {}
     for value in (0.0, 0.5):
         rates.use(rates.Measured(plain, 3.0, Correction(RANGES, one_term(0, value))))
-        cost[value] = algorithm.cost(Case.of("forward", geometry, FLOAT, 2))
-    assert cost[0.0] == seconds("implicit", "forward", algorithm.work(Case.of("forward", geometry, FLOAT, 2)))
+        cost[value] = cost_of("implicit", Case.of("forward", geometry, FLOAT, 2))
+    assert cost[0.0] == seconds("implicit", "forward", plan_of("implicit", Case.of("forward", geometry, FLOAT, 2)).work)
     assert cost[0.5] / cost[0.0] == pytest.approx(3 ** math.tanh(0.5 / math.log(3)))
     # Two algorithms of nearly equal cost: a correction decides.
     costs = {
-        name: choose.REGISTRY[name].cost(Case.of("forward", geometry, FLOAT, 1))
-        / (cost[0.5] / cost[0.0]) ** (name == "implicit")
+        name: cost_of(name, Case.of("forward", geometry, FLOAT, 1)) / (cost[0.5] / cost[0.0]) ** (name == "implicit")
         for name in ("implicit", "depthwise")
     }
     scaled = {
@@ -81,7 +81,7 @@ def test_costs_and_choices_are_corrected(monkeypatch):
     }
     for value, expected in ((-0.1, "implicit"), (0.1, "depthwise")):
         rates.use(rates.Measured(scaled, 3.0, Correction(RANGES, one_term(0, value))))
-        assert choose.choose(Case.of("forward", geometry, FLOAT, 1)).name == expected
+        assert choose.choose(Case.of("forward", geometry, FLOAT, 1)).algorithm == expected
 
 
 @pytest.mark.parametrize("kind", rates.kinds())
@@ -107,7 +107,7 @@ def test_pairs_of_results_are_counted():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     geometry = fastconv.conv_geometry((1, 1, 20, 20), (16, 1, 1, 1))
-    work = choose.REGISTRY["im2col"].work(Case.of("backward_weights", geometry, FLOAT, threads))
+    work = plan_of("im2col", Case.of("backward_weights", geometry, FLOAT, threads)).work
     assert work["vector"] == 16 * 400 / threads
     assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
     assert work["bytes"] == 4 * (400 + 16 + 16 * 400) / threads

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from cases import set_cost
 from conftest import forget_geometries, record_sparse
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose
-from fastconv.convolution import choose as algorithms, density as _density
+from fastconv.convolution import density as _density
 
 
 def diagonal(k, rank):
@@ -58,7 +59,7 @@ def taken(monkeypatch):
     Faster algorithms are disabled: transforms, and `separable`, because the corners are outer products.
     """
     ops = []
-    monkeypatch.setattr(algorithms.REGISTRY["fft"], "cost", lambda *_, **__: math.inf)
+    set_cost(monkeypatch, "fft", math.inf)
     monkeypatch.setattr(fastconv.convolution.rank_one, "pays", lambda *_: None)
     forget_geometries()
     record_sparse(monkeypatch, ops)

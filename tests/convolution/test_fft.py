@@ -169,7 +169,7 @@ def test_strides_and_dilations_do_not_transform_zeros():
     dtype = np.dtype(np.float32)
 
     def work(op, x, w, **options):
-        return FFT.work(Case.of(op, fastconv.conv_geometry(x, w, **options), dtype, 1))
+        return FFT.plan(Case.of(op, fastconv.conv_geometry(x, w, **options), dtype, 1)).work
 
     for op in OPS:
         dense = work(op, (8, 64, 28, 28), (64, 64, 1, 1))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import scipy.signal
+from cases import set_cost
 from conftest import forget_geometries
 
 from fastconv import conv, conv_backward, conv_forward
-from fastconv.convolution.choose import REGISTRY
 
 #: Images and kernels; some need several tiles.
 SHAPES = [((3000,), (201,)), ((40_000,), (63,)), ((96, 96), (21, 21)), ((150, 70), (5, 33)), ((20, 24, 22), (5, 5, 5))]
@@ -81,7 +81,7 @@ def test_a_click_drowns_the_quiet_tail_of_its_tile(click, monkeypatch):
     assert error("exact") < 1e-5
     assert error("fft") > 1  # The error is as large as the tail itself.
     forget_geometries()
-    monkeypatch.setattr(REGISTRY["fft"], "cost", lambda *_, **__: -1.0)
+    set_cost(monkeypatch, "fft", -1.0)
     assert error("auto") == error("fft")
     forget_geometries()
     peers = scipy.signal.fftconvolve(x[0, 0], np.flip(w[0, 0]), "valid")[tail]

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 import threadpoolctl
-from cases import BY_NAME, CASES
+from cases import BY_NAME, CASES, set_cost
 from conftest import forget_geometries
 from test_workspace import LAYERS, SLACK, asked_for
 
@@ -121,7 +121,7 @@ def test_workspace_of_im2col_without_blas(layer, dtype, threads, rng, monkeypatc
 def blas_is_fast(monkeypatch):
     """Makes 'im2col' the cheapest algorithm, whatever the rates of this CPU are."""
     forget_geometries()
-    monkeypatch.setattr(type(REGISTRY["im2col"]), "cost", lambda self, *case: 1e-9)
+    set_cost(monkeypatch, "im2col", 1e-9)
     yield
     forget_geometries()
 
@@ -132,7 +132,7 @@ def test_auto_takes_blas_only_where_it_is_within_the_threads_of_the_call(monkeyp
     taken = {}
     for count in (0, 1, 2, 3):  # 0 is unknown
         monkeypatch.setattr(_blas, "_count", lambda count=count: count)
-        taken[count] = choose(Case.of("forward", geometry, dtype, 1)).name
+        taken[count] = choose(Case.of("forward", geometry, dtype, 1)).algorithm
     assert taken == {0: "implicit", 1: "im2col", 2: "implicit", 3: "implicit"}
 
 
@@ -153,7 +153,7 @@ def test_a_limit_between_calls_is_noticed(rng, monkeypatch):
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=0, atol=1e-4)
     forget_geometries()
-    monkeypatch.setattr(type(REGISTRY["im2col"]), "cost", lambda self, *case: 1e9)
+    set_cost(monkeypatch, "im2col", 1e9)
     for _ in range(2):
         asked.clear()
         conv(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), threads=1)

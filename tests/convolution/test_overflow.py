@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, registry
+from cases import CASES, cost_of, registry, set_cost
 from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.convolution import choose as algorithms, choose as choosing, wrappers
+from fastconv.convolution.cost import pricing
 from fastconv.convolution.ops import OPS
 from fastconv.convolution.plan import Case
 
@@ -25,7 +26,7 @@ LARGE = {np.float32: 2e38, np.float64: 1e308}
 def transform(request, monkeypatch):
     """Makes 'auto' choose this transform for every layer that it supports, of any size."""
     monkeypatch.setattr(choosing, "_FEW", 0)
-    monkeypatch.setattr(registry()[request.param], "cost", lambda *_, **__: -1.0)
+    set_cost(monkeypatch, request.param, -1.0)
     forget_geometries()
     yield request.param
     forget_geometries()
@@ -261,18 +262,16 @@ def test_exact_sums_every_product(case):
     for op in OPS:
         chosen = exact_choices(case.geometry, op)
         assert not chosen.uses_transforms and not chosen.exploits_sparsity
-        assert chosen.name not in ("sparse", "toeplitz", "winograd", "fft", "separable")
+        assert chosen.algorithm not in ("sparse", "toeplitz", "winograd", "fft", "separable")
 
 
 def test_exact_is_the_cheapest_of_them():
     geometry = fastconv.conv_geometry((4, 64, 56, 56), (64, 64, 3, 3), pad=1)
-    others = [registry()[name] for name in ("reference", "im2col", "implicit")]
     for op in OPS:
         chosen = exact_choices(geometry, op)
-        assert chosen.name == "implicit"
-        assert chosen.cost(Case.of(op, geometry, np.dtype(np.float32), 2)) == min(
-            a.cost(Case.of(op, geometry, np.dtype(np.float32), 2)) for a in others
-        )
+        assert chosen.algorithm == "implicit"
+        case = Case.of(op, geometry, np.dtype(np.float32), 2)
+        assert pricing.cost(chosen) == min(cost_of(name, case) for name in ("reference", "im2col", "implicit"))
 
 
 def test_exact_is_a_name_everywhere(rng):

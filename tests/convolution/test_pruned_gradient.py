@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from cases import cost_of
 
 import fastconv
 from fastconv import conv_backward, conv_forward
-from fastconv.convolution import base, choose as algorithms, wrappers
+from fastconv.convolution import base, wrappers
 from fastconv.convolution.choose import choose
+from fastconv.convolution.cost import pricing
 from fastconv.convolution.implicit_gemm import kernel_call as implicit
 from fastconv.convolution.plan import Case
 from fastconv.convolution.sparse.plan import SparseWeightGradient
@@ -73,11 +75,9 @@ def test_dots_are_taken_by_their_cost(isa):
         geometry = resolve_conv(x_shape, w_shape, **{**GEOMETRY_DEFAULTS, "pad": 1})
         for density in (0.5, 0.1, 0.05, 0.01, 0.001):
             dense = choose(Case.of("backward_weights", geometry, dtype, 2))
-            found = choose(Case.of("backward_weights", geometry, dtype, 2, density))
-            costs = [
-                algorithm.cost(Case.of("backward_weights", geometry, dtype, 2, density))
-                for algorithm in (algorithms.REGISTRY["sparse"], dense)
-            ]
+            case = Case.of("backward_weights", geometry, dtype, 2, density, masked=True)
+            found = choose(case)
+            costs = cost_of("sparse", case), pricing.cost(dense)
             assert found.exploits_sparsity == (costs[0] < fastconv.convolution.choose._CLEARLY * costs[1])
             assert found is dense or found.exploits_sparsity
 

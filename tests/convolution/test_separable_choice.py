@@ -82,7 +82,7 @@ def test_products_that_are_counted():
         ((2, 3, 200, 300), (6, 1, 31, 31), {"pad": 15, "groups": 3, "stride": 2}),
     ]:
         geometry = fastconv.conv_geometry(x, w, **options)
-        work = SEPARABLE.work(Case.of("forward", geometry, np.dtype(np.float32), 1))
+        work = SEPARABLE.plan(Case.of("forward", geometry, np.dtype(np.float32), 1)).work
         outs = np.prod(geometry.out_shape)
         lanes = kernels.lanes(0, _isa.current)
         assert work["across"] * lanes == 31 * outs

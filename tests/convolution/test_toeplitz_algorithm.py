@@ -113,7 +113,7 @@ def test_auto_leaves_the_algorithm_alone():
     for case in CASES:
         if all(case.x):
             for op in algorithms.OPS:
-                assert algorithms.choose(Case.of(op, case.geometry, np.dtype(np.float32), 2)).name != "toeplitz"
+                assert algorithms.choose(Case.of(op, case.geometry, np.dtype(np.float32), 2)).algorithm != "toeplitz"
 
 
 def test_nan_weights_show_where_they_meet_padding():

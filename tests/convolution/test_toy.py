@@ -1,4 +1,4 @@
-"""A new algorithm is one class and one line of the registry. It then runs, and is explained and tested as all are."""
+"""A new algorithm is one module and one line of the registry. It then runs, and is explained and tested as all are."""
 
 from functools import cached_property
 
@@ -31,8 +31,7 @@ class Toy(Algorithm):
 class ToyPlan(Plan):
     """The definition: a slice of the padded image for each tap."""
 
-    def __str__(self):
-        return "toy"
+    algorithm = "toy"
 
     @cached_property
     def workspace_bytes(self):

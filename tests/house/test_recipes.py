@@ -144,7 +144,10 @@ def test_tests_notice_a_layer_that_is_in_no_table(tree):
 
 
 def test_an_algorithm(tree):
-    for step in recipe("A new algorithm"):
+    """The recipe is a new module and one line."""
+    steps = recipe("A new algorithm")
+    assert len(steps) == 2 and len(steps[1].code().splitlines()) == 1
+    for step in steps:
         step.apply(tree)
     status, shown = run_tests(
         tree,

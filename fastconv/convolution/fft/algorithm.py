@@ -92,7 +92,6 @@ class Fft(Algorithm):
     """
 
     name = "fft"
-    uses_transforms = True
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel if a phase of its taps is too large for a single transform."""
@@ -112,12 +111,6 @@ class Fft(Algorithm):
             )
         return None
 
-    def reads_borders(self, case: Case) -> bool:
-        """Return whether the kernel handles the `pad_mode` itself. For dx, it does so only for some circular padding:
-        see `phase_axes.wraps_back`.
-        """
-        return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
-
     def plan(self, case: Case) -> Plan:
         """Return the plan of one call of the kernel."""
         return FftPlan(case)
@@ -126,18 +119,23 @@ class Fft(Algorithm):
 class FftPlan(Plan):
     """One call of the kernel.
 
-    The tiling is made with the plan, because the cost of the plan depends on it. The tables are made at the first run.
+    Plans are compared by the cost of the tiling. The tables are made at the first run.
     """
 
+    algorithm = Fft.name
     uses_transforms = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        #: The tiling, or None if every output reads only padding.
-        self.tiling = plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
+        # The tiles read the border from the image itself. For dx they do so only if the outputs go round a circular
+        # image. Otherwise the border of dx is folded.
+        self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
-    def __str__(self) -> str:
-        return Fft.name
+    @cached_property
+    def tiling(self) -> _fft_tiling.Tiling | None:
+        """The tiles, and the blocks of spectra; None if no result depends on any cell of the source."""
+        case = self.case
+        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
 
     @cached_property
     def workspace_bytes(self) -> int:

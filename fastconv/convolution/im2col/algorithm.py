@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.im2col import blocks as _blocks
-from fastconv.convolution.im2col.plan import plan_images
+from fastconv.convolution.im2col.plan import ImagesPlan, images_a_block
 from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.wrappers import batched
 
 
 class Im2col(Algorithm):
@@ -32,10 +33,10 @@ class Im2col(Algorithm):
     """
 
     name = "im2col"
-    own_threads = False
-    needs_blas = True
 
     def plan(self, case: Case) -> Plan:
         """Return a plan that computes several images at a time or, if the columns are large, an image in blocks."""
         cut = _blocks.cut(case.op, case.geometry, case.dtype)
-        return plan_images(case) if cut is None else _blocks.BlocksPlan(case, cut)
+        if cut is not None:
+            return _blocks.BlocksPlan(case, cut)
+        return batched(case, images_a_block(case.geometry, case.dtype), ImagesPlan)

@@ -168,13 +168,13 @@ class Part:
 class BlocksPlan(Plan):
     """Computes all blocks of columns of all images, one after another, in the same workspace."""
 
+    algorithm = "im2col"
+    own_threads, needs_blas = False, True
+
     def __init__(self, case: Case, cut: Cut) -> None:
         super().__init__(case)
         self.cut, self.threads = cut, case.threads
         self._geometries: dict[Any, ConvGeometry] = {}
-
-    def __str__(self) -> str:
-        return "im2col"
 
     @cached_property
     def workspace_bytes(self) -> int:

@@ -18,7 +18,6 @@ from fastconv.convolution import gemm as _gemm
 from fastconv.convolution.base import add_bias
 from fastconv.convolution.im2col.work import product_bytes, work_of
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.wrappers import Batched
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter
 from fastconv.runtime import workspace as _workspace
@@ -40,29 +39,15 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
     return max(1, min(max(_BLOCK_BYTES // each, few), geometry.x_shape[0]))
 
 
-def plan_images(case: Case) -> Plan:
-    """Return a plan that computes some images of the batch at a time."""
-    images = images_a_block(case.geometry, case.dtype)
-    return ImagesPlan(case) if images >= case.geometry.x_shape[0] else BatchedImages(case, images, ImagesPlan)
-
-
-class BatchedImages(Batched):
-    """A plan that computes some images of the batch at a time."""
-
-    @cached_property
-    def work(self) -> Mapping[str, float]:
-        """The amounts of work of the whole batch, counted as in the measurements that gave the rates."""
-        geometry, images = self.case.geometry, self.images
-        blocks = -(-self.count // images)
-        return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)
-
-
 class ImagesPlan(Plan):
     """Multiplies, in each group, the weights or dout by a matrix with the columns of all images.
 
     The columns are an array (C * taps, N, L). If there are several images, out or dout is copied from or to an array
     (F, N, L). The output of a single image, and the image of a pointwise layer, are used as matrices without a copy.
     """
+
+    algorithm = "im2col"
+    own_threads, needs_blas = False, True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
@@ -78,9 +63,6 @@ class ImagesPlan(Plan):
         self._is_volume = self._side_by_side and geometry.rank < 3
         self._lowered = geometry.batch_as_axis if self._is_volume else geometry
 
-    def __str__(self) -> str:
-        return "im2col"
-
     @cached_property
     def workspace_bytes(self) -> int:
         """The bytes of the columns, of the copied outputs, and of the workspace of the product."""
@@ -94,8 +76,9 @@ class ImagesPlan(Plan):
     def work(self) -> Mapping[str, float]:
         """The amounts of work of a run."""
         geometry = self.case.geometry
-        rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
-        return work_of(self.case, rows, positions, 1, self._count)
+        images = images_a_block(geometry, self.case.dtype)
+        blocks = -(-self._count // images)
+        return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the result of the op."""

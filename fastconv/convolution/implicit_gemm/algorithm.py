@@ -16,7 +16,7 @@ from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.calls import are_held, call_kinds, kernel_calls
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
+from fastconv.convolution.taps import data_by_taps, plan_by_taps
 from fastconv.geometry.conv import ConvGeometry
 
 #: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and a channel of an image has more cells than
@@ -55,7 +55,7 @@ class Implicit(Algorithm):
             return ForwardPlan(case)
         if case.op == "backward_weights":
             return WeightsPlan(case)
-        return TapByTapPlan(case) if _is_scattered(case.geometry) else DataPlan(case)
+        return plan_by_taps(case, DataPlan) if _is_scattered(case.geometry) else DataPlan(case)
 
 
 def _is_scattered(geometry: ConvGeometry) -> bool:
@@ -71,10 +71,8 @@ def _is_scattered(geometry: ConvGeometry) -> bool:
 class ImplicitPlan(Plan):
     """A sequence of calls of a kernel. If there are many calls or large tables, each run lays out the calls again."""
 
+    algorithm = Implicit.name
     _held: tuple[KernelCall, ...] | None = None
-
-    def __str__(self) -> str:
-        return Implicit.name
 
     def calls(self) -> tuple[KernelCall, ...]:
         """Return the calls of a run, in order."""
@@ -158,39 +156,3 @@ class WeightsPlan(ImplicitPlan):
         """Compute dw. If the weights are given as `third`, dw is zero where they are zero."""
         (call,) = self._held or self.calls()
         call.contract(first, second, third, result)
-
-
-class TapByTapPlan(Plan):
-    """Computes dx for a kernel with a few scattered taps.
-
-    For each tap and each chunk of images, the result of a pointwise convolution is added to dx.
-    """
-
-    def __str__(self) -> str:
-        return Implicit.name
-
-    @cached_property
-    def workspace_bytes(self) -> int:
-        """The bytes of the products of a tap, of its weights, and of the workspace of its pointwise convolution."""
-        layer, *_ = tap_layers(self.case.geometry, self.case.dtype.itemsize)
-        products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
-        return products * self.case.dtype.itemsize + DataPlan(self.case.with_geometry(layer)).workspace_bytes
-
-    @cached_property
-    def work(self) -> Mapping[str, float]:
-        """The work of the pointwise convolutions of all taps, and of adding their results to dx."""
-        case, geometry = self.case, self.case.geometry
-        work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(geometry, case.dtype, case.threads) | {"call": 0.0}
-        taps = sum(1 for _ in effective_taps(geometry))
-        *same, last = tap_layers(geometry, case.dtype.itemsize)  # the last layer may have fewer images
-        for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
-            for kind, amount in DataPlan(case.with_geometry(layer)).work.items():
-                work[kind] += taps * times * amount
-        # NumPy adds the products to dx and copies the weights of each tap to a contiguous array, both in one thread.
-        products = geometry.x_shape[0] * geometry.x_shape[1] * geometry.positions
-        work["summed"] += taps * (products + math.prod(geometry.w_shape[:2]))
-        return work
-
-    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute dx by `taps.data_by_taps`."""
-        data_by_taps(self.case, first, second, third, result, DataPlan)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fastconv.convolution.base import Algorithm
+from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
-from fastconv.convolution.separable.tables import border_of, tables_for
+from fastconv.convolution.separable.tables import tables_for
 
 #: The largest number of bytes of the workspace of a thread. Kernels with a large extent may need more, and are refused.
 _MOST_BYTES = 1 << 24
-
-#: The type of the function that chooses the algorithm for the gradient of the weights.
-Choose = Callable[[Case], Algorithm]
 
 
 class Separable(Algorithm):
@@ -51,40 +46,25 @@ class Separable(Algorithm):
     """
 
     name = "separable"
-    uses_transforms = True
-    needs_rank_one = True
-
-    def __init__(self, exact: Choose) -> None:
-        self.exact = exact
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory."""
+        """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory.
+
+        The gradient of the weights is left to other algorithms.
+        """
         geometry, dtype = case.geometry, case.dtype
         if geometry.rank == 1:
             return "the kernel must have 2 or 3 axes, and it has only one"
         if geometry.w_shape[1] > 1:
-            return f"groups must have one channel, got groups of {geometry.w_shape[1]} channels"
-        if case.op != "backward_weights":
-            tables = tables_for(case.op, geometry, dtype, 1, case.isa)
-            nbytes = tables.space * dtype.itemsize if tables is not None else 0
-            if nbytes > _MOST_BYTES:
-                return f"the kernel is so large that a block takes {nbytes} bytes; at most {_MOST_BYTES} are legal"
+            return f"it needs groups of one channel, and the groups have {geometry.w_shape[1]}"
+        if case.op == "backward_weights":
+            return Delegated("another algorithm computes the gradient of the full kernel")
+        tables = tables_for(case.op, geometry, dtype, 1, case.isa)
+        nbytes = tables.space * dtype.itemsize if tables is not None else 0
+        if nbytes > _MOST_BYTES:
+            return f"the extent of the kernel makes a block take {nbytes} bytes, more than {_MOST_BYTES}"
         return None
 
-    def delegates(self, case: Case, masked: bool) -> bool:
-        """Return True for the gradient of the weights, which another algorithm computes."""
-        return case.op == "backward_weights"
-
-    def reads_borders(self, case: Case) -> bool:
-        """Return whether the kernel handles the `pad_mode` itself. It can do so only in a forward op."""
-        return border_of(case.op, case.geometry) > 0
-
     def plan(self, case: Case) -> Plan:
-        """Return a plan of this algorithm or, for the gradient of the weights, of the algorithm that computes it."""
-        if case.op == "backward_weights":
-            return self.exact(case).plan(case)
+        """Return a plan."""
         return SeparablePlan(case)
-
-    def cost(self, case: Case) -> float:
-        """Return the cost of this algorithm or, for the gradient of the weights, of the algorithm that computes it."""
-        return self.exact(case).cost(case) if case.op == "backward_weights" else super().cost(case)

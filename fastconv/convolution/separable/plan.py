@@ -15,7 +15,7 @@ from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.factors import factors_of, lifted_kernel
-from fastconv.convolution.separable.tables import tables_for
+from fastconv.convolution.separable.tables import Tables, border_of, tables_for
 from fastconv.runtime import threads as _threads, workspace as _workspace
 
 #: The time to compute one element of a factor, relative to the time to compare a weight with the product of factors.
@@ -25,18 +25,30 @@ _ENTRY = 10
 class SeparablePlan(Plan):
     """Computes the factors of the weights, and calls the kernel once."""
 
-    uses_transforms = True
+    algorithm = "separable"
+    uses_transforms = needs_rank_one = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.kernel = lifted_kernel(case.geometry)
-        self.tables = tables = tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)
-        # If every output reads only padding, there are no tables.
-        self.order = np.empty(0, np.intp) if tables is None else tables.order
-        self._shape = (0, 0) if tables is None else (min(case.threads, tables.items), tables.space)
+        # The kernel can read the border from the image itself, but only in a forward op.
+        self.reads_borders = border_of(case.op, case.geometry) > 0
 
-    def __str__(self) -> str:
-        return "separable"
+    @cached_property
+    def tables(self) -> Tables | None:
+        """The tables of the kernel; None if no output reads a cell of the image."""
+        case = self.case
+        return tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The order in which the kernel reads the factors."""
+        return np.empty(0, np.intp) if self.tables is None else self.tables.order
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        """The shape of the workspace."""
+        return (0, 0) if self.tables is None else (min(self.case.threads, self.tables.items), self.tables.space)
 
     @cached_property
     def workspace_bytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastconv.convolution.base import Algorithm
+from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
@@ -39,11 +39,6 @@ class Sparse(Algorithm):
     """
 
     name = "sparse"
-    exploits_sparsity = True
-
-    def delegates(self, case: Case, masked: bool) -> bool:
-        """Return True if the gradients of zero weights are needed, too, because another algorithm computes these."""
-        return case.op == "backward_weights" and not masked
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel whose extent is so large that the smallest block needs too much memory."""
@@ -56,6 +51,8 @@ class Sparse(Algorithm):
                     f"the kernel {geometry.kernel} with dilation {dilation} covers {cells} cells; "
                     f"at most {_MOST_BYTES // 64} are legal"
                 )
+        if case.op == "backward_weights" and not case.masked:
+            return Delegated("it computes the gradient of nonzero weights only, for pruned=True")
         return None
 
     def plan(self, case: Case) -> Plan:

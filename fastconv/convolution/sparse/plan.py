@@ -18,7 +18,7 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.tables import LINE, Tables, sizes_of, tables_for
 from fastconv.convolution.sparse.tiling import USUAL_DENSITY
 from fastconv.convolution.taps import data_by_taps
-from fastconv.convolution.wrappers import Phase, Phases, Wrapper
+from fastconv.convolution.wrappers import Phase, Phases
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
@@ -36,8 +36,15 @@ def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
     return {**total_bytes, **amounts, "product": case.density * amounts.get("product", 0.0)}
 
 
-class SparseProduct(Plan):
-    """Computes one product with nonzero weights: the forward op, or a stride phase of dx.
+class SparsePlan(Plan):
+    """The properties of all plans of `sparse`."""
+
+    algorithm = "sparse"
+    exploits_sparsity = True
+
+
+class SparseProduct(SparsePlan):
+    """The product of a problem. There is one for the forward op, for each stride phase of dx, and for dw.
 
     The rows of weights are divided into sets. For some sets at a time, the kernel first lists the nonzero weights of
     their rows, and then multiplies by them.
@@ -45,17 +52,43 @@ class SparseProduct(Plan):
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
 
-    def __init__(self, case: Case, problem: Problem, tables: Tables, keep: bool = True) -> None:
+    def __init__(self, case: Case, phase: tuple[Problem, Tables] | None = None, keep: bool = True) -> None:
         super().__init__(case)
-        self.problem, self.tables, self._keep = problem, tables, keep
+        self._of_phase, self._keep = phase, keep
         self._phase: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None
-        self._workers = max(1, min(case.threads, max(tables.units, tables.blocks * tables.sets)))
-        self._lists = tables.sets_at_once * tables.list_bytes
-        self._shape = (self._lists + self._workers * tables.space + LINE,)
-        self._calls = list(self._planned_calls())
 
-    def __str__(self) -> str:
-        return "sparse"
+    @cached_property
+    def problem(self) -> Problem:
+        """The problem: of the stride phase, or the only one of the op."""
+        if self._of_phase is not None:
+            return self._of_phase[0]
+        (problem,) = problems(self.case.op, self.case.geometry)
+        return problem
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The sizes of blocks and lists."""
+        if self._of_phase is not None:
+            return self._of_phase[1]
+        case = self.case
+        return tables_for(sizes_of(self.problem), case.dtype, case.threads, case.isa, dots=_DOT in self.steps)
+
+    @cached_property
+    def _workers(self) -> int:
+        tables = self.tables
+        return max(1, min(self.case.threads, max(tables.units, tables.blocks * tables.sets)))
+
+    @cached_property
+    def _lists(self) -> int:
+        return self.tables.sets_at_once * self.tables.list_bytes
+
+    @cached_property
+    def _shape(self) -> tuple[int]:
+        return (self._lists + self._workers * self.tables.space + LINE,)
+
+    @cached_property
+    def _calls(self) -> list[tuple[int, int, int, int, int]]:
+        return list(self._planned_calls())
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
         """Yield the arguments of each call of the kernel: the step, the first set of rows, the number of sets, the
@@ -140,10 +173,6 @@ def _phase_bytes(problem: Problem, tables: Tables) -> int:
 class SparseForward(SparseProduct):
     """Computes the forward op as one product."""
 
-    def __init__(self, case: Case) -> None:
-        (problem,) = problems(case.op, case.geometry)
-        super().__init__(case, problem, tables_for(sizes_of(problem), case.dtype, case.threads, case.isa))
-
     @cached_property
     def work(self) -> Mapping[str, float]:
         """The work of the product, and of reading and writing memory."""
@@ -160,10 +189,6 @@ class SparseWeightGradient(SparseProduct):
     masks = True
     steps = _LIST, _DOT, _SPREAD
 
-    def __init__(self, case: Case) -> None:
-        (problem,) = problems(case.op, case.geometry)
-        super().__init__(case, problem, tables_for(sizes_of(problem), case.dtype, case.threads, case.isa, dots=True))
-
     @cached_property
     def work(self) -> Mapping[str, float]:
         """The work of the dot products, and of reading and writing memory."""
@@ -172,20 +197,20 @@ class SparseWeightGradient(SparseProduct):
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the gradients of nonzero weights, and set the gradients of zero weights to zero."""
         if third is None:
-            raise NotImplementedError("the algorithm sparse computes gradients of nonzero weights only, so it needs w")
+            raise ValueError("a plan of sparse for the gradient of nonzero weights needs the weights as a mask")
         result.fill(0)
         self._run(first, third, None, {_LIST: second, _DOT: second, _SPREAD: result})
 
 
-class SparseGradient(Wrapper):
-    """Computes dx as one product for each stride phase of dx.
+class SparseGradient(SparsePlan):
+    """The gradient of the image: one product for each stride phase.
 
     The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
     dx is computed again, one tap at a time, if a weight is not finite.
     """
 
     def __init__(self, case: Case) -> None:
-        super().__init__(case, _stride_phases(case))
+        super().__init__(case)
         geometry = case.geometry
         self._checks = not geometry.pointwise
         # The elements of dx that show whether a weight is not finite. Such a weight makes the first element of its
@@ -194,6 +219,16 @@ class SparseGradient(Wrapper):
 
     def __str__(self) -> str:
         return str(self.plan)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The products of all stride phases."""
+        return _stride_phases(self.case)
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """The largest workspace of a product."""
+        return self.plan.workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -219,7 +254,7 @@ def _stride_phases(case: Case) -> Plan:
         sizes = sizes_of(problem)
         if sizes not in found:
             tables = tables_for(sizes, case.dtype, case.threads, case.isa)
-            found[sizes] = SparseProduct(case, problem, tables), 0
+            found[sizes] = SparseProduct(case, (problem, tables)), 0
         plan, before = found[sizes]
         found[sizes] = plan, before + count
     covered = covers(case.geometry)
@@ -250,4 +285,4 @@ class _EachPhase:
     def _make(self) -> Iterator[Phase]:
         case = self._case
         for problem in problems(case.op, case.geometry):
-            yield Phase(SparseProduct(case, problem, self._tables[sizes_of(problem)], self._keep))
+            yield Phase(SparseProduct(case, (problem, self._tables[sizes_of(problem)]), self._keep))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.toeplitz import csr as _csr
-from fastconv.convolution.toeplitz.plan import MatrixPlan, WeightGradient, part_of_matrix, zero_padded
+from fastconv.convolution.toeplitz.plan import MatrixPlan, part_of_matrix, plan_weights, zero_padded
 
 #: The largest number of bytes of the matrix rows of one filter. All rows of a filter are in memory at the same time.
 _MOST_BYTES = 1 << 30
@@ -28,7 +28,6 @@ class Toeplitz(Algorithm):
     """
 
     name = "toeplitz"
-    exploits_sparsity = True
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse layers in which the matrix rows of one filter or, for dx, of one channel need too much memory."""
@@ -45,4 +44,4 @@ class Toeplitz(Algorithm):
 
     def plan(self, case: Case) -> Plan:
         """Return the plan of the op."""
-        return WeightGradient(case) if case.op == "backward_weights" else MatrixPlan(case)
+        return plan_weights(case) if case.op == "backward_weights" else MatrixPlan(case)

@@ -12,7 +12,7 @@ from fastconv.convolution.cost.model import share
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.toeplitz import bounds as _bounds, csr as _csr
-from fastconv.convolution.wrappers import Wrapper, batched
+from fastconv.convolution.wrappers import batched
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.plan_cache import is_large
@@ -107,6 +107,9 @@ def _columns(images: np.ndarray, width: int) -> np.ndarray:
 class MatrixPlan(Plan):
     """Multiplies the matrix by images, or its transpose by dout, for some rows and some images at a time."""
 
+    algorithm = "toeplitz"
+    exploits_sparsity = True
+
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.geometry = geometry = zero_padded(case.geometry)
@@ -120,9 +123,6 @@ class MatrixPlan(Plan):
         self._pattern = _Pattern(_csr.of_outputs if case.op == "forward" else _csr.of_cells, geometry)
         self._has_padding = case.op == "forward" and any(map(any, geometry.pads))
         self._padded: MatrixPlan | None = None
-
-    def __str__(self) -> str:
-        return "toeplitz"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -209,54 +209,40 @@ class MatrixPlan(Plan):
             begin = rows.stop
 
 
-class _Contraction(Plan):
-    """Computes the gradient of the weights for one block of images."""
+def plan_weights(case: Case) -> Plan:
+    """Return the plan of the gradient of the weights, which is computed for some images at a time."""
+    geometry = zero_padded(case.geometry)
+    pattern = _Pattern(_csr.of_outputs, geometry)
+    return batched(case, _images_at_once(geometry, case.dtype), lambda part: WeightGradient(part, pattern))
+
+
+class WeightGradient(Plan):
+    """The gradient of the weights from one block of images."""
+
+    algorithm = "toeplitz"
+    exploits_sparsity = True
 
     def __init__(self, case: Case, pattern: _Pattern) -> None:
         super().__init__(case)
         self._pattern = pattern
         self._isa, self._width = _csr.lanes(case.geometry.x_shape[0], case.dtype.itemsize)
 
-    def __str__(self) -> str:
-        return "toeplitz"
-
-    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the gradients of all weights, including zero weights."""
-        images, gradients = _columns(first, self._width), _columns(second, self._width)
-        _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)
-
-
-class WeightGradient(Wrapper):
-    """Computes the gradient of the weights for some images at a time."""
-
-    def __init__(self, case: Case) -> None:
-        self.geometry = zero_padded(case.geometry)
-        self.images = _images_at_once(self.geometry, case.dtype)
-        pattern = _Pattern(_csr.of_outputs, self.geometry)
-        super().__init__(case, batched(case, self.images, lambda part: _Contraction(part, pattern)))
-
-    def __str__(self) -> str:
-        return str(self.plan)
-
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the columns of images and gradients, of the pattern and, if there are several blocks of images,
-        of a second dw.
-        """
-        geometry, itemsize = self.geometry, self.case.dtype.itemsize
+        """The bytes of images and gradients as columns, and of tables."""
+        geometry = zero_padded(self.case.geometry)
         needs = _bounds.needs(geometry, "outputs")
-        width = _csr.lanes(self.images, itemsize)[1]
-        used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * width
-        used += math.prod(geometry.w_shape) if self.images < geometry.x_shape[0] else 0
-        used = used * itemsize + _csr.contract_bytes(geometry, self.case.threads)
+        used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * self._width
+        used = used * self.case.dtype.itemsize + _csr.contract_bytes(geometry, self.case.threads)
         return max(needs.making, needs.held + used)
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work. Zero weights cost as much as others, because their gradients are computed, too."""
-        return _work_of(self.case, self.images, 1.0)
+        """The amounts of work for all weights, zero or not, of all images, some of them at a time."""
+        return _work_of(self.case, _images_at_once(zero_padded(self.case.geometry), self.case.dtype), 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the gradient of the weights, summed over all blocks of images."""
         _check_free(self)
-        self.plan.run(first, second, third, result)
+        images, gradients = _columns(first, self._width), _columns(second, self._width)
+        _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,11 @@ from fastconv._ext import implicit as _shape, winograd as _ext, winograd_weights
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
-from fastconv.convolution.blocking import ceil_div
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.winograd import decomposition as _decomposition
-from fastconv.convolution.winograd.tiles import cheapest_tiles
+from fastconv.convolution.winograd.tiles import Tiles, cheapest_tiles
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -38,9 +36,6 @@ _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: The largest number of stride phases of dx. One call of the kernel computes all stride phases.
 _PHASES = 64
-#: The cost to split dilated images into parts, in units of the kind of work `bytes`: `_COPY` for each byte that is
-#: copied, and `_PART` for each part.
-_COPY, _PART = 4, 10_000
 
 
 class Winograd(Algorithm):
@@ -96,35 +91,12 @@ class Winograd(Algorithm):
     """
 
     name = "winograd"
-    uses_transforms = True
 
     def __init__(self, points: tuple[int, ...] = _decomposition.POINTS, taps: tuple[int, int] | None = None) -> None:
         #: The candidates for the number of interpolation points along an axis.
         self.points = points
         #: The numbers of taps of a subkernel along the last two axes. If None, the cheapest numbers are chosen.
         self.taps = taps
-
-    def variants(self, case: Case) -> dict[str, Algorithm]:
-        """Return the cheapest variant for each number of points, by name.
-
-        The variant '6 3x3' has 6 interpolation points along each axis, and subkernels of 3 x 3 taps.
-        """
-        batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
-        part = case if batching is None else case.with_geometry(batching.geometry)
-        found: dict[str, Algorithm] = {}
-        for points in self.points:
-            if _decomposition.pairs(part.geometry, (points,)):
-                high, wide = cheapest_tiles(part, (points,), None).taps
-                found[f"{points} {high}x{wide}"] = Winograd((points,), (high, wide))
-        return found
-
-    def variant(self, name: str) -> Algorithm:
-        """Return the variant whose name in the result of `variants` is `name`. The empty name is this algorithm."""
-        if not name:
-            return self
-        points, _, taps = name.partition(" ")
-        high, _, wide = taps.partition("x")
-        return Winograd((int(points),), (int(high), int(wide)))
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse kernels that are not longer than the stride, strides with a dilation, and cases with too much work."""
@@ -150,9 +122,8 @@ class Winograd(Algorithm):
         return _space_to_batch.reason(geometry) or _excess(case)
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of the op. If the convolution is dilated, the plan splits images into undilated parts."""
-        batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
-        return self._undilated(case) if batching is None else DilatedPlan(case, batching, self._undilated)
+        """Return a plan for tiles of the image, or of the parts of a dilated image."""
+        return wrappers.space_to_batch(case, self._undilated)
 
     def _undilated(self, case: Case) -> Plan:
         return WinogradPlan(case, self.points, self.taps)
@@ -161,17 +132,23 @@ class Winograd(Algorithm):
 class WinogradPlan(Plan):
     """One call of a kernel for an undilated convolution."""
 
+    algorithm = Winograd.name
     uses_transforms = True
 
     def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> None:
         super().__init__(case)
-        self.tiles = cheapest_tiles(case, points, taps)
-        #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
-        self.copied = int(self.tiles.work["product"] * case.threads * _isa.BYTES_PER_OPERATION)
+        self._candidates = points, taps
         self.kernel = (_WEIGHTS if case.op == "backward_weights" else _PRODUCT)[case.dtype]
 
-    def __str__(self) -> str:
-        return Winograd.name
+    @cached_property
+    def tiles(self) -> Tiles:
+        """The cheapest call among the numbers of points and of taps that are candidates."""
+        return cheapest_tiles(self.case, *self._candidates)
+
+    @cached_property
+    def copied(self) -> int:
+        """The bytes that a plain copy moves in the time of the call, for `_threads.share`."""
+        return int(self.tiles.work["product"] * self.case.threads * _isa.BYTES_PER_OPERATION)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -223,47 +200,6 @@ class WinogradPlan(Plan):
                 threads=case.threads,
             )
         return counts if found else None
-
-
-class DilatedPlan(Plan):
-    """A dilated convolution, computed by `wrappers.SpaceToBatch`, whose plans are made at the first run.
-
-    `work` is that of one convolution of all images, because the rates were fitted to such counts.
-    """
-
-    uses_transforms = True
-
-    def __init__(self, case: Case, batching: _space_to_batch.SpaceToBatchGeometry, make: wrappers.Make) -> None:
-        super().__init__(case)
-        self.batching, self.make = batching, make
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The plan of `wrappers.SpaceToBatch`, which splits and convolves some images at a time."""
-        return wrappers.space_to_batch(self.case, self.make)
-
-    def __str__(self) -> str:
-        return str(self.plan)
-
-    @cached_property
-    def workspace_bytes(self) -> int:
-        """The bytes of the parts of images that are in memory at a time, and of the workspace of their plan."""
-        inner = self.make(self.case.with_geometry(self.batching.geometry))
-        return self.batching.held(self.case.dtype.itemsize) + inner.workspace_bytes
-
-    @cached_property
-    def work(self) -> Mapping[str, float]:
-        """The work of convolving the parts of all images at once, and of copying the parts."""
-        batching, images = self.batching, self.case.geometry.x_shape[0]
-        work = self.make(self.case.with_geometry(batching.part(images))).work
-        copied = _COPY * batching.copied(self.case.dtype.itemsize) + _PART * batching.parts * ceil_div(
-            images, batching.images
-        )
-        return {**work, "bytes": work["bytes"] + copied}
-
-    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Compute the result of the op."""
-        return self.plan.run(first, second, third, result)
 
 
 def _excess(case: Case) -> str | None:

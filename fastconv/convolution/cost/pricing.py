@@ -1,0 +1,50 @@
+"""The cost of a plan, by which 'auto' and 'exact' compare plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastconv.convolution.cost import rates as _rates
+from fastconv.convolution.cost.model import seconds
+from fastconv.convolution.plan import Plan
+
+#: The rates of algorithms that no fit measures, in nanoseconds for each unit of work. The reference is slow, so a rough
+#: estimate suffices: 'auto' takes it only if no other algorithm supports the case.
+_UNFITTED: Mapping[str, Mapping[str, float]] = {"reference": {"call": 1e6, "product": 2.5}}
+
+
+def cost(plan: Plan) -> float:
+    """Return the cost for the ranking: estimated seconds, corrected by the sizes of the case, times the penalty.
+
+    The cost is infinite if there are no rates for the work of the plan.
+    """
+    case = plan.case
+    factor = _rates.measured().correction.factor(plan.algorithm, case.op, case.geometry, case.dtype, case.threads)
+    return penalty(plan) * factor * _estimate(plan)
+
+
+def penalty(plan: Plan) -> float:
+    """Return a factor on the cost, which is above 1 if the plan may slow down later calls."""
+    return 1.0 if plan.own_threads or plan.case.threads == 1 else _rates.blas_penalty()
+
+
+def _estimate(plan: Plan) -> float:
+    rates = _UNFITTED.get(plan.algorithm)
+    if rates is None:
+        return seconds(plan.algorithm, plan.case.op, plan.work)
+    return 1e-9 * sum(rates.get(kind, 0.0) * amount for kind, amount in plan.work.items())
+
+
+def border_work(nbytes: int, threads: int) -> dict[str, float]:
+    """Return the work of padding images, or their gradients, of `nbytes` bytes with their padding."""
+    return {"border": nbytes / threads, "borders": 1.0}
+
+
+#: The cost of space-to-batch in the kind of work `bytes`: `_COPY` for each byte that is copied, and `_PART` for each
+#: part of an image.
+_COPY, _PART = 4, 10_000
+
+
+def space_to_batch_work(work: Mapping[str, float], nbytes: int, parts: int) -> dict[str, float]:
+    """Return `work` with the work of copying images of `nbytes` bytes to `parts` parts and back."""
+    return {**work, "bytes": work.get("bytes", 0.0) + _COPY * nbytes + _PART * parts}

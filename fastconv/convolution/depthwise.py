@@ -65,7 +65,7 @@ _LIST = 7
 
 
 @dataclass(frozen=True)
-class Tables:
+class DepthwiseTables:
     """The tables of one call of a kernel, and its number of work items, which are divided among threads.
 
     The workspace of a thread has `space` elements and `lists` integers. If `parts` is above 1, it is the number of
@@ -147,7 +147,7 @@ class DepthwisePlan(Plan):
         )
 
     @cached_property
-    def tables(self) -> Tables | None:
+    def tables(self) -> DepthwiseTables | None:
         """The tables of the kernel; None if no cell of the result depends on the source."""
         return _plan(self.case.op, self.case.geometry, self.case.dtype, self.case.threads)
 
@@ -205,7 +205,7 @@ class DepthwisePlan(Plan):
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
 
-    def _share(self, kernel: Callable[..., Any], plan: Tables, arrays: tuple[np.ndarray, ...]) -> None:
+    def _share(self, kernel: Callable[..., Any], plan: DepthwiseTables, arrays: tuple[np.ndarray, ...]) -> None:
         threads = self.case.threads
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
@@ -214,11 +214,13 @@ class DepthwisePlan(Plan):
             _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
 
 
-def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
+def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> DepthwiseTables | None:
     return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
 
 
-def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
+def _make_plan(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
+) -> DepthwiseTables | None:
     return (_weights_plan if op == "backward_weights" else _product_plan)(op, geometry, dtype, threads)
 
 
@@ -327,7 +329,7 @@ def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
     return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
-def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
+def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> DepthwiseTables | None:
     itemsize = dtype.itemsize
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
@@ -395,7 +397,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, scatter_at, segments, sweeps, paired]
     blocks = math.prod(-(-conv_axis.out // n) for conv_axis, n in zip(conv_axes, layout.block, strict=True))
     written = sum(math.prod(conv_axis.out for conv_axis in phase) for phase in phases)
-    return Tables(
+    return DepthwiseTables(
         (
             layout.axes(),
             layout.phases(),
@@ -413,7 +415,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     )
 
 
-def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables:
+def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> DepthwiseTables:
     itemsize = dtype.itemsize
     groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
     filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
@@ -445,7 +447,7 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         "tiles": times * tiles,
         "totals": float(groups * filters * channels * taps * parts),
     }
-    return Tables(
+    return DepthwiseTables(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
         space=align_up(totals_at + block_groups * totals),
         lists=_LIST * _segments(layout),

@@ -25,7 +25,7 @@ _MOST_CALLS = 512
 _tables: list[dict[tuple[int, int], CallCache]] = []
 
 
-class Plan(Protocol):
+class Runnable(Protocol):
     """The part of a plan that a call needs. ``str(plan)`` is the name of the kernel.
 
     A plan whose tables grow with the image has their size in bytes as `nbytes`.
@@ -57,7 +57,7 @@ class Call(Generic[_Geometry]):
         geometry: _Geometry,
         option: Any,
         threads: int | None,
-        make_plan: Callable[[_Geometry, np.dtype, Any, int], Plan],
+        make_plan: Callable[[_Geometry, np.dtype, Any, int], Runnable],
         dtype: np.dtype | None = None,
     ) -> None:
         """Make the plan for arrays of `dtype`, too. If `dtype` is None, the plan is made when it is needed."""

@@ -35,7 +35,7 @@ _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Tables:
+class FftTables:
     """The arguments of the kernel that are computed from a tiling."""
 
     numbers: np.ndarray
@@ -132,7 +132,7 @@ class FftPlan(Plan):
         self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     @cached_property
-    def tiling(self) -> _fft_tiling.Tiling | None:
+    def tiling(self) -> _fft_tiling.FftTiling | None:
         """The tiles, and the blocks of spectra; None if no result depends on any cell of the source."""
         case = self.case
         return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
@@ -165,11 +165,11 @@ class FftPlan(Plan):
         return work
 
     @cached_property
-    def _tables(self) -> Tables | None:
+    def _tables(self) -> FftTables | None:
         tiling = self.tiling
         if tiling is None:
             return None
-        return Tables(
+        return FftTables(
             _fft_tables.numbers(tiling, self.case.geometry),
             tiling.tables,
             1 / math.prod(tiling.lengths),
@@ -196,7 +196,7 @@ class FftPlan(Plan):
         return counts
 
     def _call(
-        self, tables: Tables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
+        self, tables: FftTables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
     ) -> np.ndarray | None:
         """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
 
@@ -219,5 +219,5 @@ class FftPlan(Plan):
 
 def _make_tiling(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
-) -> _fft_tiling.Tiling | None:
+) -> _fft_tiling.FftTiling | None:
     return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads)

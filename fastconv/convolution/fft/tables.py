@@ -8,11 +8,11 @@ import numpy as np
 
 from fastconv._ext import fft as _ext
 from fastconv.convolution.fft.lengths import factor_count, radices
-from fastconv.convolution.fft.tiling import Tiling
+from fastconv.convolution.fft.tiling import FftTiling
 from fastconv.geometry.conv import ConvGeometry
 
 
-def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
+def numbers(tiling: FftTiling, geometry: ConvGeometry) -> np.ndarray:
     """Return the integers that describe a tiling to the kernel."""
     p, back = tiling.problem, tiling.problem.op == "backward_data"
     tau, phi = (
@@ -68,7 +68,7 @@ def _array(
     return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *whole]
 
 
-def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
+def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
     """Return the integers that describe x or dx to the kernel. A tile of x is read with a margin."""
     phase_axes = tiling.problem.phase_axes
     sizes = tuple(phase_axis.size for phase_axis in phase_axes)
@@ -86,7 +86,7 @@ def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, whole)
 
 
-def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
+def _out_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
     """Return the integers that describe out or dout to the kernel. For dx, a tile of dout is read with a margin."""
     phase_axes, back = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.out for phase_axis in phase_axes)
@@ -99,7 +99,7 @@ def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
 
 
-def _weights(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
+def _weights(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
     """Return the integers that describe the weights to the kernel. The weights are flipped for dx."""
     phase_axes, flip = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.k for phase_axis in phase_axes)

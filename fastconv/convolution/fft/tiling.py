@@ -30,7 +30,7 @@ _NEAR_BYTES = 3 << 17
 #: The numbers of tiles along an axis that are tried.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 #: A longer tile is tried if its cost per result is below `_GAIN` times the cost per result of all shorter tiles
-#: (`_GAIN_OF_VOLUMES` times for volumes). `Tiling.cost` is computed only for the `_LOOKED_AT` sizes of tiles whose
+#: (`_GAIN_OF_VOLUMES` times for volumes). `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of tiles whose
 #: estimated cost is smallest.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The others are costs in
@@ -40,7 +40,7 @@ _FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
 
 
 @dataclass(frozen=True)
-class Problem:
+class FftProblem:
     """The sizes of a convolution: its three axes, groups and images, and the matrix of kernels of a group."""
 
     op: Op
@@ -62,7 +62,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Tiling:
+class FftTiling:
     """The sizes of tiles and blocks.
 
     For each axis, `lengths` has the length of the transform, `tile` the number of results of a tile, and `tiles` the
@@ -72,7 +72,7 @@ class Tiling:
     each thread has a pair of its own.
     """
 
-    problem: Problem
+    problem: FftProblem
     lengths: tuple[int, ...]
     tile: tuple[int, ...]
     tiles: tuple[int, ...]
@@ -269,7 +269,7 @@ class Tiling:
         )
 
 
-def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Tiling | None:
+def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> FftTiling | None:
     """Return the cheapest tiling, or None if every output reads only padding."""
     phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
     if min(phase_axis.whole for phase_axis in phase_axes) < 1:
@@ -281,7 +281,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     phase_axes = (UNIT_AXIS,) * (3 - len(phase_axes)) + phase_axes
     nbytes_moved = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
     sizes = geometry.groups, geometry.x_shape[0], rows, columns
-    problem = Problem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved)
+    problem = FftProblem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved)
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
@@ -289,7 +289,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
-    best: Tiling | None = None
+    best: FftTiling | None = None
     least = math.inf, math.inf
     for _, _, lengths, tile in found[:_LOOKED_AT]:
         for tiling in _tilings(problem, lengths, tile):
@@ -299,8 +299,8 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     return best
 
 
-def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """Return an estimate of `Tiling.cost` for tiles of the given size, and the number of elements of a spectrum."""
+def _estimate(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
+    """Return an estimate of `FftTiling.cost` for tiles of the given size, and the number of elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -326,21 +326,21 @@ def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...])
     return score * (1.0 if spectrum * problem.itemsize <= _NEAR_BYTES else _FAR), spectrum
 
 
-def _tilings(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Tiling]:
+def _tilings(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[FftTiling]:
     tiles = tuple(-(-phase_axis.whole // n) for phase_axis, n in zip(problem.phase_axes, tile, strict=True))
     gradient = problem.op == "backward_weights"
     if not problem.single:
-        yield _blocks(Tiling(problem, lengths, tile, tiles))
+        yield _blocks(FftTiling(problem, lengths, tile, tiles))
         return
     for shared in (False, True) if problem.threads > 1 else (False,):
-        tiling = Tiling(problem, lengths, tile, tiles, True, shared)
+        tiling = FftTiling(problem, lengths, tile, tiles, True, shared)
         if not shared and not gradient and problem.groups > 1:
             free_spectra = SPACE_BYTES // problem.itemsize - tiling.elements
             tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + free_spectra // tiling.pitch)))
         yield tiling
 
 
-def _blocks(tiling: Tiling) -> Tiling:
+def _blocks(tiling: FftTiling) -> FftTiling:
     """Return the tiling with the largest blocks of rows, columns and pairs that fit `SPACE_BYTES`."""
     problem = tiling.problem
     free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
@@ -359,7 +359,7 @@ def _blocks(tiling: Tiling) -> Tiling:
     return replace(tiling, row_block=rows, column_block=columns, pair_block=pairs)
 
 
-def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Yield each size of tiles to try: the lengths of its transforms, and its numbers of results, along three axes."""
     phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:

@@ -27,7 +27,14 @@ from fastconv.convolution.blocking import (
 )
 from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall, RepackWeights, table_bytes
-from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PANEL_BYTES, SWAPPED, Tiling, block_of, tile_product
+from fastconv.convolution.implicit_gemm.tiling import (
+    CONTIGUOUS,
+    PANEL_BYTES,
+    SWAPPED,
+    ImplicitTiling,
+    block_of,
+    tile_product,
+)
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case
 from fastconv.geometry.conv import ConvGeometry
@@ -77,7 +84,7 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
     tile = _ext.shape(_arrays.DTYPES[dtype], isa)
     if op == "backward_weights":
         return (_weights_call(geometry, dtype.itemsize, threads, tile),)
-    tilings: dict[Any, Tiling] = {}
+    tilings: dict[Any, ImplicitTiling] = {}
     return tuple(
         _product_call(problem, dtype.itemsize, threads, tile, op == "backward_data", tilings)
         for problem in problems(op, geometry)
@@ -110,8 +117,8 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 
 
 def _tiling_of(
-    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, Tiling]
-) -> Tiling:
+    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, ImplicitTiling]
+) -> ImplicitTiling:
     """Return the tiling of a problem. `tilings` caches one tiling for each kind of stride phase."""
     if problem.pointwise:
         return tile_product(problem, itemsize, threads, tile)
@@ -132,7 +139,7 @@ def _product_call(
     threads: int,
     tile: tuple[int, int, int],
     gradient: bool,
-    tilings: dict[Any, Tiling],
+    tilings: dict[Any, ImplicitTiling],
 ) -> KernelCall:
     mr, vectors, lanes = tile
     nr = vectors * lanes

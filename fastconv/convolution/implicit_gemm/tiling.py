@@ -213,7 +213,7 @@ def _blocking(
 
 
 @dataclass(frozen=True)
-class Tiling:
+class ImplicitTiling:
     """The sizes of the blocks of a product: `mc` rows, `block_channels` channels, and `kc` steps along k."""
 
     blocking: Blocking
@@ -227,7 +227,7 @@ class Tiling:
     shared: bool
 
 
-def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Tiling:
+def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> ImplicitTiling:
     """Return the tiling for which the thread with the most work needs least time.
 
     `tile` has three numbers: the rows of a tile, the vectors of a row, and the lanes of a vector.
@@ -278,4 +278,4 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
         most_k = min(round(1.25 * target_kc), max(_KC_MIN, PANEL_BYTES // (mc * itemsize)))
     kc = balanced_block(block_channels * taps, most_k)
     tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (kc * nr * itemsize)))
-    return Tiling(blocking, mc, block_channels, kc, tiles, shares(blocking))
+    return ImplicitTiling(blocking, mc, block_channels, kc, tiles, shares(blocking))

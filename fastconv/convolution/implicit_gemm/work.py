@@ -6,7 +6,7 @@ import math
 
 from fastconv.convolution.blocking import ConvAxis, Problem, ceil_div
 from fastconv.convolution.cost.counts import multiplied, panels, tile_vectors, total
-from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, Tiling
+from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, ImplicitTiling
 
 #: The kinds of work of `implicit` for which the cost model has rates.
 IMPLICIT = (
@@ -33,7 +33,7 @@ def _fills(
 
 
 def of_product(
-    problem: Problem, tiling: Tiling, tile: tuple[int, int, int], mc: int, packings: int
+    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], mc: int, packings: int
 ) -> dict[str, float]:
     """Return the work of all blocks of a product. Each weight is packed `packings` times."""
     mr, vectors, lanes = tile

@@ -15,7 +15,7 @@ from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.factors import factors_of, lifted_kernel
-from fastconv.convolution.separable.tables import Tables, border_of, tables_for
+from fastconv.convolution.separable.tables import SeparableTables, border_of, tables_for
 from fastconv.runtime import threads as _threads, workspace as _workspace
 
 #: The time to compute one element of a factor, relative to the time to compare a weight with the product of factors.
@@ -35,7 +35,7 @@ class SeparablePlan(Plan):
         self.reads_borders = border_of(case.op, case.geometry) > 0
 
     @cached_property
-    def tables(self) -> Tables | None:
+    def tables(self) -> SeparableTables | None:
         """The tables of the kernel; None if no output reads a cell of the image."""
         case = self.case
         return tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)

@@ -42,7 +42,7 @@ _HIGH = 4
 
 
 @dataclass(frozen=True)
-class Tables:
+class SeparableTables:
     """The arguments of the kernel, and the amounts of work.
 
     `order` has the index of the tap of each element in a row of factors. `space` is the number of elements of the
@@ -69,13 +69,13 @@ class Tables:
         return _isa.BYTES_PER_OPERATION * ((self.down + self.across) // self.lanes)
 
 
-def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Tables | None:
+def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> SeparableTables | None:
     """Return the tables of an op, or None if every output reads only padding."""
     return plans.find(_make_tables, op, geometry, dtype, threads, isa)
 
 
 @dataclass(frozen=True)
-class PhasedAxis:
+class StridePhases:
     """One axis of a convolution. For dx, it has a `ConvAxis` for each stride phase of dx, otherwise only one."""
 
     conv_axes: tuple[ConvAxis, ...]
@@ -105,15 +105,15 @@ class PhasedAxis:
         return (block - 1) * self.conv_axes[0].stride + self.halo + 1
 
 
-def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis, PhasedAxis] | None:
+def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[StridePhases, StridePhases, StridePhases] | None:
     """Return three axes, or None if every output reads only padding."""
     if op == "forward":
-        d, h, w = (PhasedAxis((conv_axis,)) for conv_axis in forward_axes(geometry))
+        d, h, w = (StridePhases((conv_axis,)) for conv_axis in forward_axes(geometry))
         return d, h, w
     axes = [sorted(backward_axes(axis.row()), key=lambda conv_axis: conv_axis.output_offset) for axis in geometry.axes]
     if not all(axes):
         return None
-    d, h, w = (PhasedAxis(tuple(conv_axes)) for conv_axes in [[UNIT_AXIS]] * (3 - len(axes)) + axes)
+    d, h, w = (StridePhases(tuple(conv_axes)) for conv_axes in [[UNIT_AXIS]] * (3 - len(axes)) + axes)
     return d, h, w
 
 
@@ -129,7 +129,7 @@ def border_of(op: Op, geometry: ConvGeometry) -> int:
 
 
 def _blocks(
-    d: PhasedAxis, h: PhasedAxis, w: PhasedAxis, flat: bool, whole: bool, itemsize: int, threads: int
+    d: StridePhases, h: StridePhases, w: StridePhases, flat: bool, whole: bool, itemsize: int, threads: int
 ) -> tuple[int, int, int]:
     """Return the number of outputs of a block along each axis, so that the sums of a block stay in a cache.
 
@@ -151,7 +151,9 @@ def _blocks(
     return deep, balanced_block(h.out, high, _HIGH), wide
 
 
-def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
+def _make_tables(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
+) -> SeparableTables | None:
     phased_axes, kernel = _phased_axes(op, geometry), lifted_kernel(geometry)
     if phased_axes is None:
         return None
@@ -229,7 +231,7 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
     single = len(w.conv_axes) * w.out if len(w.conv_axes) > 1 else 0
     if stride > 1:
         single = w.span(w.out)
-    return Tables(
+    return SeparableTables(
         (np.array(table, np.intp), np.array(conv_axes, np.intp), np.array(sizes, np.intp)),
         order=np.array(order, np.intp),
         space=space,

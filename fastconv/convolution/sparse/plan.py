@@ -15,7 +15,7 @@ from fastconv.convolution.base import add_bias
 from fastconv.convolution.blocking import Problem, ceil_div, covers, problem_kinds, problems
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.sparse.tables import LINE, Tables, sizes_of, tables_for
+from fastconv.convolution.sparse.tables import LINE, SparseTables, sizes_of, tables_for
 from fastconv.convolution.sparse.tiling import USUAL_DENSITY
 from fastconv.convolution.taps import data_by_taps
 from fastconv.convolution.wrappers import Phase, Phases
@@ -52,7 +52,7 @@ class SparseProduct(SparsePlan):
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
 
-    def __init__(self, case: Case, phase: tuple[Problem, Tables] | None = None, keep: bool = True) -> None:
+    def __init__(self, case: Case, phase: tuple[Problem, SparseTables] | None = None, keep: bool = True) -> None:
         super().__init__(case)
         self._of_phase, self._keep = phase, keep
         self._phase: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None
@@ -66,7 +66,7 @@ class SparseProduct(SparsePlan):
         return problem
 
     @cached_property
-    def tables(self) -> Tables:
+    def tables(self) -> SparseTables:
         """The sizes of blocks and lists."""
         if self._of_phase is not None:
             return self._of_phase[1]
@@ -165,7 +165,7 @@ class SparseProduct(SparsePlan):
         return made
 
 
-def _phase_bytes(problem: Problem, tables: Tables) -> int:
+def _phase_bytes(problem: Problem, tables: SparseTables) -> int:
     """Return the number of bytes of the tables that `SparseProduct` makes for a problem."""
     return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
 
@@ -273,7 +273,7 @@ class _EachPhase:
     large, each run makes the plans again, one at a time.
     """
 
-    def __init__(self, case: Case, tables: Mapping[Problem, Tables], keep: bool) -> None:
+    def __init__(self, case: Case, tables: Mapping[Problem, SparseTables], keep: bool) -> None:
         self._case, self._tables, self._keep = case, tables, keep
         self._made: list[Phase] | None = None
 

@@ -28,7 +28,7 @@ LINE = 64
 
 
 @dataclass(frozen=True)
-class Tables:
+class SparseTables:
     """The tables of a product, which all stride phases of equal sizes share.
 
     A set is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is the
@@ -98,16 +98,16 @@ def sizes_of(problem: Problem) -> Problem:
     return replace(problem, conv_axes=(same(d), same(h), same(w)))
 
 
-def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> Tables:
+def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> SparseTables:
     """Return the tables of a product or, if `dots` is true, of dot products. `sizes` is a result of `sizes_of`."""
     return plans.find_sized(_nbytes, make_tables, sizes, dtype, threads, isa, dots)
 
 
-def _nbytes(tables: Tables) -> int:
+def _nbytes(tables: SparseTables) -> int:
     return tables.nbytes
 
 
-def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool) -> Tables:
+def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool) -> SparseTables:
     """Make the tables that `tables_for` returns and caches."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
@@ -179,7 +179,7 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
     lists = ceil_div(problem.channels, tiling.channels)
     sets = problem.groups * ceil_div(problem.rows, tiling.rows)
     used = math.prod(line.taps for line in problem.conv_axes) * problem.channels
-    return Tables(
+    return SparseTables(
         patch.axes(),
         patch.phases(),
         np.array(sizes, np.intp),

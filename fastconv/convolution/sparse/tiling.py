@@ -42,7 +42,7 @@ _LINE = 64
 
 
 @dataclass(frozen=True)
-class Tiling:
+class SparseTiling:
     """The sizes of blocks, tiles and lists.
 
     `lanes` has the number of parts of a block along the images and along each axis. `part` has the number of results of
@@ -81,7 +81,7 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
     return balanced_block(lines, high), across
 
 
-def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Tiling:
+def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> SparseTiling:
     """Return the cheapest tiling.
 
     A tile has at most `most` vectors of sums. A list of weights takes `entry` bytes for each weight.
@@ -130,7 +130,7 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                     cost = (ceil_div(items, threads) + _WAIT * (threads > 1)) * (used + overhead)
                     if cost < least:
                         least = cost
-                        best = Tiling(box, (deep, high, wide), tile, here, channels, items, overhead)
+                        best = SparseTiling(box, (deep, high, wide), tile, here, channels, items, overhead)
     assert best is not None
     return best
 

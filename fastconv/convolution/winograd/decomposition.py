@@ -245,7 +245,7 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Problem:
+class WinogradProblem:
     """A convolution by minimal filtering: its three axes, and the sizes of its groups.
 
     In the array of weights, `row_step` is the distance in elements between neighbouring rows, and `channel_step` the
@@ -409,7 +409,7 @@ class Problem:
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
-    def transposed(self) -> Problem:
+    def transposed(self) -> WinogradProblem:
         """The problem with taps and outputs exchanged, for dw.
 
         Its `of_weights` is the cost to transform a tile of dout, and its `of_result` the cost to transform a tile of
@@ -426,7 +426,7 @@ def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 
 
-def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[Problem]:
+def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[WinogradProblem]:
     """Yield a problem for each candidate: each way to divide the kernel of an op into subkernels."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
@@ -438,7 +438,7 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
     kernel = depth[1], high[1], wide[1]
     for h, w in pairs(geometry, points):
         tile_axes = make_axis(depth, NONE), make_axis(high, h), make_axis(wide, w)
-        yield Problem(geometry.x_shape[0], groups, *sizes, kernel, tile_axes)
+        yield WinogradProblem(geometry.x_shape[0], groups, *sizes, kernel, tile_axes)
 
 
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:

@@ -16,7 +16,7 @@ from fastconv.convolution.cost.model import NEAR_BYTES, memory, seconds
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case
 from fastconv.convolution.winograd import decomposition as _decomposition
-from fastconv.convolution.winograd.decomposition import Problem
+from fastconv.convolution.winograd.decomposition import WinogradProblem
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import is_large, plans
@@ -120,7 +120,7 @@ def _pitch(n: int, line: int) -> int:
 
 
 def _product_tiles(
-    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+    problem: WinogradProblem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
 ) -> Tiles:
     tile_rows, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
@@ -199,7 +199,7 @@ def _product_tiles(
 
 
 def _weights_tiles(
-    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+    problem: WinogradProblem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
 ) -> Tiles:
     tile_rows, vectors, lanes = tile
     line = 64 // itemsize

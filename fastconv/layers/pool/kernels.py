@@ -157,7 +157,7 @@ class _RowsPlan(PoolPlan):
     """The plan of any op except the gradient of the maximum, for small windows."""
 
     case: PoolCase
-    rows: _pool_tables.Plan
+    rows: _pool_tables.RowsTable
     workspaces: int
     isa: int
     name = "rows"
@@ -206,7 +206,7 @@ class _Rows(PoolKernel):
         isa = _isa.narrow(rows.width * case.dtype.itemsize)
         return _RowsPlan(case, rows, _threads.most(case.threads, rows.items), isa)
 
-    def _rows(self, case: PoolCase) -> _pool_tables.Plan | None:
+    def _rows(self, case: PoolCase) -> _pool_tables.RowsTable | None:
         return _pool_tables.plan(case.geometry, _direction(case), case.include_pad)
 
 

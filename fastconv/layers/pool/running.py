@@ -227,7 +227,7 @@ def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(ends))
 
 
-class Plan(NamedTuple):
+class RunningTable(NamedTuple):
     """The table that the kernel reads, and the numbers that a call of the kernel needs.
 
     `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the pieces
@@ -359,7 +359,7 @@ def _lifted(geometry: PoolGeometry) -> list[Row]:
 
 def _make(
     geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
-) -> Plan:
+) -> RunningTable:
     costs = _Costs(geometry, maximum, backward, itemsize)
     rows = costs.rows
     cuts = _choose(costs, geometry, itemsize, threads)
@@ -396,7 +396,7 @@ def _make(
     table.flags.writeable = False
     items = -(-geometry.planes // group) * math.prod(cuts)
     nanoseconds = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
-    return Plan(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
+    return RunningTable(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
@@ -413,13 +413,15 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
         )
 
 
-def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
+def plan(
+    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
+) -> RunningTable:
     """Return the table and the sizes for a pooling. They are cached, unless the table is large."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
     return plans.find_sized(_nbytes, _plan, geometry, *key)
 
 
-def _nbytes(plan: Plan) -> int:
+def _nbytes(plan: RunningTable) -> int:
     return plan.table.nbytes
 
 
@@ -432,7 +434,7 @@ def _plan(
     threads: int,
     _ring_bytes: int,
     _isa_in_use: int,
-) -> Plan:
+) -> RunningTable:
     return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
@@ -451,7 +453,7 @@ class AxisByAxisPlan(PoolPlan):
     """The plan of any op except the gradient of the maximum, for windows of any size."""
 
     case: PoolCase
-    running: Plan
+    running: RunningTable
     name = "axis by axis"
 
     @property

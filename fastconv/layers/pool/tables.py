@@ -190,7 +190,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     )
 
 
-class Plan(NamedTuple):
+class RowsTable(NamedTuple):
     """The table that a row kernel reads, and the numbers that a call of the kernel needs.
 
     `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the blocks
@@ -276,19 +276,19 @@ class Sizes2x2(NamedTuple):
     items: int
 
 
-def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
+def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> RowsTable | None:
     """Return the table and the sizes for one direction, or None if the row kernels do not support the windows."""
     return plans.find(_plan, geometry, direction, include_pad, BLOCK_ELEMENTS)
 
 
-def _plan(geometry: PoolGeometry, direction: str, include_pad: bool, _block_elements: int) -> Plan | None:
+def _plan(geometry: PoolGeometry, direction: str, include_pad: bool, _block_elements: int) -> RowsTable | None:
     table = (forward if direction == "forward" else backward)(geometry, include_pad)
     shape = geometry.out_shape if direction == "forward" else geometry.x_shape
     if table is None:
         return None
     block_rows, space = table[18:20].tolist()
     width = shape[-1] if direction == "forward" else -(-shape[-1] // geometry.axes[-1].stride)
-    return Plan(table, space, _blocks(shape, block_rows), width)
+    return RowsTable(table, space, _blocks(shape, block_rows), width)
 
 
 def _blocks(shape: tuple[int, ...], rows: int) -> int:

@@ -5,10 +5,10 @@
 #include "isa.h"
 
 /* A plane is the two axes that a copy transposes. The copy of a plane is to[i * to_pitch + j] = from[i * step + j *
- * pitch] for i < high and j < wide. If `past` is set, stores bypass the caches if the instruction set has such
+ * pitch] for i < high and j < wide. If `nontemporal` is set, stores bypass the caches if the instruction set has such
  * stores. */
 typedef struct {
-    ptrdiff_t step, pitch, to_pitch, high, wide, past;
+    ptrdiff_t step, pitch, to_pitch, rows, columns, nontemporal;
 } fc_plane;
 
 typedef void (*fc_copy_t)(const void *from, void *to, const fc_plane *plane);

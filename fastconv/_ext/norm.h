@@ -14,28 +14,31 @@ enum { FC_COLUMNS = 64 };
  * sets, and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets are normalised with the
  * same mean and scale; otherwise each set has its own mean and scale. */
 typedef struct {
-    ptrdiff_t runs, n, pitch, sets, apart, alike;
-} fc_set;
+    ptrdiff_t runs, n, run_pitch, count, group_pitch, shared_mean;
+} fc_norm_groups;
 
-typedef void (*fc_moments_t)(const void *x, fc_set set, double *mean, double *variance);
-typedef void (*fc_scale_t)(const void *x, void *y, fc_set set, const double *mean, const double *scale,
+typedef void (*fc_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
+typedef void (*fc_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean, const double *scale,
                            const double *gamma, const double *beta);
 typedef void (*fc_scale_row_t)(const void *x, const void *gamma, const void *beta, void *y, ptrdiff_t n, double mean,
                                double factor);
-typedef void (*fc_products_t)(const void *dout, const void *x, fc_set set, const double *mean, const double *scale,
+typedef void (*fc_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
+                              const double *scale,
                               double *sums);
 typedef void (*fc_products_row_t)(const void *dout, const void *x, const void *gamma, ptrdiff_t n, double mean,
                                   double *sums);
-typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_set set, const double *mean,
+typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift);
 typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
                                  double mean, double of_dout, double of_x, double shift);
-typedef void (*fc_column_moments_t)(const void *x, fc_set set, double *mean, double *variance);
-typedef void (*fc_column_scale_t)(const void *x, void *y, fc_set set, const double *mean, const double *factor,
+typedef void (*fc_column_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
+typedef void (*fc_column_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean,
+                                  const double *factor,
                                   const double *shift);
-typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_set set, const double *mean,
+typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums);
-typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_set set, const double *mean,
+typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups,
+                                    const double *mean,
                                     const double *of_dout, const double *of_x, const double *shift);
 
 /* The kernels of one dtype and instruction set. */

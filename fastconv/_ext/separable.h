@@ -74,8 +74,8 @@ static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdi
 /* Map the indices at, at + step, at + 2 * step, and so on to the elements of the image that they repeat according to
  * `border`. Return how many of the first `most` indices map to one arithmetic sequence. Set *first to the start of this
  * sequence, and *distance to its step. */
-static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
-                                 ptrdiff_t *first, ptrdiff_t *distance)
+static inline ptrdiff_t fc_border_run(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
+                                      ptrdiff_t *first, ptrdiff_t *distance)
 {
     ptrdiff_t count = most;
     *distance = step;
@@ -98,7 +98,7 @@ static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, p
 typedef struct {
     const void *from;
     ptrdiff_t pitch, first, end, n, border;
-} fc_rows_of;
+} fc_source_rows;
 
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);
 

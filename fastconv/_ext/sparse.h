@@ -10,8 +10,8 @@
  * 1 ends. `val` has the weights. `off` has, for each weight, the distance from an output to the image element that is
  * multiplied by the weight, in vectors. */
 typedef struct {
-    int32_t *rows, *counts, *off;
-    void *val;
+    int32_t *rows, *counts, *offsets;
+    void *values;
 } fc_nonzeros_list;
 
 /* The weights of some rows. The rows are `row_step` elements apart. Each row has `runs` runs of `n` contiguous weights,
@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     const void *w;
     ptrdiff_t rows, row_step, runs, run_step, n;
-    const int32_t *at;
+    const int32_t *tap_offsets;
 } fc_weights;
 
 /* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
@@ -32,8 +32,8 @@ enum { FC_LIST_SPARE = 16 };
 /* Where one row of results of one lane is stored (see sparse.pyx). `to` is the offset of the row in the result, in
  * elements. `n` is the number of results of the row that are inside the result array, which may be 0. */
 typedef struct {
-    ptrdiff_t to, n;
-} fc_target;
+    ptrdiff_t offset, count;
+} fc_row_location;
 
 /* Prefetch `rows` rows of `bytes` bytes each. The rows are `pitch` bytes apart. */
 static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
@@ -50,17 +50,21 @@ static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t
 
 typedef void (*fc_prune_t)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space);
 typedef void (*fc_to_lanes_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
-                              ptrdiff_t lines, ptrdiff_t n);
-typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
+                              ptrdiff_t rows, ptrdiff_t n);
+typedef void (*fc_add_rows_t)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *initial,
                               int add);
-typedef void (*fc_from_lanes_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
-                                ptrdiff_t wide, ptrdiff_t next_row);
-typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
+typedef void (*fc_from_lanes_t)(void *to, const fc_row_location *locations, ptrdiff_t step, const void *sums,
+                                ptrdiff_t rows,
+                                ptrdiff_t width, ptrdiff_t next_row);
+typedef void (*fc_dot_rows_t)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t row_pitch,
                               const void *mask);
-typedef int (*fc_gradient_to_lanes_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
-                                      ptrdiff_t wide);
+typedef int (*fc_gradient_to_lanes_t)(void *to, void *mask, const void *from, const fc_row_location *locations,
+                                      ptrdiff_t rows,
+                                      ptrdiff_t width);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 
 /* The kernels of one dtype and instruction set. */

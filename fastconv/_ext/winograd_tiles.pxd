@@ -259,53 +259,53 @@ cdef inline void to_channels_last(
 
 
 # The pixels that a tile reads from a channels-last patch. A pixel is all channels at one position.
-cdef struct Cells:
-    Py_ssize_t high       # the number of rows of pixels that a tile reads
-    Py_ssize_t wide       # the number of columns of pixels that a tile reads
-    Py_ssize_t down       # the stride along H: a tile reads every `down`-th row of the patch
-    Py_ssize_t right      # the stride along W: a tile reads every `right`-th column of the patch
+cdef struct PixelGrid:
+    Py_ssize_t rows       # the number of rows of pixels that a tile reads
+    Py_ssize_t columns       # the number of columns of pixels that a tile reads
+    Py_ssize_t row_step       # the stride along H: a tile reads every `row_step`-th row of the patch
+    Py_ssize_t column_step      # the stride along W: a tile reads every `column_step`-th column of the patch
     Py_ssize_t lanes      # the number of channels of a pixel
-    Py_ssize_t zero_cell    # the offset of a pixel of zeros from the start of the patch, in elements
+    Py_ssize_t zero_pixel    # the offset of a pixel of zeros from the start of the patch, in elements
 
 
-cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
+cdef inline void list_interior_offsets(Py_ssize_t* at, const PixelGrid* grid, const Window* window) noexcept nogil:
     """Write the offset of each pixel of a tile from the first pixel of the tile to `at`. The offsets are valid for
     every tile that lies inside the window.
     """
     cdef Py_ssize_t i, j
-    for i in range(cells.high):
-        for j in range(cells.wide):
-            at[i * cells.wide + j] = (i * cells.down * window.n[2] + j * cells.right) * cells.lanes
+    for i in range(grid.rows):
+        for j in range(grid.columns):
+            at[i * grid.columns + j] = (i * grid.row_step * window.n[2] + j * grid.column_step) * grid.lanes
 
 
-cdef inline const Py_ssize_t* list_cells(
+cdef inline const Py_ssize_t* list_pixel_offsets(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
-    Py_ssize_t x, const Cells* cells, const Window* window,
+    Py_ssize_t x, const PixelGrid* grid, const Window* window,
 ) noexcept nogil:
     """Return an array with the offset of each pixel of a tile from `base`. The first pixel of the tile is at (depth, y,
     x) in the window of image n.
 
-    If the tile lies inside the window, the array is `inside` (see `list_inside`). Otherwise the array is `at`, which
-    this function fills in. A pixel outside the window gets the offset of a pixel of zeros.
+    If the tile lies inside the window, the array is `inside` (see `list_interior_offsets`). Otherwise the array is
+    `at`, which this function fills in. A pixel outside the window gets the offset of a pixel of zeros.
     """
     cdef Py_ssize_t i, j, row
-    base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
+    base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * grid.lanes
     if (
-        depth >= 0 and depth < window.n[0] and y >= 0 and y + (cells.high - 1) * cells.down < window.n[1]
-        and x >= 0 and x + (cells.wide - 1) * cells.right < window.n[2]
+        depth >= 0 and depth < window.n[0] and y >= 0 and y + (grid.rows - 1) * grid.row_step < window.n[1]
+        and x >= 0 and x + (grid.columns - 1) * grid.column_step < window.n[2]
     ):
         return inside
     base[0] = 0
-    for i in range(cells.high):
-        row = ((n * window.n[0] + depth) * window.n[1] + y + i * cells.down) * window.n[2]
-        if depth < 0 or depth >= window.n[0] or y + i * cells.down < 0 or y + i * cells.down >= window.n[1]:
-            for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.zero_cell
+    for i in range(grid.rows):
+        row = ((n * window.n[0] + depth) * window.n[1] + y + i * grid.row_step) * window.n[2]
+        if depth < 0 or depth >= window.n[0] or y + i * grid.row_step < 0 or y + i * grid.row_step >= window.n[1]:
+            for j in range(grid.columns):
+                at[i * grid.columns + j] = grid.zero_pixel
         else:
-            for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.zero_cell
-                if 0 <= x + j * cells.right < window.n[2]:
-                    at[i * cells.wide + j] = (row + x + j * cells.right) * cells.lanes
+            for j in range(grid.columns):
+                at[i * grid.columns + j] = grid.zero_pixel
+                if 0 <= x + j * grid.column_step < window.n[2]:
+                    at[i * grid.columns + j] = (row + x + j * grid.column_step) * grid.lanes
     return at
 
 
@@ -317,13 +317,13 @@ cdef inline void transform_image(
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef const Py_ssize_t* offset
-    cdef const Py_ssize_t* cells_at
+    cdef const Py_ssize_t* pixel_offsets
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, q, c, base, depth, y, x, steps_h, steps_w
-    cdef Cells cells
-    cells.high, cells.wide, cells.down, cells.right = axes[1].points, axes[2].points, axes[1].stride, axes[2].stride
-    cells.lanes, cells.zero_cell = s.lanes, s.zero_at
-    list_inside(inside, &cells, window)
+    cdef PixelGrid grid
+    grid.rows, grid.columns, grid.row_step, grid.column_step = axes[1].points, axes[2].points, axes[1].stride, axes[2].stride
+    grid.lanes, grid.zero_pixel = s.lanes, s.zero_at
+    list_interior_offsets(inside, &grid, window)
     steps_h, steps_w = axes[1].outputs * axes[1].stride, axes[2].outputs * axes[2].stride
     for n in range(b.images):
         for od in range(b.n[0]):
@@ -336,13 +336,13 @@ cdef inline void transform_image(
                     # later.
                     offset = call.offsets
                     for q in range(s.subkernels):
-                        cells_at = list_cells(
-                            at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &cells, window,
+                        pixel_offsets = list_pixel_offsets(
+                            at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &grid, window,
                         )
                         c = 0
                         while c < channels:
                             t.input(
-                                <int> cells.high, <int> cells.wide, patch + base + c, cells_at, v + q * channels + c,
+                                <int> grid.rows, <int> grid.columns, patch + base + c, pixel_offsets, v + q * channels + c,
                                 s.v_pitch,
                             )
                             c += t.kernel.lanes

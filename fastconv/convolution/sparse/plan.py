@@ -23,7 +23,7 @@ from fastconv.runtime import isa as _isa, threads as _threads, workspace as _wor
 from fastconv.runtime.plan_cache import is_large
 
 #: The steps of a call: list the nonzero weights, multiply, compute dot products, and copy the dot products to dw.
-_LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
+_LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
@@ -47,8 +47,8 @@ class SparseProduct(Plan):
         super().__init__(case)
         self.problem, self.tables, self._keep = problem, tables, keep
         self._phase: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None
-        self._workers = max(1, min(case.threads, max(tables.units, tables.blocks * tables.sets)))
-        self._lists = tables.sets_at_once * tables.list_bytes
+        self._workers = max(1, min(case.threads, max(tables.units, tables.blocks * tables.row_blocks)))
+        self._lists = tables.row_blocks_at_once * tables.list_bytes
         self._shape = (self._lists + self._workers * tables.space + LINE,)
         self._calls = list(self._planned_calls())
 
@@ -62,13 +62,16 @@ class SparseProduct(Plan):
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
-        for first in range(0, tables.sets, tables.sets_at_once):
-            sets = min(tables.sets_at_once, tables.sets - first)
+        for first in range(0, tables.row_blocks, tables.row_blocks_at_once):
+            row_blocks = min(tables.row_blocks_at_once, tables.row_blocks - first)
             for step in self.steps:
-                items, work = (tables.parts or tables.blocks) * sets, product
-                if step in (_LIST, _SPREAD):
-                    items, work = tables.units * sets // tables.sets, tables.weights * self.case.dtype.itemsize
-                yield step, first, sets, items, int(work * sets / tables.sets)
+                items, work = (tables.parts or tables.blocks) * row_blocks, product
+                if step in (_LIST, _SCATTER):
+                    items, work = (
+                        tables.units * row_blocks // tables.row_blocks,
+                        tables.weights * self.case.dtype.itemsize,
+                    )
+                yield step, first, row_blocks, items, int(work * row_blocks / tables.row_blocks)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -87,7 +90,7 @@ class SparseProduct(Plan):
         all other vector operations. `weights` is the number of weights that are compared with zero.
         """
         tables, threads = self.tables, self.case.threads
-        items = tables.sets * (tables.parts or tables.blocks)
+        items = tables.row_blocks * (tables.parts or tables.blocks)
         part = ceil_div(items, threads) / items
         return {
             "call": 1.0,
@@ -105,12 +108,12 @@ class SparseProduct(Plan):
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
-            for step, first, sets, items, work in self._calls:
+            for step, first, row_blocks, items, work in self._calls:
                 _threads.share(
                     _ext.product,
                     (
                         *(dtype, source, w, bias, results[step], *arrays, space, self._lists, tables.space),
-                        *(first, sets, weight_at, tables.parts, step, isa),
+                        *(first, row_blocks, weight_at, tables.parts, step, isa),
                     ),
                     items=items,
                     work=work,
@@ -154,7 +157,7 @@ class SparseWeightGradient(SparseProduct):
     """
 
     masks = True
-    steps = _LIST, _DOT, _SPREAD
+    steps = _LIST, _DOT, _SCATTER
 
     def __init__(self, case: Case) -> None:
         (problem,) = problems(case.op, case.geometry)
@@ -170,7 +173,7 @@ class SparseWeightGradient(SparseProduct):
         if third is None:
             raise NotImplementedError("sparse computes the gradient of nonzero weights only")
         result.fill(0)
-        self._run(first, third, None, {_LIST: second, _DOT: second, _SPREAD: result})
+        self._run(first, third, None, {_LIST: second, _DOT: second, _SCATTER: result})
 
 
 class SparseGradient(Wrapper):

@@ -36,7 +36,8 @@ class AxisPattern:
 
     `keys` has each tap once, and lists of nonzero weights have the order of `keys`. If `key` is not negative, the
     entries of a segment are the taps in `keys` from index `key`, continued at the start of `keys`. If `key` is
-    negative, a segment has all taps. The distances of their cells from `base` are then in `places` from index ``~key``.
+    negative, a segment has all taps. The distances of their cells from `base` are then in `element_of_key` from index
+    ``~key``.
 
     All fields but `keys` are lists of arrays, which `arrays` joins.
     """
@@ -46,21 +47,21 @@ class AxisPattern:
     segments: list[np.ndarray] = field(default_factory=list)
     entries: list[np.ndarray] = field(default_factory=list)
     lists: list[np.ndarray] = field(default_factory=list)
-    places: list[np.ndarray] = field(default_factory=list)
+    element_of_key: list[np.ndarray] = field(default_factory=list)
     keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.intp))
     n_entries: int = 0
     n_lists: int = 0
-    n_places: int = 0
+    n_elements: int = 0
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return the segments (count, 8), the entries (count, 2), the lists, the places and the keys as arrays."""
         empty = np.empty(0, np.intp)
-        segments, entries, lists, places = (
+        segments, entries, lists, element_of_key = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])
-            for pieces in (self.segments, self.entries, self.lists, self.places)
+            for pieces in (self.segments, self.entries, self.lists, self.element_of_key)
         )
         keys = np.ascontiguousarray(self.keys, np.intp)
-        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
+        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, element_of_key, keys
 
     def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
         """Add entries, and return the index of the first one."""
@@ -116,16 +117,16 @@ class AxisPattern:
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
         pieces = tuple(np.empty(size, np.intp) for size in (n * _SEGMENT, 2 * n * k, (3 * n * k + 1) // 2, n * k))
-        starts = np.array([first, self.n_entries, self.n_lists, self.n_places], np.intp)
+        starts = np.array([first, self.n_entries, self.n_lists, self.n_elements], np.intp)
         made = _ext.merge(cells, np.argsort(cells, axis=1, kind="stable"), taps, starts, *pieces)
-        segments, entries, lists, places = (
+        segments, entries, lists, element_of_key = (
             piece[: count * width] for piece, count, width in zip(pieces, made, (_SEGMENT, 2, 1, 1), strict=True)
         )
         self.segments.append(segments.reshape(-1, _SEGMENT))
         self.entries.append(entries.reshape(-1, 2))
         self.lists.append(lists)
-        self.places.append(places)
-        self.n_entries, self.n_lists, self.n_places = (starts[1:] + made[1:]).tolist()
+        self.element_of_key.append(element_of_key)
+        self.n_entries, self.n_lists, self.n_elements = (starts[1:] + made[1:]).tolist()
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

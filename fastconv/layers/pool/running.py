@@ -36,7 +36,7 @@ _MULTIPLE = 32
 #: The bytes of workspace that fit a thread's second-level cache. A piece may take more if this saves time.
 RING_BYTES = 1 << 20
 #: The least number of elements of a piece along the last axis, unless the axis is shorter.
-_LEAST_STRIP = 64
+_LEAST_WIDTH = 64
 #: The largest number of elements of the rows of several planes that are side by side.
 GROUP_ELEMENTS = 512
 #: The largest number of bytes of workspace of a thread. Windows that need more are refused.
@@ -131,19 +131,19 @@ def _walk_backward(row: Row) -> _Walk:
     last = (cell - phase * dilation) // stride
     count = taps + (phase < rest)
     first = last - (count - 1) * step
-    unseen = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
+    unread = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
     made = steps(taps, step, False) if taps else []
     early = -1
     if taps and rest:
         early = len(made)
         made.append((1, step))
     gets = np.where((phase < rest) | (early < 0), _FROM_LAST, _FROM_EARLY)
-    gets[unseen] = _FROM_NOTHING
-    begin = int(first[~unseen].min()) if not unseen.all() else 0
-    end = int(last[~unseen].max()) if not unseen.all() else 0
+    gets[unread] = _FROM_NOTHING
+    begin = int(first[~unread].min()) if not unread.all() else 0
+    end = int(last[~unread].max()) if not unread.all() else 0
     # A cell that no window reads is written together with its neighbours.
-    last = np.where(unseen, np.clip(cell // stride, begin, end), last)
-    first = np.where(unseen, last, first)
+    last = np.where(unread, np.clip(cell // stride, begin, end), last)
+    first = np.where(unread, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
@@ -176,7 +176,7 @@ def _depths(walk: _Walk) -> np.ndarray:
     return np.where(needed.any(axis=0), levels - needed[::-1].argmax(axis=0), -1)
 
 
-def _bands(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+def _target_ranges(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
     found = []
     for begin, end in cut:
         source = int(walk.begin[begin:end].min())
@@ -201,11 +201,11 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
         numbers.put(np.cumsum(np.bincount(walk.end))),
         numbers.put(order),
         numbers.put(walk.gets[order]),
-        numbers.put(_bands(walk, cut)),
+        numbers.put(_target_ranges(walk, cut)),
     ]
 
 
-def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
+def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
     """Return a strip of the last axis: `begin` and `end` of its targets, its first source, and how many sources."""
     _, k, stride, lo, dilation, _ = row
     if not backward:
@@ -238,7 +238,7 @@ class Plan(NamedTuple):
 class _Cuts(NamedTuple):
     depths: int
     heights: int
-    strips: int
+    ranges_w: int
 
 
 class _Costs:
@@ -320,8 +320,8 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
         for heights in _pieces(high, 2 * threads if deep == 1 else max(high // 4, 2 * threads)):
-            for strips in _pieces(wide, max(1, wide // _LEAST_STRIP)):
-                cuts = _Cuts(depths, heights, strips)
+            for ranges_w in _pieces(wide, max(1, wide // _LEAST_WIDTH)):
+                cuts = _Cuts(depths, heights, ranges_w)
                 if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
@@ -353,33 +353,33 @@ def _make(
     costs = _Costs(geometry, maximum, backward, itemsize)
     rows = costs.rows
     cuts = _choose(costs, geometry, itemsize, threads)
-    strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
-    bands = _cut(costs.targets[1], cuts.heights)
+    ranges_w = [_range_w(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.ranges_w)]
+    ranges_h = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
-    row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
+    row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
     # Neighbouring planes in a row have the distance of their sources or of their targets, whichever is larger.
-    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
-    high = max(end - begin for begin, end in bands)
+    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
+    high = max(end - begin for begin, end in ranges_h)
     deep_rows, high_rows = costs.rings
     space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
     # The tables below are as long as a window, so a window that is too large is refused before they are made.
     _check_space(geometry, space, itemsize)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     numbers = _Numbers(71)
-    head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
+    head = [cuts.ranges_w, cuts.heights, cuts.depths, row_pitch, pitch, high]
     after = [0] * (3 - len(geometry.axes)) + [axis.hi if include_pad else 0 for axis in geometry.axes]
     for (size, k, stride, lo, dilation, _), hi in zip(rows, after, strict=True):
         head += [size, k, stride, lo, dilation, -lo if include_pad else 0, size + hi]
     head += _put_axis(
         numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
     )
-    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], bands)
+    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], ranges_h)
     size, k, stride, lo, dilation, out = rows[2]
     phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
     made = steps(taps, step, maximum) if taps else []
-    keeps = rest > 0 or any(plus for plus, _ in made)
-    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, keeps]
-    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(strips)]
+    copies_sources = rest > 0 or any(plus for plus, _ in made)
+    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, copies_sources]
+    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(ranges_w)]
     inside, outside = geometry.cells, math.prod(geometry.out_shape[2:])
     head += [*((outside, inside) if backward else (inside, outside)), group]
     table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])

@@ -35,9 +35,9 @@ cdef enum:
 cdef struct Copy:
     const char* source
     char* to
-    fc_plane plane           # the sizes and strides of the two axes that the copy transposes
-    Py_ssize_t block_rows    # the number of rows of a block of a plane
-    Py_ssize_t block_columns    # the number of columns of a block of a plane
+    fc_plane plane            # the sizes and strides of the two axes that the copy transposes
+    Py_ssize_t block_rows     # the number of rows of a block of a plane
+    Py_ssize_t block_columns  # the number of columns of a block of a plane
     # The number of outer axes. Each outer axis has three integers: its size, its stride in the source, and its stride
     # in the copy.
     Py_ssize_t axes
@@ -66,7 +66,7 @@ def copy(source, to, plan, int dtype, int isa, queue):
     c.axes, c.plane.nontemporal, c.axis = numbers[7], numbers[8], numbers + HEADER
     c.copy, c.queue = fc_copies_for(dtype, isa).copy, work_queue(queue)
     if elements_of(&c) != copied.n:
-        raise ValueError("the plan of a copy is that of another array")
+        raise ValueError(f"the plan copies {elements_of(&c)} elements, but the array `to` has {copied.n}")
     with nogil:
         c.items = items_of(&c)
         fc_parallel_for(c.queue, blocks_worker, &c)

@@ -24,21 +24,25 @@
  * strip that fits into the L1 cache. */
 enum { FC_FFT_PASSES = 24, FC_FFT_L1_BYTES = 1 << 15 };
 
-/* The transform along one axis: the length, the radices of the passes, and the twiddle factors of all passes. */
+/* The transform along one axis. */
 typedef struct {
-    ptrdiff_t length, passes;
-    const ptrdiff_t *radices;
-    const void *factors;
+    ptrdiff_t length;         /* the number of complex numbers */
+    ptrdiff_t passes;         /* the number of passes */
+    const ptrdiff_t *radices; /* the radix of each pass */
+    const void *factors;      /* the twiddle factors of all passes, one after another */
 } fc_fft_axis;
 
 /* The border modes, which determine the values of cells outside an array. */
 enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 
-/* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of an array with `size` cells,
- * which are `pitch` elements apart. If that cell is outside the array, `border` (a border mode) determines which cell
- * is read instead. */
+/* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of the array. */
 typedef struct {
-    ptrdiff_t size, pitch, step, begin, count, border;
+    ptrdiff_t size;   /* the number of cells of the array */
+    ptrdiff_t pitch;  /* the distance between two cells, in elements */
+    ptrdiff_t step;   /* the number of cells between two positions */
+    ptrdiff_t begin;  /* the cell of position 0 */
+    ptrdiff_t count;  /* the number of positions that have a cell */
+    ptrdiff_t border; /* the border mode, which determines the cell that is read in place of a cell outside the array */
 } fc_fft_tile_axis;
 
 /* The map from the positions of a tile to the cells of an array. `at` is the address of the array, or NULL if there is
@@ -49,11 +53,13 @@ typedef struct {
     fc_fft_tile_axis axes[3];
 } fc_fft_view;
 
-/* The location of a strip in a tile. `down` is the axis of the transform (0 or 1), or -1 for a signal. Lane 0 is at
- * position p of the last axis, and `lanes` is the number of positions from there to the end of the axis. For a signal,
- * p grows by `turn` with each row. If `down` is 0, h is the position of the strip along axis 1. */
+/* The location of a strip in a tile. */
 typedef struct {
-    ptrdiff_t axis, h, p, row_step, lanes;
+    ptrdiff_t axis;     /* the axis of the transform (0 or 1), or -1 for a signal */
+    ptrdiff_t h;        /* if `axis` is 0: the position of the strip along axis 1 */
+    ptrdiff_t p;        /* the position of lane 0 along the last axis */
+    ptrdiff_t row_step; /* for a signal: the number of positions by which p grows with each row; otherwise 0 */
+    ptrdiff_t lanes;    /* the number of positions from p to the end of the last axis */
 } fc_fft_location;
 
 /* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. No division is
@@ -154,7 +160,7 @@ typedef struct {
 } fc_fft_job;
 
 /* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over n of x[a][n] *
- * conj(k[b][n]) or, if `add` is set, increased by this sum. `of_x` is the number of indices a, and `of_k` is the number
+ * conj(k[b][n]) or, if `add` is set, increased by this sum. `n_x` is the number of indices a, and `n_k` is the number
  * of indices b. x[a] and x[a + 1] are `x_pitch` elements apart, and x[a][n] and x[a][n + 1] are `x_step` elements
  * apart; k has the same layout with `k_pitch` and `k_step`. out[a] and out[a + 1] are `out_x` elements apart, and
  * out[a][b] and out[a][b + 1] are `out_k` elements apart. */
@@ -166,8 +172,9 @@ typedef struct {
 
 /* The layout of an array in memory, and the map from positions of tiles to cells. `outer`, `group` and `inner` are the
  * distances between two images (or filters), groups and channels, in elements. `tiled` is 1 if the array is divided
- * into tiles. Along each axis, position 0 of the first tile is cell origin + phi * of_phi + tau * of_tau, and all tiles
- * together have `whole` positions. `size`, `pitch`, `step`, `count` and `border` are those of fc_fft_tile_axis. */
+ * into tiles. Along each axis, position 0 of the first tile is cell origin + phi * phi_step + tau * tau_step, and all
+ * tiles together have `positions` positions. fc_fft_tile_axis explains `size`, `pitch`, `step`, `count` and `border`.
+ * */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
@@ -194,7 +201,7 @@ typedef struct fc_fft_task {
     const void *twiddles;
     double scale;
     /* The total numbers of groups, images, rows and columns of the weight matrix, phases of the taps (tau), phases of
-     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_of[i] are these numbers
+     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_along[i] are these numbers
      * along axis i, and tile[i] is the size of a tile. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_along[3];

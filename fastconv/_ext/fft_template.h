@@ -226,7 +226,7 @@ FC_INLINE void FC_N(fc_fft_transpose)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `wide` rows each. The strip has
+/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `width` rows each. The strip has
  * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
 static void FC_N(fc_fft_store_transposed)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t width,
                                           ptrdiff_t column)

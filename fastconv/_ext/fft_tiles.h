@@ -129,8 +129,8 @@ static void FC_N(fc_fft_process_strip)(const fc_fft_task *t, FC_T *strip, const 
     }
 }
 
-/* Transform a strip of x and a strip of dout (d), and add the product of x and the conjugate of d to `sum`. If `first`
- * is set, store the product instead. */
+/* Transform a strip of x and a strip of dout (d), and add the product of x and the conjugate of d to `sum`. If
+ * `overwrite` is set, store the product instead. */
 static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *twiddles, int overwrite)
 {
     const ptrdiff_t width = t->axes[2].length;
@@ -262,8 +262,8 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     }
 }
 
-/* Compute the product of spectra fc_fft_product for rows [begin, end) of the spectra, `of_x` indices a and `of_k`
- * indices b. */
+/* Compute the product of spectra fc_fft_product for rows [begin, end) of the spectra, `n_x` indices a and `n_k` indices
+ * b. */
 FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out,
                                           ptrdiff_t begin,
                                           ptrdiff_t end, const int n_x, const int n_k)

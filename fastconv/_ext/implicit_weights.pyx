@@ -47,9 +47,9 @@ cdef struct WeightSizes:
     Py_ssize_t edge_at
     # The offset of the lists that `list_positions` fills: one list for tiles of one vector, one for tiles of two, ...
     Py_ssize_t lists_at
-    Py_ssize_t list_pitch     # the distance between two of these lists, in integers
-    Py_ssize_t panels_at_a_time           # the number of panels that are packed at a time if the weights are pruned
-    Py_ssize_t panel_pitch     # the distance between two of these panels
+    Py_ssize_t list_pitch        # the distance between two of these lists, in integers
+    Py_ssize_t panels_at_a_time  # the number of panels that are packed at a time if the weights are pruned
+    Py_ssize_t panel_pitch       # the distance between two of these panels
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:

@@ -46,8 +46,8 @@ FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return a mask of the lanes in which `value` replaces the maximum `held`, because `value` is larger. If `nan` is set,
- * a value of NaN also replaces a number. */
+/* Return a mask of the lanes in which `value` replaces `maximum`, because `value` is larger. If `nan` is set, a value
+ * of NaN also replaces a number. */
 FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V maximum, const int nan)
 {
 #if FC_VECTORS
@@ -130,7 +130,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-/* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
+/* Load up to `readable` elements. If `readable` is less than FC_VL, the other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
 {
     FC_T padded[FC_VL];
@@ -142,7 +142,7 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
     return FC_N(fc_load)(padded);
 }
 
-/* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
+/* Store the first n indices of a vector. `writable` is the number of elements from `to` to the end of the array. If the
  * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I indices, ptrdiff_t n, ptrdiff_t writable)
 {

@@ -25,8 +25,8 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
     return FC_POW(scale, -beta);
 }
 
-/* Compute the result of one pass (`pass`: see FC_RESPOND in lrn.h) for one channel. The sum over the window of the
- * channel is suffix + prefix. FC_WEIGH also writes the products that FC_SPREAD later sums to `products`. */
+/* Compute the result of one pass (see FC_RESPOND in lrn.h) for one channel. The sum over the window of the channel is
+ * suffix + prefix. FC_WEIGH also writes the products that FC_SPREAD later sums to `products`. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int pass,
                                 const int power)
@@ -51,7 +51,7 @@ FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T 
     }
 }
 
-/* Compute to = before + row^2 or, for FC_SPREAD, to = before + row, where `row` is one channel. If `inside` is 0, the
+/* Compute to = sums + row^2 or, for FC_SPREAD, to = sums + row, where `row` is one channel. If `inside` is 0, the
  * channel is outside the image, and nothing is added. */
 FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *sums, FC_T *to, ptrdiff_t n, int inside, const int pass)
 {
@@ -64,7 +64,7 @@ FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *sums, FC_T *to, ptr
             to[j] = sums[j];
 }
 
-/* Run one pass (`pass`: see FC_RESPOND in lrn.h) for n positions. The channels are divided into blocks as long as a
+/* Run one pass (see FC_RESPOND in lrn.h) for n positions. The channels are divided into blocks as long as a
  * window, so each window is a suffix of one block and a prefix of the next block. For each block, the sums of all
  * suffixes are computed first. The sum of the prefix is then updated from window to window. So a window of any size
  * takes three additions, and nothing is ever subtracted (M. van Herk, 1992). */

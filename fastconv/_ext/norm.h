@@ -1,4 +1,4 @@
-/* Means and variances of sets of numbers, and normalisation by them, for every instruction set. */
+/* Means and variances of groups of numbers, and normalisation by them, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -9,12 +9,14 @@
 /* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of sets of numbers. A set is numbers that are summed together, such as one channel of all images. A set
- * has `runs` runs of `n` contiguous numbers, and the starts of the runs are `pitch` elements apart. There are `sets`
- * sets, and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets are normalised with the
- * same mean and scale; otherwise each set has its own mean and scale. */
+/* The layout of groups of numbers. A group is numbers that are summed together, such as one channel of all images. */
 typedef struct {
-    ptrdiff_t runs, n, run_pitch, count, group_pitch, shared_mean;
+    ptrdiff_t runs;        /* the number of runs of contiguous numbers of a group */
+    ptrdiff_t n;           /* the number of numbers of a run */
+    ptrdiff_t run_pitch;   /* the distance between the starts of two runs, in elements */
+    ptrdiff_t count;       /* the number of groups */
+    ptrdiff_t group_pitch; /* the distance between the starts of two groups, in elements */
+    ptrdiff_t shared_mean; /* whether all groups have the same mean and scale; otherwise each group has its own */
 } fc_norm_groups;
 
 typedef void (*fc_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);

@@ -69,8 +69,8 @@ cdef extern from "norm.h" nogil:
 
 
 cdef enum:
-    BATCH_ELEMENTS = 2048  # neighbouring channels are processed together if they have at most this number of elements in total
-    POLL_ELEMENTS = 1 << 20  # the number of elements that one pass reads in about a millisecond
+    BATCH_ELEMENTS = 2048    # The largest number of elements of neighbouring channels that are processed together.
+    POLL_ELEMENTS = 1 << 20  # The number of elements that one pass reads in about a millisecond.
 
 COLUMNS = FC_COLUMNS
 
@@ -85,12 +85,12 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # gamma in the dtype of x, for group normalisation with S = 1; otherwise NULL
-    const char* betas    # beta in the dtype of x, for group normalisation with S = 1; otherwise NULL
+    const char* gammas  # gamma in the dtype of x, for group normalisation with S = 1; otherwise NULL
+    const char* betas   # beta in the dtype of x, for group normalisation with S = 1; otherwise NULL
     double* mean
-    double* variance       # the variance, for `batch_forward`; otherwise NULL
-    double* scale        # 1 / sqrt(variance + eps)
-    double* sums         # (C, 2): the sum of dout and the sum of dout * (x - mean) * scale of each channel
+    double* variance    # the variance, for `batch_forward`; otherwise NULL
+    double* scale       # 1 / sqrt(variance + eps)
+    double* sums        # (C, 2): the sum of dout and the sum of dout * (x - mean) * scale of each channel
     double eps
     Py_ssize_t N
     Py_ssize_t C
@@ -99,15 +99,17 @@ cdef struct Norm:
     fc_work_queue* queue
 
 
-cdef inline void* buffer_of_size(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
+cdef inline void* buffer_of_size(str name, array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the address of an aligned array of n elements.
 
     Raise an error if the array is not aligned or has another size, because the user may have changed the cache of the
-    forward pass.
+    forward pass. The error has the name of the array.
     """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
-    if run.n != n or <size_t> run.at % <size_t> itemsize:
-        raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
+    if run.n != n:
+        raise ValueError(f"{name} has {run.n} elements, but the layer needs {n}")
+    if <size_t> run.at % <size_t> itemsize:
+        raise ValueError(f"{name} must be aligned to its itemsize of {itemsize} bytes")
     return run.at
 
 
@@ -129,14 +131,22 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     n_means = q.N * q.G if grouped else q.C
     q.kernels, q.train = fc_norm_for(dtype, isa), True
     q.x, q.dout, q.to = <const char*> inputs.at, <const char*> gradients.at, <char*> results.at
-    q.mean, q.scale, q.variance = <double*> buffer_of_size(mean, n_means, 8, True), <double*> buffer_of_size(scale, n_means, 8, True), NULL
+    q.mean = <double*> buffer_of_size("mean", mean, n_means, 8, True)
+    q.scale = <double*> buffer_of_size("scale", scale, n_means, 8, True)
+    q.variance = NULL
     q.gamma = q.beta = NULL
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
     q.queue = work_queue(queue)
-    if (q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n
-            or (<size_t> inputs.at | <size_t> gradients.at) % <size_t> q.itemsize):
-        raise ValueError(f"arrays of {inputs.n}, {gradients.n} and {results.n} elements for a layer of {shape}")
+    if q.G < 1 or q.C % q.G:
+        raise ValueError(f"{q.C} channels cannot be divided into {q.G} groups of equal size")
+    if inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n:
+        raise ValueError(
+            f"x, dout and the result have {inputs.n}, {gradients.n} and {results.n} elements, but the layer needs "
+            f"{q.N * q.C * q.S}"
+        )
+    if (<size_t> inputs.at | <size_t> gradients.at) % <size_t> q.itemsize:
+        raise ValueError(f"x and dout must be aligned to their itemsize of {q.itemsize} bytes")
     return q
 
 
@@ -162,8 +172,9 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
     doubles. A work item is one channel or, if S is 1, COLUMNS channels.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, queue)
-    q.variance = <double*> buffer_of_size(variance, q.C, 8, True)
-    q.gamma, q.beta = <const double*> buffer_of_size(gamma, q.C, 8, False), <const double*> buffer_of_size(beta, q.C, 8, False)
+    q.variance = <double*> buffer_of_size("variance", variance, q.C, 8, True)
+    q.gamma = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False)
+    q.beta = <const double*> buffer_of_size("beta", beta, q.C, 8, False)
     q.eps, q.train = eps, train
     with nogil:
         fc_parallel_for(q.queue, batch_columns_worker if q.S == 1 else batch_worker, &q)
@@ -245,8 +256,8 @@ def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint
     `scale` is from `batch_forward`. If `train` is not set, mean and variance are constants, so they have no gradient.
     """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, queue)
-    q.gamma, q.train = <const double*> buffer_of_size(gamma, q.C, 8, False), train
-    q.sums = <double*> buffer_of_size(sums, 2 * q.C, 8, True)
+    q.gamma, q.train = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False), train
+    q.sums = <double*> buffer_of_size("sums", sums, 2 * q.C, 8, True)
     with nogil:
         fc_parallel_for(q.queue, batch_gradient_columns_worker if q.S == 1 else batch_gradient_worker, &q)
 
@@ -316,10 +327,11 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
     if q.S == 1:
-        q.gammas = <const char*> buffer_of_size(gamma, q.C, q.itemsize, False)
-        q.betas = <const char*> buffer_of_size(beta, q.C, q.itemsize, False)
+        q.gammas = <const char*> buffer_of_size("gamma", gamma, q.C, q.itemsize, False)
+        q.betas = <const char*> buffer_of_size("beta", beta, q.C, q.itemsize, False)
     else:
-        q.gamma, q.beta = <const double*> buffer_of_size(gamma, q.C, 8, False), <const double*> buffer_of_size(beta, q.C, 8, False)
+        q.gamma = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False)
+        q.beta = <const double*> buffer_of_size("beta", beta, q.C, 8, False)
     q.eps = eps
     with nogil:
         fc_parallel_for(q.queue, groups_worker, &q)
@@ -360,10 +372,10 @@ def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int 
     """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, queue)
     if q.S == 1:
-        q.gammas = <const char*> buffer_of_size(gamma, q.C, q.itemsize, False)
+        q.gammas = <const char*> buffer_of_size("gamma", gamma, q.C, q.itemsize, False)
     else:
-        q.gamma = <const double*> buffer_of_size(gamma, q.C, 8, False)
-        q.sums = <double*> buffer_of_size(sums, 2 * q.N * q.C, 8, True)
+        q.gamma = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False)
+        q.sums = <double*> buffer_of_size("sums", sums, 2 * q.N * q.C, 8, True)
     with nogil:
         fc_parallel_for(q.queue, group_gradients_worker, &q)
 
@@ -415,7 +427,7 @@ def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
     An item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
     """
     cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, queue)
-    q.sums = <double*> buffer_of_size(sums, 2 * q.C, 8, True)
+    q.sums = <double*> buffer_of_size("sums", sums, 2 * q.C, 8, True)
     with nogil:
         fc_parallel_for(q.queue, group_sums_worker, &q)
 

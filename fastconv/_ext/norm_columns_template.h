@@ -1,5 +1,5 @@
-/* The functions of norm_template.h for sets that are the columns of a matrix. The matrix has set.runs rows and set.n
- * columns, and set.n <= FC_COLUMNS. */
+/* The functions of norm_template.h for groups that are the columns of a matrix. The matrix has groups.runs rows and
+ * groups.n columns, and groups.n <= FC_COLUMNS. */
 
 #undef FC_ROWS
 /* The number of rows that are summed in the dtype before the sums are added to doubles. */

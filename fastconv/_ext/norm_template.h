@@ -10,9 +10,9 @@
  * lane of four vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* The sums that are computed over a set. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2, and the
- * sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout, and the sum of dout * (x - mean). FC_SUM_OF_WEIGHTED: the sums
- * of FC_SUM_OF_PRODUCTS with gamma * dout in place of dout. */
+/* The sums that are computed over a group. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2, and
+ * the sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout, and the sum of dout * (x - mean). FC_SUM_OF_WEIGHTED: the
+ * sums of FC_SUM_OF_PRODUCTS with gamma * dout in place of dout. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -80,9 +80,9 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
     return sums[0];
 }
 
-/* Compute the sums over a part of a set: `runs` runs of n elements, whose starts are `pitch` elements apart. A part has
- * at most about FC_PART elements. The elements of runs that are shorter than a vector are summed in *first and *second.
- * All other elements are summed in the vectors of the returned struct. */
+/* Compute the sums over a part of a group: `runs` runs of n elements, whose starts are `pitch` elements apart. A part
+ * has at most about FC_PART elements. The elements of runs that are shorter than a vector are summed in *first and
+ * *second. All other elements are summed in the vectors of the returned struct. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int sum_kind, double *first, double *second)
 {
@@ -130,7 +130,7 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
     return s;
 }
 
-/* Compute the sums over a part of a set, and add them to *first and *second. */
+/* Compute the sums over a part of a group, and add them to *first and *second. */
 FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                  ptrdiff_t pitch, FC_T mean, const int sum_kind, double *first, double *second)
 {
@@ -141,16 +141,18 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += tail_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Return whether sets are short. For a short set, adding up the lanes of its sums takes as long as the rest, so the
- * lanes of several short sets are added up together. The number of sets that a thread processes in one call must not
- * influence this choice, because the sums of a set would then depend on that number. */
+/* Return whether groups are short. For a short group, adding up the lanes of its sums takes as long as the rest, so the
+ * lanes of several short groups are added up together. This adds up the lanes in another order. If each group has its
+ * own mean, the number of groups of a call depends on the number of threads, so it does not influence the choice. If
+ * the groups share a mean, a call always has all channels of a layer's group, or it has one group, for which adding up
+ * lanes together saves nothing. So the bits of a result never depend on the number of threads. */
 FC_INLINE int FC_N(fc_is_short)(fc_norm_groups groups)
 {
     return (groups.count > 1 || !groups.shared_mean) && groups.runs * groups.n <= 8 * FC_VL;
 }
 
-/* Compute the sums of `count` short sets, where count <= FC_TL. The vectors of partial sums are transposed and then
- * added, so that lane c has the sum of set c. */
+/* Compute the sums of `count` short groups, where count <= FC_TL. The vectors of partial sums are transposed and then
+ * added, so that lane c has the sum of group c. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_norm_groups groups, ptrdiff_t count,
                                    const FC_T *means,
                                    const int sum_kind, double *first, double *second)
@@ -184,9 +186,9 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_norm_grou
     }
 }
 
-/* Compute the mean and the variance of one set. The mean and the variance of each part of the set are computed while
- * the part is in the cache. They are then combined with the mean and the variance of the earlier parts (T. Chan, G.
- * Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
+/* Compute the mean and the variance of one group. The mean and the variance of each part of the group are computed
+ * while the part is in the cache. They are then combined with the mean and the variance of the earlier parts (T. Chan,
+ * G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
 FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, double *mean, double *variance)
 {
     const ptrdiff_t block = groups.n < FC_PART ? groups.n : FC_PART, rows = groups.runs == 1 ? 1 : FC_PART / block;
@@ -201,8 +203,8 @@ FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, doub
             double sum = 0, part_squares = 0, residual = 0, mean_step;
             FC_T rounded_mean;
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, 0, FC_SUM_OF_X, &sum, &residual);
-            /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - about is the rounding
-             * error, so it is added. */
+            /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - rounded_mean is the
+             * rounding error, so it is added. */
             rounded_mean = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, rounded_mean, FC_SUM_OF_SQUARES,
                               &part_squares, &residual);
@@ -294,8 +296,8 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
     FC_N(fc_scale_run)((const FC_T *)x, (const FC_T *)gamma, (const FC_T *)beta, (FC_T *)y, n, mean, factor, 0, 1);
 }
 
-/* Write the sum of dout and the sum of dout * (x - mean) over one set to `sums`. For FC_SUM_OF_WEIGHTED, dout is first
- * multiplied by gamma. */
+/* Write the sum of dout and the sum of dout * (x - mean) over one group to `sums`. For FC_SUM_OF_WEIGHTED, dout is
+ * first multiplied by gamma. */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_norm_groups groups,
                                      double mean,
                                      double *sums, const int sum_kind)
@@ -314,7 +316,7 @@ FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T
     sums[1] -= (mean - m) * sums[0];
 }
 
-/* For each set, compute the sum of dout and the sum of dout * (x - mean) * scale. */
+/* For each group, compute the sum of dout and the sum of dout * (x - mean) * scale. */
 static void FC_N(fc_products)(const void *dout_, const void *x_, fc_norm_groups groups, const double *mean,
                               const double *scale,
                               double *sums)
@@ -376,7 +378,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
     }
 }
 
-/* Compute dx = scale * gamma * dout + of_x * (x - mean) + shift for each set. */
+/* Compute dx = scale * gamma * dout + of_x * (x - mean) + shift for each group. */
 static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_norm_groups groups, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift)
 {

@@ -25,10 +25,15 @@
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
 /* The plan of a pooling by blocks of rows. fastconv.layers.pool.tables computes the fields. An array of three has one
- * element for each of the axes D, H and W. The workspace stores each stride phase of a padded row as `width` contiguous
- * cells. At a tap with offset a, output i of a row reads cell a + i of the workspace. */
+ * element for each of the axes D, H and W. The workspace stores each stride phase of a padded row as `phase_width`
+ * contiguous cells. At a tap with offset a, output i of a row reads cell a + i of the workspace. */
 typedef struct {
-    ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
+    ptrdiff_t size[3];     /* the size of the input, in cells */
+    ptrdiff_t k[3];        /* the number of taps of a window */
+    ptrdiff_t stride[3];   /* the distance between two windows, in cells */
+    ptrdiff_t lo[3];       /* the padding before the input, in cells */
+    ptrdiff_t dilation[3]; /* the distance between two taps, in cells */
+    ptrdiff_t out[3];      /* the number of outputs */
     ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
     ptrdiff_t rows;   /* the number of rows of the workspace for each depth (index along D) that a block reads */
     /* For each output, the range [first, last) of taps that are inside the image: tap_ranges[0] along D, tap_ranges[1]
@@ -57,10 +62,10 @@ typedef struct {
     /* For each tap: the index in the workspace, within a row, of the output that reads cell 0 of the stride phase at
      * this tap. Output offset[t] + i reads cell i of the phase. */
     const ptrdiff_t *offset;
-    /* The outputs that read each index of the input are listed in `readers`. The list of index i ends at seen_end[0][i]
-     * along D, and at seen_end[1][i] along H. */
+    /* The outputs that read each index of the input are listed in `readers`. The list of index i ends at
+     * readers_end[0][i] along D, and at readers_end[1][i] along H. */
     const ptrdiff_t *readers_end[2];
-    /* The indices of the outputs that read each index of the input, in ascending order: seen[0] along D, seen[1]
+    /* The indices of the outputs that read each index of the input, in ascending order: readers[0] along D, readers[1]
      * along H. */
     const ptrdiff_t *readers[2];
 } fc_pool;

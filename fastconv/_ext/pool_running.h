@@ -47,9 +47,11 @@ enum {
     FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels */
 };
 
-/* The targets [begin, end) along an axis, which are computed from the `n` sources that start at index `source`. */
+/* A range of targets along an axis, and the sources that they are computed from. */
 typedef struct {
-    ptrdiff_t begin, end, source, n;
+    ptrdiff_t begin, end; /* the targets [begin, end) */
+    ptrdiff_t source;     /* the index of the first source */
+    ptrdiff_t n;          /* the number of sources */
 } fc_target_range;
 
 /* The axis W. Step l joins two windows whose starts are `shift[l]` cells apart. But if `plus[l]` is 1, step l adds one

@@ -111,9 +111,9 @@ static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_tar
     }
 }
 
-/* Do the steps along W for one row of each of `many` planes, and write the results to `to`. For maxima, the indices of
- * the maxima plus `base` follow the results. The rows of the planes are `plane` elements apart in memory, but are
- * processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
+/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the indices
+ * of the maxima plus `base` follow the results. The rows of the planes are `plane_step` elements apart in memory, but
+ * are processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
  * source is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,

@@ -1,8 +1,9 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Convert the fields `first`, `count[2]` and `tap_distance` of fc_pool to elements of vectors, and write the three
- * tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the first two tables. */
+/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to elements of vectors, and write the
+ * three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the first two
+ * tables. */
 static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *tables)
 {
     FC_L *first_inside = (FC_L *)tables;
@@ -150,8 +151,8 @@ typedef struct {
 
 /* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
  * of maxima, because each maximum of a chain depends on the one before it. So if there are few units, their taps are
- * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier
- * one. */
+ * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier one.
+ * */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
                                        const ptrdiff_t *depths, ptrdiff_t t0,

@@ -9,11 +9,11 @@
 
 #include "runs.h"
 
-/* A weight of a kernel that differs from the product of the factors: its index in the kernel, its value, and the
- * product. */
+/* A weight of a kernel that differs from the product of the factors. */
 typedef struct {
-    ptrdiff_t index;
-    double value, product;
+    ptrdiff_t index; /* the index of the weight in the kernel */
+    double value;    /* the weight */
+    double product;  /* the product of the factors */
 } fc_mismatch;
 
 /* Return the number of doubles of the workspace that fc_factor_f32 and fc_factor_f64 need. */

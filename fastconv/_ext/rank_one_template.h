@@ -94,8 +94,8 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 /* Compute the factors of the kernel w, which has the shape (k[0], k[1], k[2]).
  *
  * Return 0 if w is an outer product, up to rounding in its dtype. Then to[i] is element order[i] of the concatenated
- * factors of the three axes. Return 1 if w is not an outer product. Then *off is set to the weight that differs most
- * from the product of the factors, unless `mismatch` is NULL. Return 2 if w has an inf or NaN.
+ * factors of the three axes. Return 1 if w is not an outer product. Then *mismatch is set to the weight that differs
+ * most from the product of the factors, unless `mismatch` is NULL. Return 2 if w has an inf or NaN.
  *
  * The pivot is the weight of largest magnitude. The fibre of an axis is all weights on the line through the pivot along
  * that axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot

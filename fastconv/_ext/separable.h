@@ -9,16 +9,27 @@
  * output_stride of the result. It is the sum over t < taps of source[o * stride + t * dilation - lo] times element
  * `factors` + t of the factors. `stride` is a field of fc_phased_axis. */
 typedef struct {
-    ptrdiff_t out, output_offset, output_stride, lo, dilation, taps, factors;
+    ptrdiff_t out;           /* the number of outputs */
+    ptrdiff_t output_offset; /* the index of output 0 in the result */
+    ptrdiff_t output_stride; /* the distance between two outputs in the result */
+    ptrdiff_t lo;            /* the padding before the source, in elements */
+    ptrdiff_t dilation;      /* the distance between two taps, in elements */
+    ptrdiff_t taps;          /* the number of taps */
+    ptrdiff_t factors;       /* the index of the factor of tap 0 */
 } fc_conv_axis;
 
-/* One axis. `size` is the size of the source, and `output_size` is the size of the result. The result has `phases`
- * stride phases of at most `out` outputs, which are divided into blocks of `block` outputs. A block that starts at
- * output b reads no source element before index b * stride - pad. Output b reads no source element after index
- * b * stride - pad + halo. */
+/* One axis. A block that starts at output b reads no source element before index b * stride - pad. Output b reads no
+ * source element after index b * stride - pad + halo. */
 typedef struct {
-    ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
-    const fc_conv_axis *phase;
+    ptrdiff_t size;            /* the size of the source */
+    ptrdiff_t output_size;     /* the size of the result */
+    ptrdiff_t stride;          /* the distance between the source elements of two outputs */
+    ptrdiff_t phases;          /* the number of stride phases of the result */
+    ptrdiff_t out;             /* the largest number of outputs of a phase */
+    ptrdiff_t block;           /* the number of outputs of a block */
+    ptrdiff_t pad;             /* the padding before the source, for all phases */
+    ptrdiff_t halo;            /* the number of source elements that an output reads after its first one */
+    const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 
 /* The border modes, which determine the values of cells outside an image. All modes but FC_ZEROS are supported only for

@@ -2,12 +2,12 @@
 add the products to a tile of the result in registers.
 
 A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
-vector i holds element i of every part. So the offset between two taps is a whole number of vectors. A line is one row
-of the results of all parts, stored as vectors.
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row is
+one row of the results of all parts, stored as vectors.
 
-A set is a block of rows of the weight matrix that are listed and multiplied together. A first call lists the nonzero
-weights of some sets, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
-work items, and makes all tables that this module reads.
+A row block is a number of rows of the weight matrix that are listed and multiplied together. A first call lists the
+nonzero weights of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides
+the work into work items, and makes all tables that this module reads.
 """
 
 from libc.stdint cimport int32_t
@@ -48,31 +48,31 @@ spare = FC_LIST_SPARE
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows            # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step        # the distance between two rows of the weight matrix
-    Py_ssize_t block_rows      # the number of rows of a set (rows that are multiplied together)
-    Py_ssize_t channels        # the number of channels of the source in a group
-    Py_ssize_t channel_step    # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels that are copied to vectors before they are multiplied
-    Py_ssize_t taps            # the number of taps of the kernel
-    Py_ssize_t patch_image     # the distance between two images in the padded block
-    Py_ssize_t channel_pitch   # the distance between two channels in the vectors of a block
-    Py_ssize_t row_pitch      # the distance between two rows in the vectors of a block
-    Py_ssize_t copy_rows      # the number of rows that one call of the kernel copies to vectors
-    Py_ssize_t copies          # the number of calls of this kernel for one channel
-    Py_ssize_t out_rows           # the number of rows of results of one part of a block
-    Py_ssize_t out_width            # the number of results of one such row; each result takes one lane of a vector
-    Py_ssize_t tiles           # the number of tiles of the results of a block
-    Py_ssize_t lane_images     # the number of images of a block; no two images share a lane
-    Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis; each lane holds one part
-    Py_ssize_t[3] part         # the number of results of one part along each axis
-    Py_ssize_t lanes_at        # the offset of the copied vectors in the workspace of a thread, in bytes
-    Py_ssize_t sums_at         # the offset of the sums in the workspace of a thread, in bytes
-    Py_ssize_t locations_at      # the offset of the array of fc_row_location in the workspace of a thread, in bytes
-    # The lists of nonzero weights: there is one fc_nonzeros_list for each set of rows and each block of channels.
-    Py_ssize_t list_offsets_at        # the offset of `off` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_values_at        # the offset of `val` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_pitch      # the distance between two fc_nonzeros_list, in bytes
+    Py_ssize_t rows             # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step         # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows       # the number of rows of a row block
+    Py_ssize_t channels         # the number of channels of the source in a group
+    Py_ssize_t channel_step     # the distance between the weights of two channels
+    Py_ssize_t block_channels   # the number of channels that are copied to vectors before they are multiplied
+    Py_ssize_t taps             # the number of taps of the kernel
+    Py_ssize_t patch_image      # the distance between two images in the padded block
+    Py_ssize_t channel_pitch    # the distance between two channels in the vectors of a block
+    Py_ssize_t row_pitch        # the distance between two rows in the vectors of a block
+    Py_ssize_t copy_rows        # the number of rows that one call of the kernel copies to vectors
+    Py_ssize_t copies           # the number of calls of this kernel for one channel
+    Py_ssize_t out_rows         # the number of output rows of one part of a block
+    Py_ssize_t out_width        # the number of results of one such row; each result takes one lane of a vector
+    Py_ssize_t tiles            # the number of tiles of the results of a block
+    Py_ssize_t lane_images      # the number of images of a block; no two images share a lane
+    Py_ssize_t[3] lane_parts    # the number of parts of a block along each axis; each lane holds one part
+    Py_ssize_t[3] part          # the number of results of one part along each axis
+    Py_ssize_t lanes_at         # the offset of the copied vectors in the workspace of a thread, in bytes
+    Py_ssize_t sums_at          # the offset of the sums in the workspace of a thread, in bytes
+    Py_ssize_t locations_at     # the offset of the array of fc_row_location in the workspace of a thread, in bytes
+    # The lists of nonzero weights: there is one fc_nonzeros_list for each row block and each block of channels.
+    Py_ssize_t list_offsets_at  # the offset of `offsets` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_values_at   # the offset of `values` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_pitch       # the distance between two fc_nonzeros_list, in bytes
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -100,24 +100,25 @@ cdef struct Task:
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.
     const Py_ssize_t* copies
-    const Py_ssize_t* row_offsets        # for each row of results: the offset of the first copied vector that the row reads
+    # For each output row: the offset of the first copied vector that the row reads.
+    const Py_ssize_t* row_offsets
     # Four numbers for each tile: its number of rows, its number of vectors per row, its first row, its first vector.
     const Py_ssize_t* tiles
     char* lists
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
-    Py_ssize_t first_row_block           # the index of the first set of this call
-    Py_ssize_t row_blocks                # the number of sets of this call
+    Py_ssize_t first_row_block  # the index of the first row block of this call
+    Py_ssize_t row_blocks       # the number of row blocks of this call
     Py_ssize_t items
-    Py_ssize_t volume              # the number of cells of a channel of the source
-    Py_ssize_t positions           # the number of cells of a channel of the result
-    Py_ssize_t group_step          # the distance between the weights of two groups, in elements
+    Py_ssize_t volume           # the number of cells of a channel of the source
+    Py_ssize_t positions        # the number of cells of a channel of the result
+    Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at       # the offset of a weight in its row, for each such offset of an image element
-    Py_ssize_t parts               # the number of partial sums of the gradient; 0 if no gradient is computed
-    Py_ssize_t blocks              # the number of blocks
+    const int32_t* weight_at    # the offset of a weight in its row, for each such offset of an image element
+    Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
+    Py_ssize_t blocks           # the number of blocks of the result
     int dtype
     int isa
     Sizes sizes
@@ -126,10 +127,10 @@ cdef struct Task:
 
 
 cdef enum Step:
-    PRUNE      # List the nonzero weights.
-    MULTIPLY   # Multiply by the listed weights.
-    DOTS       # Compute the gradient of the listed weights, and store it in place of the weights.
-    SCATTER     # Copy the gradient from the lists to dw.
+    PRUNE     # List the nonzero weights.
+    MULTIPLY  # Multiply by the listed weights.
+    DOTS      # Compute the gradient of the listed weights, and store it in place of the weights.
+    SCATTER   # Copy the gradient from the lists to dw.
 
 
 cdef inline fc_nonzeros_list lists_at(char* at, const Sizes* s) noexcept nogil:
@@ -150,12 +151,12 @@ def product(
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_row_block, Py_ssize_t row_blocks, weight_at,
     Py_ssize_t parts, int step, int isa, queue,
 ):
-    """Run one step (a value of `Step`) for `row_blocks` sets of rows of the weight matrix, starting with set
+    """Run one step (a value of `Step`) for `row_blocks` row blocks of the weight matrix, starting with row block
     `first_row_block`.
 
     To compute result = w @ columns(source) + bias, run PRUNE and then MULTIPLY. `bias` may be None. To compute the
-    gradient of the nonzero weights, run PRUNE, DOTS and SPREAD. In DOTS, the argument `result` is dout; in SPREAD, it
-    is dw. The gradient is computed as `parts` partial sums, which SPREAD adds up. The arrays are of `dtype`, 0
+    gradient of the nonzero weights, run PRUNE, DOTS and SCATTER. In DOTS, the argument `result` is dout; in SCATTER, it
+    is dw. The gradient is computed as `parts` partial sums, which SCATTER adds up. The arrays are of `dtype`, 0
     (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
     Each thread has `space_pitch` bytes after the lists.
     """
@@ -203,7 +204,7 @@ def product(
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """Process work items until none are left. For each item, list the nonzero weights of a set of rows in a block of
+    """Process work items until none are left. For each item, list the nonzero weights of a row block in a block of
     channels.
     """
     cdef const Task* t = <const Task*> task
@@ -237,8 +238,8 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item of MULTIPLY is one set of rows and one block of the result. An
-    item of DOTS is one set of rows and all blocks that one partial sum consists of.
+    """Process work items until none are left. An item of MULTIPLY is one row block and one block of the result. An item
+    of DOTS is one row block and all blocks that one partial sum consists of.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i
@@ -316,7 +317,7 @@ cdef void set_lane_offsets(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes,
 cdef void set_row_locations(
     fc_row_location* locations, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Set the fc_row_location of each row of results in each lane: where the row is stored in the result."""
+    """Set the location, in the result, of each output row of each lane."""
     cdef const ConvAxis* axis
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, row, n, d, h, w, left
@@ -380,8 +381,8 @@ cdef void multiply(
     const Task* t, Py_ssize_t row_block, Py_ssize_t part, Py_ssize_t block_index, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
-    """Compute one block of the result for one set of rows. For each block of channels, copy the channels to vectors,
-    and add their products with the weights to the sums.
+    """Compute one block of the result for one row block. For each block of channels, copy the channels to vectors, and
+    add their products with the weights to the sums.
 
     For DOTS, first copy the rows of dout to vectors. Then add the products of dout and the channels to the partial sum
     with index `part`, which is stored in the lists of nonzero weights.
@@ -416,7 +417,8 @@ cdef void multiply(
     if t.parts:
         for row in range(rows):
             missing = gradient_to_lanes(
-                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, locations, s.out_rows, s.out_width
+                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, locations, s.out_rows,
+                s.out_width,
             )
     for i in range(count):
         channel = i * s.block_channels
@@ -453,8 +455,7 @@ cdef void multiply(
         return
     for row in range(rows):
         from_lanes(to + row * t.positions, locations, t.axes[2].output_stride, sums + row * pitch, s.out_rows,
-                   s.out_width,
-                   t.positions if row + 1 < rows else 0)
+                   s.out_width, t.positions if row + 1 < rows else 0)
 
 
 # The arguments of a call of `clear`. All threads of the call read them.

@@ -34,17 +34,17 @@ cdef extern from "sparse.h":
         Py_ssize_t rows, Py_ssize_t n,
     ) noexcept nogil
     ctypedef void (*fc_add_rows_t)(
-        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned, Py_ssize_t rows,
-        void* sums, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* initial, int add,
+        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned,
+        Py_ssize_t rows, void* sums, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* initial, int add,
     ) noexcept nogil
     ctypedef void (*fc_from_lanes_t)(
-        void* to, const fc_row_location* locations, Py_ssize_t step, const void* sums, Py_ssize_t rows, Py_ssize_t width,
-        Py_ssize_t next_row,
+        void* to, const fc_row_location* locations, Py_ssize_t step, const void* sums, Py_ssize_t rows,
+        Py_ssize_t width, Py_ssize_t next_row,
     ) noexcept nogil
 
     ctypedef void (*fc_dot_rows_t)(
-        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned, Py_ssize_t rows,
-        const void* dout, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* mask,
+        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned,
+        Py_ssize_t rows, const void* dout, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* mask,
     ) noexcept nogil
     ctypedef int (*fc_gradient_to_lanes_t)(
         void* to, void* mask, const void* source, const fc_row_location* locations, Py_ssize_t rows, Py_ssize_t width,

@@ -1,8 +1,8 @@
 /* The kernels of convolution with pruned weights for one dtype and instruction set: see sparse.h. */
 #include "lanes.h"
 
-/* Write the nonzero weights among the n weights at `w` to `val`, and their offsets to `off`. Return the number of
- * nonzero weights. */
+/* Write the nonzero weights among the n weights at `w` to `values_out`, and their offsets to `offsets_out`. Return the
+ * number of nonzero weights. */
 FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT tap_offsets,
                                                ptrdiff_t n,
                                                int32_t *FC_RESTRICT offsets_out, FC_T *FC_RESTRICT values_out)
@@ -85,7 +85,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
     }
 }
 
-/* Copy rows of a padded block to vectors: to[line][p][lane] = from[line][at[lane] + p] for p < n. Up to FC_TL - 1
+/* Copy rows of a padded block to vectors: to[row][p][lane] = from[row][at[lane] + p] for p < n. Up to FC_TL - 1
  * elements past the end of each row of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
                               const ptrdiff_t *at,
@@ -120,9 +120,9 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
-/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with target t, and p < t.n,
- * to[t.to + p * step] = sums[line][p][lane]. The elements that are `next_row` elements further are prefetched, because
- * the next call writes them. */
+/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
+ * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
+ * prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
                                 ptrdiff_t rows,
                                 ptrdiff_t width, ptrdiff_t next_row)
@@ -164,11 +164,11 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptr
 }
 
 /* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the sums or, if `add` is set,
- * add them. A tile has `high` rows of `wide` vectors, and its sums stay in registers.
+ * add them. A tile has `height` rows of `width` vectors, and its sums stay in registers.
  *
- * Row r of the image elements is at x + lines[r]. Two rows of a tile are `row_pitch` elements apart in `sums`, and the
- * sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also includes
- * initial[i], unless `initial` is NULL. */
+ * Row r of the image elements is at x + row_offsets[r]. Two rows of a tile are `row_pitch` elements apart in `sums`,
+ * and the sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also
+ * includes initial[i], unless `initial` is NULL. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *row_offsets,
                                     const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
@@ -288,7 +288,7 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 }
 
 /* Add the products of dout and the image elements of a tile to the gradient of each nonzero weight. The gradients are
- * stored in `val`.
+ * stored in `values`.
  *
  * The arguments are the same as for `fc_add_rows_of`, with dout in place of the sums. If `masked` is set, image
  * elements are set to 0 where `mask` is not set. At these elements dout was filled up with zeros, and zero times inf
@@ -384,9 +384,9 @@ static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdif
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
 
-/* Copy dout to vectors. For each row and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
- * otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and to 0
- * elsewhere. */
+/* Copy dout to vectors. For each row and lane with location l, to[row][p][lane] is from[l.offset + p] if p < l.count,
+ * and otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and
+ * to 0 elsewhere. */
 static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_row_location *locations,
                                       ptrdiff_t rows,
                                       ptrdiff_t width)

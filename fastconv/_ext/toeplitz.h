@@ -20,43 +20,39 @@
 /* The number of entries that are copied at a time. A list has room for FC_CHUNK more entries past its end. */
 enum { FC_CHUNK = 16 };
 
-/* The n entries of a matrix row along one axis, each of which is a pair (offset, tap): see AxisPattern in
- * toeplitz/pattern.py. `index_pitch` and `weight_pitch` are the strides of the axis in the image and in the weights, in
- * elements. */
+/* The entries of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. */
 typedef struct {
-    const ptrdiff_t *entry;
-    const ptrdiff_t *lists;
-    ptrdiff_t n;
-    ptrdiff_t index_pitch;
-    ptrdiff_t weight_pitch;
+    const ptrdiff_t *entry; /* a pair (offset, tap) for each entry */
+    const ptrdiff_t *lists; /* lists of taps that read the same image element */
+    ptrdiff_t n;            /* the number of entries */
+    ptrdiff_t index_pitch;  /* the stride of the axis in the image, in elements */
+    ptrdiff_t weight_pitch; /* the stride of the axis in the weights, in elements */
     /* If `element_of_key` is NULL, the taps of the entries have the keys `first_key`, `first_key` + 1, and so on,
-     * modulo `keys`. Otherwise, the position is mirrored, and places[i] is the index of the image element that the tap
-     * with key i reads. */
+     * modulo `keys`. Otherwise, the position is mirrored, and element_of_key[i] is the index of the image element that
+     * the tap with key i reads, counted from the first image element that the segment reads. */
     const ptrdiff_t *element_of_key;
     ptrdiff_t first_key;
-    ptrdiff_t keys;
+    ptrdiff_t keys;         /* the number of keys */
 } fc_span;
 
-/* A set of positions along one axis whose entries are equal up to a shift. AxisPattern in toeplitz/pattern.py explains
- * the fields. */
+/* A set of positions along one axis whose entries are equal up to a shift: see AxisPattern in toeplitz/pattern.py. */
 typedef struct {
-    ptrdiff_t start;
-    ptrdiff_t step;
-    ptrdiff_t count;
-    ptrdiff_t begin;
-    ptrdiff_t end;
-    ptrdiff_t base;
-    ptrdiff_t base_step;
-    ptrdiff_t key;
+    ptrdiff_t start;     /* the first position */
+    ptrdiff_t step;      /* the distance between two positions */
+    ptrdiff_t count;     /* the number of positions */
+    ptrdiff_t begin;     /* the index of the first entry */
+    ptrdiff_t end;       /* the end of the entries */
+    ptrdiff_t base;      /* the column of the first entry of the first position */
+    ptrdiff_t base_step; /* the distance between the columns of two positions */
+    ptrdiff_t key;       /* the key of the first entry or, if the positions are mirrored, ~(index in element_of_key) */
 } fc_segment;
 
-/* The entries of a matrix row: all combinations of the entries along three axes and of `cols` channels. `index_step`
- * and `weight_step` are the strides of the channel axis in the image and in the weights, in elements. */
+/* The entries of a matrix row: all combinations of the entries along three axes and of all channels. */
 typedef struct {
     fc_span axis[3];
-    ptrdiff_t cols;
-    ptrdiff_t index_step;
-    ptrdiff_t weight_step;
+    ptrdiff_t cols;        /* the number of channels */
+    ptrdiff_t index_step;  /* the stride of the channel axis in the image, in elements */
+    ptrdiff_t weight_step; /* the stride of the channel axis in the weights, in elements */
 } fc_row;
 
 /* A node of the tree of nonzero weights. It stands for a channel, a depth of the kernel or a tap line, which `key`
@@ -66,21 +62,19 @@ typedef struct {
     ptrdiff_t first;
 } fc_node;
 
-/* A tap line: its offset from the first image element that the matrix row reads, the index of its channel, and the
- * range [first, end) of its nonzero weights. */
+/* A tap line. */
 typedef struct {
-    ptrdiff_t at;
-    ptrdiff_t channel;
-    ptrdiff_t first;
-    ptrdiff_t end;
+    ptrdiff_t at;      /* its offset from the first image element that the matrix row reads */
+    ptrdiff_t channel; /* the index of its channel */
+    ptrdiff_t first;   /* the index of its first nonzero weight */
+    ptrdiff_t end;     /* the end of its nonzero weights */
 } fc_tap_line;
 
-/* A nonzero weight: the offset of its tap line from the first image element that the matrix row reads, the key of its
- * tap along the last axis, and its index in `value` of fc_nonzeros. */
+/* A nonzero weight. */
 typedef struct {
-    ptrdiff_t at;
-    ptrdiff_t key;
-    ptrdiff_t source;
+    ptrdiff_t at;     /* the offset of its tap line from the first image element that the matrix row reads */
+    ptrdiff_t key;    /* the key of its tap along the last axis */
+    ptrdiff_t source; /* its index in `value` of fc_nonzeros */
 } fc_nonzero;
 
 /* A range [begin, end) of nonzero weights (fc_nonzero) whose tap lines read the same row of the image. */
@@ -135,8 +129,8 @@ typedef struct {
     const ptrdiff_t *offset;
 } fc_key_range;
 
-/* Write the keys of a segment to `parts`, as one range or, if the keys wrap around, as two ranges. Return the number of
- * ranges. */
+/* Write the keys of a segment to `ranges`, as one range or, if the keys wrap around, as two ranges. Return the number
+ * of ranges. */
 static inline int fc_key_ranges(const fc_span *span, fc_key_range ranges[2])
 {
     const ptrdiff_t end = span->first_key + span->n;
@@ -301,8 +295,8 @@ static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, p
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment, where the tap with key i reads
- * element places[i]. Return -1 if weights that read the same image row do not read its elements in ascending order,
- * because they would have to be sorted first. */
+ * element element_of_key[i]. Return -1 if weights that read the same image row do not read its elements in ascending
+ * order, because they would have to be sorted first. */
 static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros, const ptrdiff_t *element_of_key)
 {
     const ptrdiff_t *key = nonzeros->key;

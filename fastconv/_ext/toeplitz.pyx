@@ -216,7 +216,7 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n     # the number of entries of each list
     Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # the segments for which `nonzeros` has lines of taps or points, or NULL
+    const Segment* d        # the segments for which `nonzeros` has tap lines or sorted weights, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
@@ -267,7 +267,8 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
     cdef fc_span span
     span.entry, span.lists, span.n = axis.entry + 2 * s.begin, axis.lists, s.end - s.begin
     span.index_pitch, span.weight_pitch = index, weight
-    span.element_of_key, span.first_key, span.keys = axis.element_of_key + ~s.key if s.key < 0 else NULL, s.key, axis.n_keys
+    span.element_of_key = axis.element_of_key + ~s.key if s.key < 0 else NULL
+    span.first_key, span.keys = s.key, axis.n_keys
     return span
 
 
@@ -430,12 +431,12 @@ cdef inline void end_lists(const Task* t, Py_ssize_t worker_id, const Maker* mak
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
-    """Group positions into segments, and write segments, entries, lists and places: see toeplitz/pattern.py.
+    """Group positions into segments, and write segments, entries, lists and element_of_key: see toeplitz/pattern.py.
 
     `cells` (positions, taps) has the cell that each tap of each position reads, and `order` (positions, taps) sorts the
     cells of each position. `starts` holds the first position, and the numbers of earlier entries, integers in lists,
-    and places. The results have room for one segment for each position. Returns the numbers of new segments, entries,
-    integers in lists, and places.
+    and integers in element_of_key. The results have room for one segment for each position. Return the numbers of new
+    segments, entries, integers in lists, and integers in element_of_key.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = index_pointer(starts)

@@ -116,7 +116,7 @@ static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *ro
     return n;
 }
 
-/* Write the entries of the nonzero weights [k, k + count). No two entries may have the same column. */
+/* Write `count` entries, those of the nonzero weights from index k on. No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_write_entries)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
                                        ptrdiff_t k,
                                        FC_T *values, FC_INDEX *columns, const int count)

@@ -65,36 +65,36 @@ cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step       # the distance between two rows of the weight matrix
-    Py_ssize_t block_rows     # the number of rows of a work item
-    Py_ssize_t pass_rows      # the number of rows of a pass, which are multiplied and then transformed back
-    Py_ssize_t channels       # the number of channels of the source in a group
-    Py_ssize_t channel_step   # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels of a work item
-    Py_ssize_t kernel         # the number of taps of the kernel
+    Py_ssize_t rows              # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step          # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows        # the number of rows of a work item
+    Py_ssize_t pass_rows         # the number of rows of a pass, which are multiplied and then transformed back
+    Py_ssize_t channels          # the number of channels of the source in a group
+    Py_ssize_t channel_step      # the distance between the weights of two channels
+    Py_ssize_t block_channels    # the number of channels of a work item
+    Py_ssize_t kernel            # the number of taps of the kernel
     Py_ssize_t subkernels
-    Py_ssize_t phases         # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
-    Py_ssize_t weights_resident           # whether the workspace holds the transformed weights of all rows of an item
-    Py_ssize_t parts          # for dw: the number of partial sums
-    Py_ssize_t chunk          # the number of channels whose weights are transposed at a time
-    Py_ssize_t lanes          # the number of channels in the workspace, rounded up to whole vectors
-    Py_ssize_t rows_lanes     # the number of filters in the workspace, rounded up to whole vectors
-    Py_ssize_t zero_at        # the offset of a vector of zeros, which stands for elements outside the image
-    Py_ssize_t v_at           # the offset of v, the transformed tiles of the image
-    Py_ssize_t u_at           # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
-    Py_ssize_t m_at           # the offset of m, the products of u and v
-    Py_ssize_t g_at           # the offset of the transposed weights
-    Py_ssize_t bias_at        # the offset of a copy of the bias
+    Py_ssize_t phases            # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
+    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of an item
+    Py_ssize_t parts             # for dw: the number of partial sums
+    Py_ssize_t chunk             # the number of channels whose weights are transposed at a time
+    Py_ssize_t lanes             # the number of channels in the workspace, rounded up to whole vectors
+    Py_ssize_t rows_lanes        # the number of filters in the workspace, rounded up to whole vectors
+    Py_ssize_t zero_at           # the offset of a vector of zeros, which stands for elements outside the image
+    Py_ssize_t v_at              # the offset of v, the transformed tiles of the image
+    Py_ssize_t u_at              # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
+    Py_ssize_t m_at              # the offset of m, the products of u and v
+    Py_ssize_t g_at              # the offset of the transposed weights
+    Py_ssize_t bias_at           # the offset of a copy of the bias
     # The offset of the array `check`, with one element for each row or, for dw, for each channel. The element becomes
     # NaN if a result of the row or the channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step         # the distance between two tiles in v
-    Py_ssize_t u_step         # for dw: the distance between two tiles in u
-    Py_ssize_t m_step         # for dw: the distance between two filters in m
-    Py_ssize_t v_pitch        # the distance between two interpolation points in v
-    Py_ssize_t u_pitch        # the padding after each point in u; for dw, the distance between two points in u
-    Py_ssize_t m_pitch        # the distance between two interpolation points in m
+    Py_ssize_t v_step            # the distance between two tiles in v
+    Py_ssize_t u_step            # for dw: the distance between two tiles in u
+    Py_ssize_t m_step            # for dw: the distance between two filters in m
+    Py_ssize_t v_pitch           # the distance between two interpolation points in v
+    Py_ssize_t u_pitch           # the padding after each point in u; for dw, the distance between two points in u
+    Py_ssize_t m_pitch           # the distance between two interpolation points in m
 
 
 # The transforms of one dtype and instruction set.
@@ -260,12 +260,12 @@ cdef inline void to_channels_last(
 
 # The pixels that a tile reads from a channels-last patch. A pixel is all channels at one position.
 cdef struct PixelGrid:
-    Py_ssize_t rows       # the number of rows of pixels that a tile reads
-    Py_ssize_t columns       # the number of columns of pixels that a tile reads
-    Py_ssize_t row_step       # the stride along H: a tile reads every `row_step`-th row of the patch
-    Py_ssize_t column_step      # the stride along W: a tile reads every `column_step`-th column of the patch
-    Py_ssize_t lanes      # the number of channels of a pixel
-    Py_ssize_t zero_pixel    # the offset of a pixel of zeros from the start of the patch, in elements
+    Py_ssize_t rows         # the number of rows of pixels that a tile reads
+    Py_ssize_t columns      # the number of columns of pixels that a tile reads
+    Py_ssize_t row_step     # the stride along H: a tile reads every `row_step`-th row of the patch
+    Py_ssize_t column_step  # the stride along W: a tile reads every `column_step`-th column of the patch
+    Py_ssize_t lanes        # the number of channels of a pixel
+    Py_ssize_t zero_pixel   # the offset of a pixel of zeros from the start of the patch, in elements
 
 
 cdef inline void list_interior_offsets(Py_ssize_t* at, const PixelGrid* grid, const Window* window) noexcept nogil:
@@ -321,7 +321,8 @@ cdef inline void transform_image(
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, q, c, base, depth, y, x, steps_h, steps_w
     cdef PixelGrid grid
-    grid.rows, grid.columns, grid.row_step, grid.column_step = axes[1].points, axes[2].points, axes[1].stride, axes[2].stride
+    grid.rows, grid.columns = axes[1].points, axes[2].points
+    grid.row_step, grid.column_step = axes[1].stride, axes[2].stride
     grid.lanes, grid.zero_pixel = s.lanes, s.zero_at
     list_interior_offsets(inside, &grid, window)
     steps_h, steps_w = axes[1].outputs * axes[1].stride, axes[2].outputs * axes[2].stride
@@ -342,8 +343,8 @@ cdef inline void transform_image(
                         c = 0
                         while c < channels:
                             t.input(
-                                <int> grid.rows, <int> grid.columns, patch + base + c, pixel_offsets, v + q * channels + c,
-                                s.v_pitch,
+                                <int> grid.rows, <int> grid.columns, patch + base + c, pixel_offsets,
+                                v + q * channels + c, s.v_pitch,
                             )
                             c += t.kernel.lanes
                         offset += 3

@@ -1,4 +1,4 @@
-/* Check norm.h: moments of sets and of columns, and scaling by them. */
+/* Check norm.h: moments of groups and of columns, and scaling by them. */
 #include "check.h"
 #include "norm.h"
 

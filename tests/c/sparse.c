@@ -50,32 +50,32 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
     free(w), free(x), free(start), free(sums), free(dout), free(at);
 }
 
-/* Copy an image into the lanes, and back. */
-static void check_turns(int dtype, int isa, ptrdiff_t n)
+/* Copy an image to the lanes, and back. */
+static void check_copies(int dtype, int isa, ptrdiff_t n)
 {
-    enum { LINES = 2, SLACK = 8 };
+    enum { OUT_ROWS = 2, SLACK = 8 };
     const int lanes = fc_isa_lanes(dtype, isa);
     const ptrdiff_t pitch = lanes * n;
-    void *from = numbers(dtype, LINES * pitch + SLACK), *back = zeros(dtype, LINES * pitch);
-    void *to = zeros(dtype, LINES * pitch);
+    void *from = numbers(dtype, OUT_ROWS * pitch + SLACK), *back = zeros(dtype, OUT_ROWS * pitch);
+    void *to = zeros(dtype, OUT_ROWS * pitch);
     ptrdiff_t at[16], row, p;
-    fc_row_location locations[LINES * 16];
+    fc_row_location locations[OUT_ROWS * 16];
     int lane;
     for (lane = 0; lane < lanes; lane++)
         at[lane] = (lanes - 1 - lane) * n;
-    for (row = 0; row < LINES; row++)
+    for (row = 0; row < OUT_ROWS; row++)
         for (lane = 0; lane < lanes; lane++) {
             locations[row * lanes + lane].offset = row * pitch + at[lane];
             locations[row * lanes + lane].count = n;
         }
-    fc_sparse_for(dtype, isa)->to_lanes(to, pitch, from, pitch, at, LINES, n);
-    for (row = 0; row < LINES; row++)
+    fc_sparse_for(dtype, isa)->to_lanes(to, pitch, from, pitch, at, OUT_ROWS, n);
+    for (row = 0; row < OUT_ROWS; row++)
         for (p = 0; p < n; p++)
             for (lane = 0; lane < lanes; lane++)
                 same("into lanes", dtype, isa, get(dtype, to, row * pitch + p * lanes + lane),
                      get(dtype, from, row * pitch + at[lane] + p));
-    fc_sparse_for(dtype, isa)->from_lanes(back, locations, 1, to, LINES, n, 0);
-    for (p = 0; p < LINES * pitch; p++)
+    fc_sparse_for(dtype, isa)->from_lanes(back, locations, 1, to, OUT_ROWS, n, 0);
+    for (p = 0; p < OUT_ROWS * pitch; p++)
         same("out of lanes", dtype, isa, get(dtype, back, p), get(dtype, from, p));
     free(from), free(back), free(to);
 }
@@ -87,7 +87,7 @@ int main(void)
     EACH_COPY(dtype, isa)
     for (n = 1; n < 40; n++) {
         check_products(dtype, isa, n);
-        check_turns(dtype, isa, n);
+        check_copies(dtype, isa, n);
     }
     return finish("sparse");
 }

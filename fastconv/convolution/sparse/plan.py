@@ -38,7 +38,7 @@ def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
 class SparseProduct(Plan):
     """The product of a problem: a stride phase of dx, or the base of the plans of the other ops.
 
-    A set is a group of rows of weights. Their nonzero weights are put in lists together, and multiplied together.
+    A row block is a number of rows of weights. Their nonzero weights are listed together, and multiplied together.
     """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
@@ -56,9 +56,10 @@ class SparseProduct(Plan):
         return "sparse"
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield for each call of the kernel the step, the first set, and the numbers of sets, items and bytes of work.
+        """Yield for each call of the kernel the step, the first row block, and the numbers of row blocks, items and
+        bytes of work.
 
-        The lists of the sets of one call fit `LISTS_BYTES`, if the call has more than one set.
+        The lists of the row blocks of one call fit `LISTS_BYTES`, if the call has more than one row block.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION

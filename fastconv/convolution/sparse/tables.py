@@ -31,15 +31,16 @@ LINE = 64
 class Tables:
     """The tables of a kernel for a problem, which all stride phases of the same sizes share.
 
-    A set is a number of rows of weights that are listed and multiplied together. `list_bytes` is for the lists of a
-    set, and `space` is the bytes of workspace of a thread. `units` is the number of lists of all sets. `product` is the
-    number of vector operations of the products if no weight is zero, and `overhead` that of all other operations.
+    A row block is a number of rows of weights that are listed and multiplied together. `list_bytes` is for the lists of
+    a row block, and `space` is the bytes of workspace of a thread. `units` is the number of lists of all row blocks.
+    `product` is the number of vector operations of the products if no weight is zero, and `overhead` that of all other
+    operations.
     """
 
     axes: np.ndarray
     phases: np.ndarray
     sizes: np.ndarray
-    #: The offsets of the lines to copy, the offsets of the lines of results, and the tiles.
+    #: The offsets of the rows to copy, the offsets of the output rows, and the tiles.
     offsets_and_tiles: tuple[np.ndarray, np.ndarray, np.ndarray]
     #: The offset of each tap in a lane, and the distance between neighbouring channels there, in elements.
     tap_offsets: np.ndarray
@@ -129,7 +130,7 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
         for sh in range(n_phases[1])
         for sw in range(n_phases[2])
     ]
-    row_offsets = [lanes * (cell * pitches[0] + line * pitches[1]) for cell in range(deep) for line in range(high)]
+    row_offsets = [lanes * (cell * pitches[0] + row * pitches[1]) for cell in range(deep) for row in range(high)]
     tiles = _tiling.tiles_of(len(row_offsets), wide, tiling.tile)
 
     listed = tiling.rows * tiling.channels * taps + _ext.spare

@@ -54,7 +54,8 @@ class AxisPattern:
     n_elements: int = 0
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the segments (count, 8), the entries (count, 2), the lists, the places and the keys as arrays."""
+        """Return the segments (count, 8), the entries (count, 2), the lists, the elements of the keys, and the keys as
+        arrays."""
         empty = np.empty(0, np.intp)
         segments, entries, lists, element_of_key = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])

@@ -64,7 +64,7 @@ def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Return the sizes of a thread's workspace: of the part that all windows share, and of a batch of blocks.
+    """Return the sizes of a thread's workspace: of the tables that all windows share, and of a batch of blocks.
 
     A batch has several blocks if they are small, because reading a block right after writing it would stall.
     """

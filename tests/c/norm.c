@@ -36,6 +36,30 @@ static void check_groups(int dtype, int isa, fc_norm_groups groups)
     free(x), free(y);
 }
 
+/* The bits of a group do not depend on the number of groups of a call, which depends on the number of threads. */
+static void check_one_at_a_time(int dtype, int isa, fc_norm_groups groups)
+{
+    const ptrdiff_t size = (groups.count - 1) * groups.group_pitch + (groups.runs - 1) * groups.run_pitch + groups.n;
+    char *x = numbers(dtype, size), *dout = numbers(dtype, size);
+    double mean[8], variance[8], sums[16];
+    fc_norm_groups one = groups;
+    ptrdiff_t c;
+    one.count = 1;
+    fc_norm_for(dtype, isa)->moments(x, groups, mean, variance);
+    fc_norm_for(dtype, isa)->products(dout, x, groups, mean, variance, sums);
+    for (c = 0; c < groups.count; c++) {
+        const size_t at = (size_t)(c * groups.group_pitch) * size_of(dtype);
+        double own_mean, own_variance, own_sums[2];
+        fc_norm_for(dtype, isa)->moments(x + at, one, &own_mean, &own_variance);
+        fc_norm_for(dtype, isa)->products(dout + at, x + at, one, mean + c, variance + c, own_sums);
+        same("mean of one group", dtype, isa, own_mean, mean[c]);
+        same("variance of one group", dtype, isa, own_variance, variance[c]);
+        same("sum of dout of one group", dtype, isa, own_sums[0], sums[2 * c]);
+        same("sum of products of one group", dtype, isa, own_sums[1], sums[2 * c + 1]);
+    }
+    free(x), free(dout);
+}
+
 static void check_columns(int dtype, int isa, ptrdiff_t rows, ptrdiff_t columns)
 {
     const fc_norm_groups groups = {rows, columns, columns + 2, 1, 0, 0};
@@ -65,6 +89,7 @@ int main(void)
         const fc_norm_groups one = {3, n, 2 * n, 1, 0, 0}, several = {2, n, 8 * n, 7, n, 0};
         check_groups(dtype, isa, one);
         check_groups(dtype, isa, several);
+        check_one_at_a_time(dtype, isa, several);
         check_columns(dtype, isa, n, 5);
         check_columns(dtype, isa, 70, n < FC_COLUMNS ? n : FC_COLUMNS);
     }

@@ -159,26 +159,40 @@ typedef struct {
     ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
-/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over n of x[a][n] *
- * conj(k[b][n]) or, if `add` is set, increased by this sum. `n_x` is the number of indices a, and `n_k` is the number
- * of indices b. x[a] and x[a + 1] are `x_pitch` elements apart, and x[a][n] and x[a][n + 1] are `x_step` elements
- * apart; k has the same layout with `k_pitch` and `k_step`. out[a] and out[a + 1] are `out_x` elements apart, and
- * out[a][b] and out[a][b + 1] are `out_k` elements apart. */
+/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over i < n of x[a][i] *
+ * conj(k[b][i]) or, if `add` is set, increased by this sum. */
 typedef struct {
     const void *x, *k;
     void *out;
-    ptrdiff_t n_x, n_k, n, x_pitch, x_step, k_pitch, k_step, out_x, out_k, add;
+    ptrdiff_t n_x;     /* the number of indices a */
+    ptrdiff_t n_k;     /* the number of indices b */
+    ptrdiff_t n;       /* the number of terms of a sum */
+    ptrdiff_t x_pitch; /* the distance between x[a] and x[a + 1], in elements */
+    ptrdiff_t x_step;  /* the distance between x[a][i] and x[a][i + 1], in elements */
+    ptrdiff_t k_pitch; /* the distance between k[b] and k[b + 1], in elements */
+    ptrdiff_t k_step;  /* the distance between k[b][i] and k[b][i + 1], in elements */
+    ptrdiff_t out_x;   /* the distance between out[a] and out[a + 1], in elements */
+    ptrdiff_t out_k;   /* the distance between out[a][b] and out[a][b + 1], in elements */
+    ptrdiff_t add;     /* whether the sums are added to `out` */
 } fc_fft_product;
 
-/* The layout of an array in memory, and the map from positions of tiles to cells. `outer`, `group` and `inner` are the
- * distances between two images (or filters), groups and channels, in elements. `tiled` is 1 if the array is divided
- * into tiles. Along each axis, position 0 of the first tile is cell origin + phi * phi_step + tau * tau_step, and all
- * tiles together have `positions` positions. fc_fft_tile_axis explains `size`, `pitch`, `step`, `count` and `border`.
- * */
+/* The layout of an array in memory, and the map from positions of tiles to cells. Along each axis, position 0 of the
+ * first tile is cell origin + phi * phi_step + tau * tau_step. */
 typedef struct {
     char *at;
-    ptrdiff_t outer, group, inner, tiled;
-    ptrdiff_t size[3], pitch[3], step[3], origin[3], phi_step[3], tau_step[3], count[3], border[3], positions[3];
+    ptrdiff_t outer;        /* the distance between two images (or filters), in elements */
+    ptrdiff_t group;        /* the distance between two groups, in elements */
+    ptrdiff_t inner;        /* the distance between two channels, in elements */
+    ptrdiff_t tiled;        /* whether the array is divided into tiles */
+    ptrdiff_t size[3];      /* see fc_fft_tile_axis */
+    ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
+    ptrdiff_t step[3];      /* see fc_fft_tile_axis */
+    ptrdiff_t origin[3];    /* the cell of position 0 of the first tile, for phi = tau = 0 */
+    ptrdiff_t phi_step[3];  /* the number of cells between two phases phi */
+    ptrdiff_t tau_step[3];  /* the number of cells between two phases tau */
+    ptrdiff_t count[3];     /* see fc_fft_tile_axis */
+    ptrdiff_t border[3];    /* see fc_fft_tile_axis */
+    ptrdiff_t positions[3]; /* the number of positions of all tiles together */
 } fc_fft_array;
 
 /* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair of tiles. In the other steps, each thread

@@ -21,7 +21,7 @@ from fastconv._ext.team cimport (
 cdef enum:
     LONG_ROW = 8      # The largest block that `interleave` transposes in registers is LONG_ROW x LONG_ROW elements.
     MOST_VECTORS = 3  # The largest number of vectors in a row of a tile.
-    # The largest number of panels that are packed at a time. It equals `_HELD` of
+    # The largest number of panels that are packed at a time. It equals `_PANELS_AT_A_TIME` of
     # fastconv.convolution.implicit_gemm.calls.
     MOST_PANELS_AT_A_TIME = 64
     # The largest number of rows of a tile if the weights are pruned. The number is small, because the rows of a large

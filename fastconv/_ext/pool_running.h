@@ -60,9 +60,19 @@ typedef struct {
  * are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). If `copies_sources`
  * is 1, the sources are copied first, because a later step needs the original sources. */
 typedef struct {
-    ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, copies_sources;
-    const ptrdiff_t *shift, *plus;
-    const fc_target_range *ranges;
+    ptrdiff_t size;           /* the number of sources of a row */
+    ptrdiff_t levels;         /* the number of steps */
+    ptrdiff_t stride;         /* the stride of the windows, in cells */
+    ptrdiff_t lo;             /* the padding before the image, in cells */
+    ptrdiff_t dilation;       /* the distance between two taps, in cells */
+    ptrdiff_t phases;         /* the number of tap phases in the backward pass; 0 in the forward pass */
+    ptrdiff_t taps;           /* the smallest number of taps of a phase */
+    ptrdiff_t rest;           /* the number of phases with one more tap */
+    ptrdiff_t step;           /* the distance between the outputs of two neighbouring taps of a phase */
+    ptrdiff_t copies_sources; /* whether the sources are copied first */
+    const ptrdiff_t *shift;   /* for each step: a distance in cells */
+    const ptrdiff_t *plus;    /* for each step: whether it adds one cell */
+    const fc_target_range *ranges; /* the ranges of targets into which the axis is divided */
 } fc_running_width;
 
 /* The axis H or D. Sources are processed in ascending order. They start at index `first`, and some are padding outside
@@ -70,7 +80,12 @@ typedef struct {
  * targets target[j] with ends[i - 1] <= j < ends[i] are complete. Target target[j] is computed from level from[j], an
  * FC_FROM_* constant. */
 typedef struct {
-    ptrdiff_t size, targets, levels, early, first, rows;
+    ptrdiff_t size;    /* the number of sources inside the array */
+    ptrdiff_t targets; /* the number of targets */
+    ptrdiff_t levels;  /* the number of steps */
+    ptrdiff_t early;   /* the level before the last step, or -1 if no target is computed from it */
+    ptrdiff_t first;   /* the index of the first source */
+    ptrdiff_t rows;    /* the number of rows of all ring buffers */
     /* ring[l] is the total number of rows in the ring buffers of the levels before l. */
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
@@ -81,7 +96,12 @@ typedef struct {
 /* The windows along one axis. A mean divides by the number of cells of the window in [low, high), which is the image
  * with or without its padding. */
 typedef struct {
-    ptrdiff_t size, k, stride, lo, dilation, low, high;
+    ptrdiff_t size;      /* the size of the image, in cells */
+    ptrdiff_t k;         /* the number of taps */
+    ptrdiff_t stride;    /* the distance between two windows, in cells */
+    ptrdiff_t lo;        /* the padding before the image, in cells */
+    ptrdiff_t dilation;  /* the distance between two taps, in cells */
+    ptrdiff_t low, high; /* the cells [low, high) that a mean counts */
 } fc_running_windows;
 
 /* The work for one source row along H or D. `depth` of the `levels` levels need the row. ring_row[l] is the row of the

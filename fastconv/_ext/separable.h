@@ -104,11 +104,13 @@ static inline ptrdiff_t fc_border_run(ptrdiff_t at, ptrdiff_t size, ptrdiff_t st
     return count < most ? count : most;
 }
 
-/* The rows that sums are computed from: rows [first, end) of an axis, each with `n` elements. Row `first` is at `from`,
- * and rows are `pitch` elements apart. If `border` is not FC_ZEROS, these are all rows of the axis. */
+/* The rows that sums are computed from: rows [first, end) of an axis. */
 typedef struct {
-    const void *from;
-    ptrdiff_t pitch, first, end, n, border;
+    const void *from;     /* row `first` */
+    ptrdiff_t pitch;      /* the distance between two rows, in elements */
+    ptrdiff_t first, end; /* the range of rows */
+    ptrdiff_t n;          /* the number of elements of a row */
+    ptrdiff_t border;     /* the border mode; if it is not FC_ZEROS, the rows are all rows of the axis */
 } fc_source_rows;
 
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);

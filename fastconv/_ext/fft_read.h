@@ -23,16 +23,13 @@ static const ptrdiff_t *fc_fft_read_array(fc_fft_array *array, const ptrdiff_t *
 
 static inline void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *factors)
 {
-    ptrdiff_t *const ones[] = {&t->is_signal,       &t->gradient, &t->backward_data,     &t->groups,     &t->images,
-                               &t->rows,
-                               &t->columns,    &t->taus,     &t->phis,     &t->tiles,      &t->block_rows,
-                                   &t->block_columns,
-                               &t->block_pairs,   &t->block_groups, &t->shared,  &t->fused, &t->parts,
-                                   &t->slot_pitch, &t->flat_at,
-                               &t->volume_at,  &t->shared_at, &t->spectra_at, &t->pitch};
+    ptrdiff_t *const fields[] = {&t->is_signal, &t->gradient, &t->backward_data, &t->groups, &t->images, &t->rows,
+                                &t->columns, &t->taus, &t->phis, &t->tiles, &t->block_rows, &t->block_columns,
+                                &t->block_pairs, &t->block_groups, &t->shared, &t->fused, &t->parts, &t->slot_pitch,
+                                &t->flat_at, &t->volume_at, &t->shared_at, &t->spectra_at, &t->pitch};
     size_t i;
-    for (i = 0; i < sizeof ones / sizeof *ones; i++)
-        *ones[i] = *from++;
+    for (i = 0; i < sizeof fields / sizeof *fields; i++)
+        *fields[i] = *from++;
     t->twiddles = *from < 0 ? NULL : factors + *from * t->itemsize;
     from++;
     from = fc_fft_read_three(t->tau, from);

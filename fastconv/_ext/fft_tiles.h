@@ -252,8 +252,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
             FC_N(fc_fft_transform_plane)(t, job->from, volume, flat);
         for (i = 0; i < strips; i++)
             FC_N(fc_fft_process_strip)(t, flat + i * width * FC_ROW, NULL,
-                                       kernel == NULL ? NULL : kernel + i * width * FC_ROW,
-                                       part);
+                                       kernel == NULL ? NULL : kernel + i * width * FC_ROW, part);
         if (part != FC_FFT_FORWARD)
             for (i = 0; i < columns; i++) {
                 FC_N(fc_fft_load_transposed)(volume + i * height * FC_ROW, height, flat, width, i * FC_VL);
@@ -265,8 +264,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
 /* Compute the product of spectra fc_fft_product for rows [begin, end) of the spectra, `n_x` indices a and `n_k` indices
  * b. */
 FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out,
-                                          ptrdiff_t begin,
-                                          ptrdiff_t end, const int n_x, const int n_k)
+                                          ptrdiff_t begin, ptrdiff_t end, const int n_x, const int n_k)
 {
     ptrdiff_t p, n;
     int a, b;

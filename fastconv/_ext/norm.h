@@ -25,8 +25,7 @@ typedef void (*fc_scale_t)(const void *x, void *y, fc_norm_groups groups, const 
 typedef void (*fc_scale_row_t)(const void *x, const void *gamma, const void *beta, void *y, ptrdiff_t n, double mean,
                                double factor);
 typedef void (*fc_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
-                              const double *scale,
-                              double *sums);
+                              const double *scale, double *sums);
 typedef void (*fc_products_row_t)(const void *dout, const void *x, const void *gamma, ptrdiff_t n, double mean,
                                   double *sums);
 typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups, const double *mean,
@@ -35,13 +34,11 @@ typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *ga
                                  double mean, double of_dout, double of_x, double shift);
 typedef void (*fc_column_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
 typedef void (*fc_column_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean,
-                                  const double *factor,
-                                  const double *shift);
+                                  const double *factor, const double *shift);
 typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums);
 typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups,
-                                    const double *mean,
-                                    const double *of_dout, const double *of_x, const double *shift);
+                                    const double *mean, const double *of_dout, const double *of_x, const double *shift);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {

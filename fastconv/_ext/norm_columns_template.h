@@ -43,8 +43,7 @@ static void FC_N(fc_column_moments)(const void *x_, fc_norm_groups groups, doubl
 }
 
 static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_norm_groups groups, const double *mean,
-                                  const double *factor,
-                                  const double *shift)
+                                  const double *factor, const double *shift)
 {
     FC_T m[FC_COLUMNS], f[FC_COLUMNS], b[FC_COLUMNS];
     ptrdiff_t r, j;
@@ -104,8 +103,7 @@ static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_norm_
 }
 
 static void FC_N(fc_column_combine)(const void *dout_, const void *x_, void *dx_, fc_norm_groups groups,
-                                    const double *mean,
-                                    const double *of_dout, const double *of_x, const double *shift)
+                                    const double *mean, const double *of_dout, const double *of_x, const double *shift)
 {
     FC_T m[FC_COLUMNS], a[FC_COLUMNS], b[FC_COLUMNS], c[FC_COLUMNS];
     ptrdiff_t r, j;

@@ -116,11 +116,12 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
         } else {
             for (; i < n; i++) {
                 const double centered = (double)s.x[i] - mean;
-                const double d = sum_kind < FC_SUM_OF_PRODUCTS ? 0 : sum_kind == FC_SUM_OF_WEIGHTED
-                    ? (double)s.dout[i] * gamma[i]
-                                                                                           : (double)s.dout[i];
-                tail_first += sum_kind == FC_SUM_OF_X ? s.x[i] : sum_kind == FC_SUM_OF_SQUARES
-                    ? centered * centered : d;
+                const double weight = sum_kind == FC_SUM_OF_WEIGHTED ? (double)gamma[i] : 1;
+                const double d = sum_kind < FC_SUM_OF_PRODUCTS ? 0 : s.dout[i] * weight;
+                if (sum_kind == FC_SUM_OF_X)
+                    tail_first += s.x[i];
+                else
+                    tail_first += sum_kind == FC_SUM_OF_SQUARES ? centered * centered : d;
                 tail_second += sum_kind == FC_SUM_OF_SQUARES ? centered : d * centered;
             }
         }
@@ -154,8 +155,7 @@ FC_INLINE int FC_N(fc_is_short)(fc_norm_groups groups)
 /* Compute the sums of `count` short groups, where count <= FC_TL. The vectors of partial sums are transposed and then
  * added, so that lane c has the sum of group c. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_norm_groups groups, ptrdiff_t count,
-                                   const FC_T *means,
-                                   const int sum_kind, double *first, double *second)
+                                   const FC_T *means, const int sum_kind, double *first, double *second)
 {
     FC_N(fc_t) first_lanes[FC_TL], second_lanes[FC_TL];
     FC_T first_totals[FC_TL], second_totals[FC_TL];
@@ -166,8 +166,7 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_norm_grou
     for (c = 0; c < count; c++) {
         const ptrdiff_t at = c * groups.group_pitch;
         const FC_N(fc_sum) s = FC_N(fc_gather)(x + at, dout + at, x, groups.runs, groups.n, groups.run_pitch, means[c],
-                                               sum_kind,
-                                               first + c, second + c);
+                                               sum_kind, first + c, second + c);
         first_lanes[c] = FC_N(fc_fold_vectors)(s.first);
         second_lanes[c] = FC_N(fc_fold_vectors)(s.second);
     }
@@ -244,8 +243,7 @@ static void FC_N(fc_moments)(const void *x_, fc_norm_groups groups, double *mean
     for (c = 0; c < groups.count; c += step) {
         if (step == FC_TL && FC_TL > 1)
             FC_N(fc_short_moments)(x + c * groups.group_pitch, groups,
-                                   step < groups.count - c ? step : groups.count - c, mean + c,
-                                   variance + c);
+                                   step < groups.count - c ? step : groups.count - c, mean + c, variance + c);
         else
             FC_N(fc_group_moments)(x + c * groups.group_pitch, groups, mean + c, variance + c);
     }
@@ -299,8 +297,7 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
 /* Write the sum of dout and the sum of dout * (x - mean) over one group to `sums`. For FC_SUM_OF_WEIGHTED, dout is
  * first multiplied by gamma. */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_norm_groups groups,
-                                     double mean,
-                                     double *sums, const int sum_kind)
+                                     double mean, double *sums, const int sum_kind)
 {
     const ptrdiff_t block = groups.n < FC_PART ? groups.n : FC_PART, rows = groups.runs == 1 ? 1 : FC_PART / block;
     const FC_T m = (FC_T)mean;
@@ -318,8 +315,7 @@ FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T
 
 /* For each group, compute the sum of dout and the sum of dout * (x - mean) * scale. */
 static void FC_N(fc_products)(const void *dout_, const void *x_, fc_norm_groups groups, const double *mean,
-                              const double *scale,
-                              double *sums)
+                              const double *scale, double *sums)
 {
     const FC_T *dout = (const FC_T *)dout_, *x = (const FC_T *)x_;
     const ptrdiff_t step = FC_N(fc_is_short)(groups) ? FC_TL : 1;

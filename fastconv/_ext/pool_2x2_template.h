@@ -95,11 +95,11 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
                 if (low) {
                     index -= row_below;
                 } else {
-                    const FC_I inside_lower = FC_N(fc_equal)(index | one,
-                                                             one) | FC_N(fc_equal)((index - row_below) | one, one);
+                    const FC_I upper = FC_N(fc_equal)(index | one, one);
+                    const FC_I lower = FC_N(fc_equal)((index - row_below) | one, one);
                     const FC_I outputs =
                         FC_N(fc_broadcast_lanes)((FC_L)(out_width - i < FC_VL ? out_width - i : FC_VL));
-                    out_of_window |= ~inside_lower & FC_N(fc_less)(iota, outputs);
+                    out_of_window |= ~(upper | lower) & FC_N(fc_less)(iota, outputs);
                 }
                 {
                     const FC_V zero = FC_N(fc_broadcast)(0);

@@ -151,12 +151,11 @@ typedef struct {
 
 /* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
  * of maxima, because each maximum of a chain depends on the one before it. So if there are few units, their taps are
- * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier one.
- * */
+ * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier
+ * one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
-                                       const ptrdiff_t *depths, ptrdiff_t t0,
-                                   ptrdiff_t t1, const FC_T *out_end)
+                                   const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
 {
     const int nan = op == FC_POOL_MAX_OR_NAN, sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;

@@ -145,19 +145,16 @@ static void FC_N(fc_sum_over)(const fc_source_rows *rows, const fc_conv_axis *ph
                 ptrdiff_t tap = 0, count_inside, cell, distance;
                 for (; tap < taps; tap += count_inside) {
                     count_inside = fc_border_run(at + tap * phase->dilation, rows->end, phase->dilation, taps - tap,
-                                                 rows->border,
-                                                 &cell, &distance);
+                                                 rows->border, &cell, &distance);
                     FC_N(fc_sum_columns)(from + cell * pitch + column, distance * pitch, factors + tap, count_inside,
-                                         target,
-                                         width, tap > 0);
+                                         target, width, tap > 0);
                 }
                 r++;
             } else {
                 ptrdiff_t tap, count_inside;
                 fc_taps_inside(phase, at, rows->first, rows->end, &tap, &count_inside);
                 FC_N(fc_sum_columns)(count_inside ? source + tap * phase->dilation * pitch : from,
-                                     phase->dilation * pitch,
-                                     factors + tap, count_inside, target, width, 0);
+                                     phase->dilation * pitch, factors + tap, count_inside, target, width, 0);
                 r++;
             }
         }
@@ -181,8 +178,7 @@ typedef struct {
  * that stride and dilation are 1. Return `not_finite`, in which a lane becomes NaN if a result in that lane is inf or
  * NaN. */
 FC_INLINE FC_V FC_N(fc_sum_along)(const FC_N(fc_row_sums) *a, const FC_T *from, FC_T *to, FC_V not_finite,
-                                  const int vectors,
-                                  const int plain, const ptrdiff_t left)
+                                  const int vectors, const int plain, const ptrdiff_t left)
 {
     FC_V sums[FC_ROW_VECTORS], factor;
     ptrdiff_t t, at = a->offset, phase;

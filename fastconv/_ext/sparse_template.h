@@ -15,8 +15,7 @@ FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const 
         const __m512 vector = _mm512_maskz_loadu_ps(valid, w + i);
         const __m512i offsets = _mm512_maskz_loadu_epi32(valid, tap_offsets + i);
         const __mmask16 nonzero = _mm512_mask_cmp_ps_mask(_mm512_cmpge_epi32_mask(offsets, _mm512_setzero_si512()),
-                                                          vector,
-                                                          _mm512_setzero_ps(), _CMP_NEQ_UQ);
+                                                          vector, _mm512_setzero_ps(), _CMP_NEQ_UQ);
         _mm512_storeu_ps(values_out + count, _mm512_maskz_compress_ps(nonzero, vector));
         _mm512_storeu_si512(offsets_out + count, _mm512_maskz_compress_epi32(nonzero, offsets));
 #else
@@ -24,8 +23,7 @@ FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const 
         const __m512d vector = _mm512_maskz_loadu_pd(valid, w + i);
         const __m256i offsets = _mm256_maskz_loadu_epi32(valid, tap_offsets + i);
         const __mmask8 nonzero = _mm512_mask_cmp_pd_mask(_mm256_cmpge_epi32_mask(offsets, _mm256_setzero_si256()),
-                                                         vector,
-                                                         _mm512_setzero_pd(), _CMP_NEQ_UQ);
+                                                         vector, _mm512_setzero_pd(), _CMP_NEQ_UQ);
         _mm512_storeu_pd(values_out + count, _mm512_maskz_compress_pd(nonzero, vector));
         _mm256_storeu_si256((__m256i *)(offsets_out + count), _mm256_maskz_compress_epi32(nonzero, offsets));
 #endif
@@ -88,8 +86,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
 /* Copy rows of a padded block to vectors: to[row][p][lane] = from[row][at[lane] + p] for p < n. Up to FC_TL - 1
  * elements past the end of each row of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
-                              const ptrdiff_t *at,
-                              ptrdiff_t rows, ptrdiff_t n)
+                              const ptrdiff_t *at, ptrdiff_t rows, ptrdiff_t n)
 {
     ptrdiff_t row, p;
     int group, i;
@@ -124,8 +121,7 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
  * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
  * prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
-                                ptrdiff_t rows,
-                                ptrdiff_t width, ptrdiff_t next_row)
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
@@ -170,10 +166,9 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptr
  * and the sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also
  * includes initial[i], unless `initial` is NULL. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_T *FC_RESTRICT x,
-                                    const ptrdiff_t *row_offsets,
-                                    const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
-                                        ptrdiff_t pitch,
-                                    ptrdiff_t row_pitch, const FC_T *initial, int add)
+                                    const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
+                                    FC_T *FC_RESTRICT sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial,
+                                    int add)
 {
     const FC_T *cells[4] = {x, x, x, x}, *FC_RESTRICT values = (const FC_T *)pruned->values;
     const int32_t *FC_RESTRICT offsets = pruned->offsets;
@@ -388,8 +383,7 @@ static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdif
  * and otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and
  * to 0 elsewhere. */
 static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_row_location *locations,
-                                      ptrdiff_t rows,
-                                      ptrdiff_t width)
+                                      ptrdiff_t rows, ptrdiff_t width)
 {
     FC_T *to = (FC_T *)to_;
     FC_L *mask = (FC_L *)mask_;

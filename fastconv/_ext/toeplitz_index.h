@@ -118,8 +118,7 @@ static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *ro
 
 /* Write `count` entries, those of the nonzero weights from index k on. No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_write_entries)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
-                                       ptrdiff_t k,
-                                       FC_T *values, FC_INDEX *columns, const int count)
+                                       ptrdiff_t k, FC_T *values, FC_INDEX *columns, const int count)
 {
     int i;
     memcpy(values, (const FC_T *)from->ordered + k, (size_t)count * sizeof(FC_T));
@@ -130,8 +129,7 @@ FC_INLINE void FC_I_(fc_write_entries)(const fc_nonzeros *from, const ptrdiff_t 
 
 /* Write the entries of the nonzero weights [begin, end). No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
-                                        ptrdiff_t begin,
-                                        ptrdiff_t end, FC_T *values, FC_INDEX *columns)
+                                        ptrdiff_t begin, ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
     const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
@@ -157,8 +155,7 @@ FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t
 /* Write the entries of a group of nonzero weights that read the same image row. Weights that read the same element are
  * added up to one entry. The weights must read the elements in ascending order. Return the number of entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
-                                           fc_group group,
-                                           FC_T *values, FC_INDEX *columns)
+                                           fc_group group, FC_T *values, FC_INDEX *columns)
 {
     ptrdiff_t k, n = 0, before = -1;
     double total = 0;

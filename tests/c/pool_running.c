@@ -21,8 +21,7 @@ static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)
         const ptrdiff_t plane_pitch = fc_running_plane_pitch(&w, &range);
         const int op = maximum ? FC_RUNNING_MAX : FC_RUNNING_SUM;
         const int has_nan = fc_pool_running_for(dtype, isa)->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL,
-                                                                 1,
-                                                                 to,
+                                                                 1, to,
                                                          pitch, 0, PLANES, WIDE);
         same("NaN", dtype, isa, has_nan, maximum);
         for (p = 0; p < PLANES; p++)

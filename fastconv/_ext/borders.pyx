@@ -63,7 +63,10 @@ cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, queue) 
         c.borders.shows[i] = numbers + length
         length += c.borders.padded[i]
     if length != table.n or cells == 0 or small.n % cells or large.n % padded or small.n // cells != large.n // padded:
-        raise ValueError("the tables of borders are those of other arrays")
+        raise ValueError(
+            f"the tables of borders do not fit the arrays: a plane of x has {cells} elements, and x has {small.n}; a "
+            f"padded plane has {padded} elements, and the padded array has {large.n}"
+        )
     c.source, c.to, c.queue = read.at, written.at, work_queue(queue)
     c.rows = written.n // (c.borders.padded[2] if extends else c.borders.size[2])
     return 0

@@ -5,10 +5,14 @@
 #include "isa.h"
 
 /* A plane is the two axes that a copy transposes. The copy of a plane is to[i * to_pitch + j] = from[i * step + j *
- * pitch] for i < high and j < wide. If `past` is set, stores bypass the caches if the instruction set has such
- * stores. */
+ * pitch] for i < rows and j < columns. */
 typedef struct {
-    ptrdiff_t step, pitch, to_pitch, high, wide, past;
+    ptrdiff_t step;        /* the distance between two rows of the source, in elements */
+    ptrdiff_t pitch;       /* the distance between two columns of the source, in elements */
+    ptrdiff_t to_pitch;    /* the distance between two rows of the copy, in elements */
+    ptrdiff_t rows;        /* the number of rows of the copy */
+    ptrdiff_t columns;     /* the number of columns of the copy */
+    ptrdiff_t nontemporal; /* whether stores bypass the caches, if the instruction set has such stores */
 } fc_plane;
 
 typedef void (*fc_copy_t)(const void *from, void *to, const fc_plane *plane);

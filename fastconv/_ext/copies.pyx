@@ -15,9 +15,9 @@ cdef extern from "copies.h" nogil:
         Py_ssize_t step
         Py_ssize_t pitch
         Py_ssize_t to_pitch
-        Py_ssize_t high
-        Py_ssize_t wide
-        Py_ssize_t past
+        Py_ssize_t rows
+        Py_ssize_t columns
+        Py_ssize_t nontemporal
 
     ctypedef void (*fc_copy_t)(const void* source, void* to, const fc_plane* plane) noexcept nogil
     ctypedef struct fc_copies_kernels:
@@ -35,9 +35,9 @@ cdef enum:
 cdef struct Copy:
     const char* source
     char* to
-    fc_plane plane           # the sizes and strides of the two axes that the copy transposes
-    Py_ssize_t block_high    # the number of rows of a block of a plane
-    Py_ssize_t block_wide    # the number of columns of a block of a plane
+    fc_plane plane            # the sizes and strides of the two axes that the copy transposes
+    Py_ssize_t block_rows     # the number of rows of a block of a plane
+    Py_ssize_t block_columns  # the number of columns of a block of a plane
     # The number of outer axes. Each outer axis has three integers: its size, its stride in the source, and its stride
     # in the copy.
     Py_ssize_t axes
@@ -62,11 +62,11 @@ def copy(source, to, plan, int dtype, int isa, queue):
     c.source, c.to = <const char*> buffer.buf, <char*> copied.at
     PyBuffer_Release(&buffer)    # The caller keeps the array alive.
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
-    c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
-    c.axes, c.plane.past, c.axis = numbers[7], numbers[8], numbers + HEADER
+    c.plane.rows, c.plane.columns, c.block_rows, c.block_columns = numbers[3], numbers[4], numbers[5], numbers[6]
+    c.axes, c.plane.nontemporal, c.axis = numbers[7], numbers[8], numbers + HEADER
     c.copy, c.queue = fc_copies_for(dtype, isa).copy, work_queue(queue)
     if elements_of(&c) != copied.n:
-        raise ValueError("the plan of a copy is that of another array")
+        raise ValueError(f"the plan copies {elements_of(&c)} elements, but the array `to` has {copied.n}")
     with nogil:
         c.items = items_of(&c)
         fc_parallel_for(c.queue, blocks_worker, &c)
@@ -77,14 +77,14 @@ cdef inline Py_ssize_t parts(Py_ssize_t size, Py_ssize_t block) noexcept nogil:
 
 
 cdef Py_ssize_t items_of(const Copy* c) noexcept nogil:
-    cdef Py_ssize_t items = parts(c.plane.high, c.block_high) * parts(c.plane.wide, c.block_wide), i
+    cdef Py_ssize_t items = parts(c.plane.rows, c.block_rows) * parts(c.plane.columns, c.block_columns), i
     for i in range(c.axes):
         items *= c.axis[AXIS * i]
     return items
 
 
 cdef Py_ssize_t elements_of(const Copy* c) noexcept nogil:
-    cdef Py_ssize_t elements = c.plane.high * c.plane.wide, i
+    cdef Py_ssize_t elements = c.plane.rows * c.plane.columns, i
     for i in range(c.axes):
         elements *= c.axis[AXIS * i]
     return elements
@@ -107,8 +107,8 @@ cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
     neighbours in this direction share cache lines of the source.
     """
     cdef fc_plane plane = c.plane
-    cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at
-    cdef Py_ssize_t first = item // down % across * c.block_wide, top = item % down * c.block_high
+    cdef Py_ssize_t across = parts(plane.columns, c.block_columns), down = parts(plane.rows, c.block_rows), i, at
+    cdef Py_ssize_t first = item // down % across * c.block_columns, top = item % down * c.block_rows
     cdef Py_ssize_t source = top * plane.step + first * plane.pitch, to = top * plane.to_pitch + first
     item //= across * down
     for i in range(c.axes - 1, -1, -1):
@@ -116,5 +116,5 @@ cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
         item //= c.axis[AXIS * i]
         source += at * c.axis[AXIS * i + 1]
         to += at * c.axis[AXIS * i + 2]
-    plane.high, plane.wide = min(c.block_high, plane.high - top), min(c.block_wide, plane.wide - first)
+    plane.rows, plane.columns = min(c.block_rows, plane.rows - top), min(c.block_columns, plane.columns - first)
     c.copy(c.source + source * c.itemsize, c.to + to * c.itemsize, &plane)

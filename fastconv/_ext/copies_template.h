@@ -8,32 +8,32 @@
 
 /* Store a vector without using the caches. This is for copies that are larger than the caches, because a normal store
  * would first read the cache line that it overwrites. */
-#undef FC_PAST
-#undef FC_PAST_DONE
+#undef FC_STORE_NONTEMPORAL
+#undef FC_NONTEMPORAL_DONE
 #if FC_X86 && FC_FUSED
-#define FC_PAST(p, v) __asm__ volatile("vmovntps %1, %0" : "=m"(*(p)) : "v"(v))
-#define FC_PAST_DONE __asm__ volatile("sfence" : : : "memory")
+#define FC_STORE_NONTEMPORAL(p, v) __asm__ volatile("vmovntps %1, %0" : "=m"(*(p)) : "v"(v))
+#define FC_NONTEMPORAL_DONE __asm__ volatile("sfence" : : : "memory")
 #else
-#define FC_PAST(p, v) (*(p) = (v))
-#define FC_PAST_DONE ((void)0)
+#define FC_STORE_NONTEMPORAL(p, v) (*(p) = (v))
+#define FC_NONTEMPORAL_DONE ((void)0)
 #endif
 
 /* Copy element by element. Some callers pass constants, so that the compiler can unroll the loop over rows. */
 FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, const ptrdiff_t step,
-                                  const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t high, ptrdiff_t wide)
+                                  const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t rows, ptrdiff_t columns)
 {
     ptrdiff_t i, j;
-    for (i = 0; i < high; i++)
-        for (j = 0; j < wide; j++)
+    for (i = 0; i < rows; i++)
+        for (j = 0; j < columns; j++)
             to[i * to_pitch + j] = from[i * step + j * pitch];
 }
 
 /* Copy three planes at once, as for RGB images, because the compiler can then use vectors. */
 FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT red, FC_T *FC_RESTRICT green,
-                                     FC_T *FC_RESTRICT blue, ptrdiff_t wide)
+                                     FC_T *FC_RESTRICT blue, ptrdiff_t columns)
 {
     ptrdiff_t j;
-    for (j = 0; j < wide; j++) {
+    for (j = 0; j < columns; j++) {
         red[j] = from[3 * j];
         green[j] = from[3 * j + 1];
         blue[j] = from[3 * j + 2];
@@ -44,7 +44,7 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
  * copy. Otherwise, a half-written line might leave the L1 cache and be loaded again. This happens if the rows of the
  * copy are many pages apart, because few of their lines then fit the L1 cache. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
-                                     const int past)
+                                     const int nontemporal)
 {
     FC_N(fc_t) squares[FC_SQUARES][FC_TL];
     int s, k;
@@ -59,8 +59,8 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     for (k = 0; k < FC_TL; k++) {
         FC_UNROLL
         for (s = 0; s < count; s++)
-            if (past)
-                FC_PAST((FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL), squares[s][k]);
+            if (nontemporal)
+                FC_STORE_NONTEMPORAL((FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL), squares[s][k]);
             else
                 *(FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL) = squares[s][k];
     }
@@ -73,38 +73,38 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
     const FC_T *from = (const FC_T *)from_;
     FC_T *to = (FC_T *)to_;
     const ptrdiff_t step = plane->step, pitch = plane->pitch, to_pitch = plane->to_pitch;
-    const ptrdiff_t high = plane->high, wide = plane->wide;
+    const ptrdiff_t rows = plane->rows, columns = plane->columns;
     ptrdiff_t i = 0, j;
-    if (step == 1 && pitch == high && high <= 4) {
-        if (high == 2)
-            FC_N(fc_copy_each)(from, to, 1, 2, to_pitch, 2, wide);
-        else if (high == 3)
-            FC_N(fc_copy_colours)(from, to, to + to_pitch, to + 2 * to_pitch, wide);
+    if (step == 1 && pitch == rows && rows <= 4) {
+        if (rows == 2)
+            FC_N(fc_copy_each)(from, to, 1, 2, to_pitch, 2, columns);
+        else if (rows == 3)
+            FC_N(fc_copy_colours)(from, to, to + to_pitch, to + 2 * to_pitch, columns);
         else
-            FC_N(fc_copy_each)(from, to, 1, pitch, to_pitch, high, wide);
+            FC_N(fc_copy_each)(from, to, 1, pitch, to_pitch, rows, columns);
         return;
     }
     if (step == 1) {
         /* The inner loops run along the contiguous axis of the source, so that a cache line is used completely while it
          * is in a cache. */
-        const ptrdiff_t down = high - high % FC_TL, side = FC_SQUARES * FC_TL;
-        const int past = plane->past && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
-        for (j = 0; j + side <= wide; j += side)
-            if (past)
+        const ptrdiff_t down = rows - rows % FC_TL, side = FC_SQUARES * FC_TL;
+        const int nontemporal = plane->nontemporal && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
+        for (j = 0; j + side <= columns; j += side)
+            if (nontemporal)
                 for (i = 0; i < down; i += FC_TL)
                     FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, FC_SQUARES, 1);
             else
                 for (i = 0; i < down; i += FC_TL)
                     FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, FC_SQUARES, 0);
-        for (; j + FC_TL <= wide; j += FC_TL)
+        for (; j + FC_TL <= columns; j += FC_TL)
             for (i = 0; i < down; i += FC_TL)
                 FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, 1, 0);
         for (i = 0; i < down; i += FC_TL)
-            FC_N(fc_copy_each)(from + i + j * pitch, to + i * to_pitch + j, 1, pitch, to_pitch, FC_TL, wide - j);
-        if (past)
-            FC_PAST_DONE;
+            FC_N(fc_copy_each)(from + i + j * pitch, to + i * to_pitch + j, 1, pitch, to_pitch, FC_TL, columns - j);
+        if (nontemporal)
+            FC_NONTEMPORAL_DONE;
     }
-    FC_N(fc_copy_each)(from + i * step, to + i * to_pitch, step, pitch, to_pitch, high - i, wide);
+    FC_N(fc_copy_each)(from + i * step, to + i * to_pitch, step, pitch, to_pitch, rows - i, columns);
 }
 
 const fc_copies_kernels FC_N(fc_copies_kernels) = {

@@ -102,7 +102,7 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 
 /* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in
  * to[i / taps * taps + place[i % taps]]. */
-static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to_)
+static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *weight_index, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;
     FC_T *to = (FC_T *)to_;
@@ -124,7 +124,7 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         }
         FC_N(fc_store)(sums, rows[0]);
         for (r = 0; r < FC_VL && i + r < n; r++) {
-            to[place[tap]] = sums[r];
+            to[weight_index[tap]] = sums[r];
             if (++tap == taps) {
                 tap = 0;
                 to += taps;

@@ -20,48 +20,55 @@
 #include "isa.h"
 #include "team.h"
 
-/* FC_FFT_PASSES is the largest number of passes of a transform. FC_FFT_NEAR is the size in bytes of the largest strip
- * that fits into the L1 cache. */
-enum { FC_FFT_PASSES = 24, FC_FFT_NEAR = 1 << 15 };
+/* FC_FFT_PASSES is the largest number of passes of a transform. FC_FFT_L1_BYTES is the size in bytes of the largest
+ * strip that fits into the L1 cache. */
+enum { FC_FFT_PASSES = 24, FC_FFT_L1_BYTES = 1 << 15 };
 
-/* The transform along one axis: the length, the radices of the passes, and the twiddle factors of all passes. */
+/* The transform along one axis. */
 typedef struct {
-    ptrdiff_t length, passes;
-    const ptrdiff_t *radices;
-    const void *factors;
+    ptrdiff_t length;         /* the number of complex numbers */
+    ptrdiff_t passes;         /* the number of passes */
+    const ptrdiff_t *radices; /* the radix of each pass */
+    const void *factors;      /* the twiddle factors of all passes, one after another */
 } fc_fft_axis;
 
 /* The border modes, which determine the values of cells outside an array. */
 enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 
-/* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of an array with `size` cells,
- * which are `pitch` elements apart. If that cell is outside the array, `border` (a border mode) determines which cell
- * is read instead. */
+/* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of the array. */
 typedef struct {
-    ptrdiff_t size, pitch, step, begin, count, border;
-} fc_fft_line;
+    ptrdiff_t size;   /* the number of cells of the array */
+    ptrdiff_t pitch;  /* the distance between two cells, in elements */
+    ptrdiff_t step;   /* the number of cells between two positions */
+    ptrdiff_t begin;  /* the cell of position 0 */
+    ptrdiff_t count;  /* the number of positions that have a cell */
+    ptrdiff_t border; /* the border mode, which determines the cell that is read in place of a cell outside the array */
+} fc_fft_tile_axis;
 
 /* The map from the positions of a tile to the cells of an array. `at` is the address of the array, or NULL if there is
  * no tile. */
 typedef struct {
     char *at;
     ptrdiff_t itemsize;
-    fc_fft_line lines[3];
+    fc_fft_tile_axis axes[3];
 } fc_fft_view;
 
-/* The location of a strip in a tile. `down` is the axis of the transform (0 or 1), or -1 for a signal. Lane 0 is at
- * position p of the last axis, and `lanes` is the number of positions from there to the end of the axis. For a signal,
- * p grows by `turn` with each row. If `down` is 0, h is the position of the strip along axis 1. */
+/* The location of a strip in a tile. */
 typedef struct {
-    ptrdiff_t down, h, p, turn, lanes;
-} fc_fft_place;
+    ptrdiff_t axis;     /* the axis of the transform (0 or 1), or -1 for a signal */
+    ptrdiff_t h;        /* if `axis` is 0: the position of the strip along axis 1 */
+    ptrdiff_t p;        /* the position of lane 0 along the last axis */
+    ptrdiff_t row_step; /* for a signal: the number of positions by which p grows with each row; otherwise 0 */
+    ptrdiff_t lanes;    /* the number of positions from p to the end of the last axis */
+} fc_fft_location;
 
 /* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. No division is
  * needed unless the cell is more than one period away. */
-static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
+static inline ptrdiff_t fc_fft_border_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t cell)
 {
-    const ptrdiff_t size = line->size, period = line->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
-    switch (line->border) {
+    const ptrdiff_t size = tile_axis->size,
+        period = tile_axis->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
+    switch (tile_axis->border) {
     case FC_FFT_REFLECT:
         cell = cell < 0 ? -cell : cell;
         cell = cell < period ? cell : cell % period;
@@ -77,12 +84,12 @@ static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
 }
 
 /* Return the cell at position p of a tile, or -1 if the position has no cell. */
-static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
+static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p)
 {
-    const ptrdiff_t cell = line->begin + p * line->step;
-    if (p >= line->count)
+    const ptrdiff_t cell = tile_axis->begin + p * tile_axis->step;
+    if (p >= tile_axis->count)
         return -1;
-    return cell >= 0 && cell < line->size ? cell : fc_fft_shown(line, cell);
+    return cell >= 0 && cell < tile_axis->size ? cell : fc_fft_border_cell(tile_axis, cell);
 }
 
 /* Return 1 if the cells at positions p to p + n - 1 are contiguous and ascend from *first, -1 if they are contiguous
@@ -91,44 +98,44 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
  * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
  * less than n - 1 cells apart. Other borders do not reverse the direction. So if the last cell is in the wrong
  * direction from the first one, the positions cross a circular border. */
-static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
+static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
-    if ((line->step != 1 && line->step != -1) || p + n > line->count)
+    if ((tile_axis->step != 1 && tile_axis->step != -1) || p + n > tile_axis->count)
         return 0;
-    *first = fc_fft_cell(line, p);
-    ahead = fc_fft_cell(line, p + n - 1);
+    *first = fc_fft_cell(tile_axis, p);
+    ahead = fc_fft_cell(tile_axis, p + n - 1);
     if (*first < 0 || ahead < 0)
         return 0;
     ahead -= *first;
-    if (line->border != FC_FFT_REFLECT && ahead * line->step < 0)
+    if (tile_axis->border != FC_FFT_REFLECT && ahead * tile_axis->step < 0)
         return 0;
     return ahead == n - 1 ? 1 : ahead == 1 - n ? -1 : 0;
 }
 
 /* Return whether at least one of the positions p to p + n - 1 has a cell. */
-static inline int fc_fft_meets(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n)
+static inline int fc_fft_has_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n)
 {
-    const ptrdiff_t last = p + n < line->count ? p + n - 1 : line->count - 1;
-    const ptrdiff_t a = line->begin + p * line->step, b = line->begin + last * line->step;
+    const ptrdiff_t last = p + n < tile_axis->count ? p + n - 1 : tile_axis->count - 1;
+    const ptrdiff_t a = tile_axis->begin + p * tile_axis->step, b = tile_axis->begin + last * tile_axis->step;
     if (last < p)
         return 0;
-    return line->border != FC_FFT_ZEROS || ((a < b ? a : b) < line->size && (a < b ? b : a) >= 0);
+    return tile_axis->border != FC_FFT_ZEROS || ((a < b ? a : b) < tile_axis->size && (a < b ? b : a) >= 0);
 }
 
 /* Return the address of the first cell of a row of a strip, or NULL if the row has no cell. The position along the axis
  * of the transform is not included in the address. */
-static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *place)
+static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_location *location)
 {
     ptrdiff_t axis, at = 0;
     if (view->at == NULL)
         return NULL;
     for (axis = 0; axis < 2; axis++)
-        if (axis != place->down) {
-            const ptrdiff_t cell = fc_fft_cell(&view->lines[axis], axis == 1 ? place->h : 0);
+        if (axis != location->axis) {
+            const ptrdiff_t cell = fc_fft_cell(&view->axes[axis], axis == 1 ? location->h : 0);
             if (cell < 0)
                 return NULL;
-            at += cell * view->lines[axis].pitch;
+            at += cell * view->axes[axis].pitch;
         }
     return view->at + at * view->itemsize;
 }
@@ -148,29 +155,44 @@ typedef struct {
     fc_fft_view from[2], to[2];
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
-    int first; /* Whether the next product is the first term of `sum`, which is then overwritten. */
+    int overwrite_sum; /* Whether the next product is the first term of `sum`, which is then overwritten. */
     ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
-/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over n of x[a][n] *
- * conj(k[b][n]) or, if `add` is set, increased by this sum. `of_x` is the number of indices a, and `of_k` is the number
- * of indices b. x[a] and x[a + 1] are `x_pitch` elements apart, and x[a][n] and x[a][n + 1] are `x_step` elements
- * apart; k has the same layout with `k_pitch` and `k_step`. out[a] and out[a + 1] are `out_x` elements apart, and
- * out[a][b] and out[a][b + 1] are `out_k` elements apart. */
+/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over i < n of x[a][i] *
+ * conj(k[b][i]) or, if `add` is set, increased by this sum. */
 typedef struct {
     const void *x, *k;
     void *out;
-    ptrdiff_t of_x, of_k, n, x_pitch, x_step, k_pitch, k_step, out_x, out_k, add;
+    ptrdiff_t n_x;     /* the number of indices a */
+    ptrdiff_t n_k;     /* the number of indices b */
+    ptrdiff_t n;       /* the number of terms of a sum */
+    ptrdiff_t x_pitch; /* the distance between x[a] and x[a + 1], in elements */
+    ptrdiff_t x_step;  /* the distance between x[a][i] and x[a][i + 1], in elements */
+    ptrdiff_t k_pitch; /* the distance between k[b] and k[b + 1], in elements */
+    ptrdiff_t k_step;  /* the distance between k[b][i] and k[b][i + 1], in elements */
+    ptrdiff_t out_x;   /* the distance between out[a] and out[a + 1], in elements */
+    ptrdiff_t out_k;   /* the distance between out[a][b] and out[a][b + 1], in elements */
+    ptrdiff_t add;     /* whether the sums are added to `out` */
 } fc_fft_product;
 
-/* The layout of an array in memory, and the map from positions of tiles to cells. `outer`, `group` and `inner` are the
- * distances between two images (or filters), groups and channels, in elements. `tiled` is 1 if the array is divided
- * into tiles. Along each axis, position 0 of the first tile is cell origin + phi * of_phi + tau * of_tau, and all tiles
- * together have `whole` positions. `size`, `pitch`, `step`, `count` and `border` are those of fc_fft_line. */
+/* The layout of an array in memory, and the map from positions of tiles to cells. Along each axis, position 0 of the
+ * first tile is cell origin + phi * phi_step + tau * tau_step. */
 typedef struct {
     char *at;
-    ptrdiff_t outer, group, inner, tiled;
-    ptrdiff_t size[3], pitch[3], step[3], origin[3], of_phi[3], of_tau[3], count[3], border[3], whole[3];
+    ptrdiff_t outer;        /* the distance between two images (or filters), in elements */
+    ptrdiff_t group;        /* the distance between two groups, in elements */
+    ptrdiff_t inner;        /* the distance between two channels, in elements */
+    ptrdiff_t tiled;        /* whether the array is divided into tiles */
+    ptrdiff_t size[3];      /* see fc_fft_tile_axis */
+    ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
+    ptrdiff_t step[3];      /* see fc_fft_tile_axis */
+    ptrdiff_t origin[3];    /* the cell of position 0 of the first tile, for phi = tau = 0 */
+    ptrdiff_t phi_step[3];  /* the number of cells between two phases phi */
+    ptrdiff_t tau_step[3];  /* the number of cells between two phases tau */
+    ptrdiff_t count[3];     /* see fc_fft_tile_axis */
+    ptrdiff_t border[3];    /* see fc_fft_tile_axis */
+    ptrdiff_t positions[3]; /* the number of positions of all tiles together */
 } fc_fft_array;
 
 /* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair of tiles. In the other steps, each thread
@@ -182,23 +204,23 @@ enum {
     FC_FFT_GRADIENTS,
     FC_FFT_MULTIPLY,
     FC_FFT_RESULTS,
-    FC_FFT_WHOLE,
+    FC_FFT_PAIRS,
     FC_FFT_PARTS,
     FC_FFT_ADD
 };
 
 typedef struct fc_fft_task {
     fc_fft_axis axes[3];
-    ptrdiff_t line, itemsize, gradient, back;
-    const void *between;
+    ptrdiff_t is_signal, itemsize, gradient, backward_data;
+    const void *twiddles;
     double scale;
     /* The total numbers of groups, images, rows and columns of the weight matrix, phases of the taps (tau), phases of
-     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_of[i] are these numbers
+     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_along[i] are these numbers
      * along axis i, and tile[i] is the size of a tile. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
-    ptrdiff_t tau[3], phi[3], tile[3], tiles_of[3];
+    ptrdiff_t tau[3], phi[3], tile[3], tiles_along[3];
     /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
-    ptrdiff_t of_rows, of_columns, of_pairs, of_groups;
+    ptrdiff_t block_rows, block_columns, block_pairs, block_groups;
     ptrdiff_t shared, fused, parts, lanes;
     /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
     fc_fft_array source, weights, result;
@@ -213,9 +235,9 @@ typedef struct fc_fft_task {
     void (*add)(void *, const void *, ptrdiff_t);
     /* The current state, which all threads read: the step, the part, the group, and the ranges of rows, columns and
      * pairs. */
-    int step, now;
+    int step, current_part;
     ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
-    char *of_weights, *of_source, *of_result;
+    char *weight_spectra, *source_spectra, *result_spectra;
     fc_fft_job job;
     fc_fft_product product;
 } fc_fft_task;

@@ -1,37 +1,37 @@
 /* The steps of a call by FFT, and the division of the tiles of all images, channels and filters among threads. This
  * file is included by fft.h. */
 
-static inline ptrdiff_t fc_fft_pieces(ptrdiff_t n, ptrdiff_t block) { return (n + block - 1) / block; }
+static inline ptrdiff_t fc_fft_ceil_div(ptrdiff_t n, ptrdiff_t block) { return (n + block - 1) / block; }
 
-static inline ptrdiff_t fc_fft_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+static inline ptrdiff_t fc_fft_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 /* Return the map from the positions of a tile to cells. `outer` is the index of the image or the filter, and `inner` is
  * the index of the channel in group t->g. `unit` is the index of the tile among the tiles of all phases of the outputs:
  * phi * t->tiles + tile. */
-static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, ptrdiff_t outer, ptrdiff_t inner,
-                              ptrdiff_t tau, ptrdiff_t unit)
+static fc_fft_view fc_fft_make_view(const fc_fft_task *t, const fc_fft_array *array, ptrdiff_t outer, ptrdiff_t inner,
+                                    ptrdiff_t tau, ptrdiff_t unit)
 {
     fc_fft_view view;
     ptrdiff_t tile = unit % t->tiles, phi = unit / t->tiles, axis;
     view.at = array->at + (outer * array->outer + t->g * array->group + inner * array->inner) * t->itemsize;
     view.itemsize = t->itemsize;
     for (axis = 2; axis >= 0; axis--) {
-        fc_fft_line *line = &view.lines[axis];
-        line->size = array->size[axis];
-        line->pitch = array->pitch[axis];
-        line->step = array->step[axis];
-        line->count = array->count[axis];
-        line->border = array->border[axis];
-        line->begin = array->origin[axis] + phi % t->phi[axis] * array->of_phi[axis] +
-                      tau % t->tau[axis] * array->of_tau[axis];
+        fc_fft_tile_axis *tile_axis = &view.axes[axis];
+        tile_axis->size = array->size[axis];
+        tile_axis->pitch = array->pitch[axis];
+        tile_axis->step = array->step[axis];
+        tile_axis->count = array->count[axis];
+        tile_axis->border = array->border[axis];
+        tile_axis->begin = array->origin[axis] + phi % t->phi[axis] * array->phi_step[axis] +
+                      tau % t->tau[axis] * array->tau_step[axis];
         if (array->tiled) {
-            const ptrdiff_t at = tile % t->tiles_of[axis] * t->tile[axis];
-            line->begin += at * line->step;
+            const ptrdiff_t at = tile % t->tiles_along[axis] * t->tile[axis];
+            tile_axis->begin += at * tile_axis->step;
             /* Exclude positions past the end of the axis, where a circular border would repeat cells of the first
              * tile. */
-            line->count = fc_fft_least(line->count, array->whole[axis] - at);
+            tile_axis->count = fc_fft_min(tile_axis->count, array->positions[axis] - at);
         }
-        tile /= t->tiles_of[axis];
+        tile /= t->tiles_along[axis];
         phi /= t->phi[axis];
         tau /= t->tau[axis];
     }
@@ -42,22 +42,22 @@ static inline ptrdiff_t fc_fft_pairs(const fc_fft_task *t) { return (t->phis * t
 
 /* Set the views of both tiles of a pair, and return the index of the image. `pair` is the index of the pair among the
  * pairs of all images. If the pair has only one tile, views[1].at is set to NULL. */
-static ptrdiff_t fc_fft_see_pair(const fc_fft_task *t, fc_fft_view *views, const fc_fft_array *array, ptrdiff_t pair,
-                                 ptrdiff_t inner, ptrdiff_t tau)
+static ptrdiff_t fc_fft_set_views(const fc_fft_task *t, fc_fft_view *views, const fc_fft_array *array, ptrdiff_t pair,
+                                  ptrdiff_t inner, ptrdiff_t tau)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t), image = pair / pairs, unit = pair % pairs * 2;
-    views[0] = fc_fft_see(t, array, image, inner, tau, unit);
+    views[0] = fc_fft_make_view(t, array, image, inner, tau, unit);
     views[1] = views[0];
     views[1].at = NULL;
     if (unit + 1 < t->phis * t->tiles)
-        views[1] = fc_fft_see(t, array, image, inner, tau, unit + 1);
+        views[1] = fc_fft_make_view(t, array, image, inner, tau, unit + 1);
     return image;
 }
 
-static inline void fc_fft_see_weights(const fc_fft_task *t, fc_fft_view *views, ptrdiff_t row, ptrdiff_t column)
+static inline void fc_fft_set_weight_views(const fc_fft_task *t, fc_fft_view *views, ptrdiff_t row, ptrdiff_t column)
 {
-    const ptrdiff_t filter = t->back ? column : row, channel = t->back ? row : column;
-    views[0] = fc_fft_see(t, &t->weights, filter, channel / t->taus, channel % t->taus, 0);
+    const ptrdiff_t filter = t->backward_data ? column : row, channel = t->backward_data ? row : column;
+    views[0] = fc_fft_make_view(t, &t->weights, filter, channel / t->taus, channel % t->taus, 0);
     views[1] = views[0];
     views[1].at = NULL;
 }
@@ -71,32 +71,32 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
  * for the other parts. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
-    return fc_fft_pieces(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);
+    return fc_fft_ceil_div(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);
 }
 
 static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
 {
-    return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_pieces(t->axes[1].length, t->lanes);
+    return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_ceil_div(t->axes[1].length, t->lanes);
 }
 
 /* Return the number of positions of one work item. An item is a strip, or a plane of a volume. */
 static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 {
-    const int deep = t->axes[0].length > 1;
+    const int is_volume = t->axes[0].length > 1;
     if (part == FC_FFT_OUTER || part == FC_FFT_RESULT)
-        return t->lanes * t->axes[deep ? 0 : 1].length;
-    return t->axes[2].length * (deep ? t->axes[1].length : t->lanes);
+        return t->lanes * t->axes[is_volume ? 0 : 1].length;
+    return t->axes[2].length * (is_volume ? t->axes[1].length : t->lanes);
 }
 
 /* The number of positions (elements of tiles) that a thread transforms between two checks for signals. */
-enum { FC_FFT_LOOK = 1 << 16 };
+enum { FC_FFT_POLL_POSITIONS = 1 << 16 };
 
 /* Process all work items of a part in this thread. */
-static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
+static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =
         part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t) : fc_fft_inner_items(t);
-    const ptrdiff_t every = 1 + FC_FFT_LOOK / fc_fft_item_cells(t, part);
+    const ptrdiff_t every = 1 + FC_FFT_POLL_POSITIONS / fc_fft_item_cells(t, part);
     ptrdiff_t item;
     for (item = 0; item < items; item++) {
         if (item % every == 0 && fc_stopped(t->queue))
@@ -106,35 +106,37 @@ static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, ch
 }
 
 /* Set the views of the results of a pair of tiles, and the bias, for row `row` of the weight matrix. */
-static void fc_fft_see_results(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
+static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
-    const ptrdiff_t inner = t->back ? row / t->taus : row, tau = t->back ? row % t->taus : 0;
-    const ptrdiff_t image = fc_fft_see_pair(t, job->to, &t->result, pair, inner, tau);
+    const ptrdiff_t inner = t->backward_data ? row / t->taus : row, tau = t->backward_data ? row % t->taus : 0;
+    const ptrdiff_t image = fc_fft_set_views(t, job->to, &t->result, pair, inner, tau);
     job->count = t->counts + image;
-    job->bias = t->bias == NULL ? NULL : t->bias + (t->g * (t->back ? t->rows / t->taus : t->rows) + inner) * t->itemsize;
+    job->bias = t->bias == NULL
+        ? NULL : t->bias + (t->g * (t->backward_data ? t->rows / t->taus : t->rows) + inner) * t->itemsize;
 }
 
-static void fc_fft_see_sources(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t column)
+static void fc_fft_set_source_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t column)
 {
-    const int phases = !t->back;
-    fc_fft_see_pair(t, job->from, &t->source, pair, phases ? column / t->taus : column, phases ? column % t->taus : 0);
+    const int phases = !t->backward_data;
+    fc_fft_set_views(t, job->from, &t->source, pair, phases ? column / t->taus : column, phases ? column % t->taus : 0);
 }
 
 /* Prepare the transforms of a pair of tiles of x and of the same pair of dout, for groups of one channel and one
  * filter. The tiles of x are transformed in the workspace at `tiles`. The tiles of dout are transformed in the
  * workspace after it. */
-static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *tiles)
+static void fc_fft_set_gradient_views(const fc_fft_task *t, fc_fft_job *x_job, fc_fft_job *dout_job, ptrdiff_t pair,
+                                      char *tiles)
 {
-    const ptrdiff_t columns = fc_fft_pieces(t->axes[2].length, t->lanes);
+    const ptrdiff_t columns = fc_fft_ceil_div(t->axes[2].length, t->lanes);
     const ptrdiff_t rows = t->axes[0].length * t->axes[1].length * columns + 1;
-    const int deep = t->axes[0].length > 1;
-    memset(of_x, 0, sizeof *of_x);
-    memset(of_dout, 0, sizeof *of_dout);
-    of_x->spectrum = of_x->volume = tiles;
-    of_dout->spectrum = tiles + (deep ? rows * 2 * t->lanes : t->pitch) * t->itemsize;
-    of_x->other = of_x->other_volume = of_dout->volume = of_dout->spectrum;
-    fc_fft_see_sources(t, of_x, pair, 0);
-    fc_fft_see_pair(t, of_dout->from, &t->result, pair, 0, 0);
+    const int is_volume = t->axes[0].length > 1;
+    memset(x_job, 0, sizeof *x_job);
+    memset(dout_job, 0, sizeof *dout_job);
+    x_job->spectrum = x_job->volume = tiles;
+    dout_job->spectrum = tiles + (is_volume ? rows * 2 * t->lanes : t->pitch) * t->itemsize;
+    x_job->other = x_job->other_volume = dout_job->volume = dout_job->spectrum;
+    fc_fft_set_source_views(t, x_job, pair, 0);
+    fc_fft_set_views(t, dout_job->from, &t->result, pair, 0, 0);
 }
 
 /* Compute partial sum `part` of the gradient of group t->g in this thread. The products of x and dout are summed over a
@@ -143,15 +145,15 @@ static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, c
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, begin = part * pairs / t->parts;
     const ptrdiff_t end = (part + 1) * pairs / t->parts, at = t->axes[0].length > 1 ? t->volume_at : t->flat_at;
-    fc_fft_job of_x, of_dout;
+    fc_fft_job x_job, dout_job;
     ptrdiff_t pair;
     for (pair = begin; pair < end && !fc_stopped(t->queue); pair++) {
-        fc_fft_see_gradient(t, &of_x, &of_dout, pair, strip + at * t->itemsize);
-        of_x.sum = sum;
-        of_x.first = pair == begin;
-        fc_fft_all(t, &of_dout, FC_FFT_OUTER, strip);
-        fc_fft_all(t, &of_x, FC_FFT_OUTER, strip);
-        fc_fft_all(t, &of_x, FC_FFT_SUM, strip);
+        fc_fft_set_gradient_views(t, &x_job, &dout_job, pair, strip + at * t->itemsize);
+        x_job.sum = sum;
+        x_job.overwrite_sum = pair == begin;
+        fc_fft_run_items(t, &dout_job, FC_FFT_OUTER, strip);
+        fc_fft_run_items(t, &x_job, FC_FFT_OUTER, strip);
+        fc_fft_run_items(t, &x_job, FC_FFT_SUM, strip);
     }
 }
 
@@ -162,7 +164,7 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
     char *strip = fc_fft_slot(t, slot);
     fc_fft_job job;
     if (t->step == FC_FFT_SHARED) {
-        t->part(t, &t->job, t->now, item, strip);
+        t->part(t, &t->job, t->current_part, item, strip);
         return;
     }
     if (t->step == FC_FFT_MULTIPLY) {
@@ -175,56 +177,56 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         const ptrdiff_t end = (item + 1) * rows / t->total, at = begin * 2 * t->lanes * bytes;
         ptrdiff_t part;
         for (part = 1; part < t->parts; part++)
-            t->add(t->of_result + at, t->of_result + part * spectrum + at, end - begin);
+            t->add(t->result_spectra + at, t->result_spectra + part * spectrum + at, end - begin);
         return;
     }
     memset(&job, 0, sizeof job);
     job.volume = strip + t->volume_at * bytes;
     switch (t->step) {
     case FC_FFT_WEIGHTS:
-        job.spectrum = t->of_weights + item * spectrum;
+        job.spectrum = t->weight_spectra + item * spectrum;
         if (t->fused) {
             fc_fft_task own = *t;
             own.g = t->g + item;
-            fc_fft_see_weights(&own, job.from, 0, 0);
+            fc_fft_set_weight_views(&own, job.from, 0, 0);
             break;
         }
-        fc_fft_see_weights(t, job.from, t->row + item / t->n_columns, t->column + item % t->n_columns);
+        fc_fft_set_weight_views(t, job.from, t->row + item / t->n_columns, t->column + item % t->n_columns);
         break;
     case FC_FFT_SOURCES:
-        job.spectrum = t->of_source + item * spectrum;
-        fc_fft_see_sources(t, &job, t->pair + item / t->n_columns, t->column + item % t->n_columns);
+        job.spectrum = t->source_spectra + item * spectrum;
+        fc_fft_set_source_views(t, &job, t->pair + item / t->n_columns, t->column + item % t->n_columns);
         break;
     case FC_FFT_GRADIENTS:
-        job.spectrum = t->of_weights + item * spectrum;
-        fc_fft_see_pair(t, job.from, &t->result, t->pair + item / t->n_rows, t->row + item % t->n_rows, 0);
+        job.spectrum = t->weight_spectra + item * spectrum;
+        fc_fft_set_views(t, job.from, &t->result, t->pair + item / t->n_rows, t->row + item % t->n_rows, 0);
         break;
     case FC_FFT_RESULTS:
-        job.spectrum = t->of_result + item * spectrum;
+        job.spectrum = t->result_spectra + item * spectrum;
         if (t->gradient) {
-            fc_fft_see_weights(t, job.to, t->row + item / t->n_columns, t->column + item % t->n_columns);
+            fc_fft_set_weight_views(t, job.to, t->row + item / t->n_columns, t->column + item % t->n_columns);
             job.count = t->counts;
         } else {
-            fc_fft_see_results(t, &job, t->pair + item / t->n_rows, t->row + item % t->n_rows);
+            fc_fft_set_result_views(t, &job, t->pair + item / t->n_rows, t->row + item % t->n_rows);
         }
-        fc_fft_all(t, &job, FC_FFT_INVERSE, strip);
-        fc_fft_all(t, &job, FC_FFT_RESULT, strip);
+        fc_fft_run_items(t, &job, FC_FFT_INVERSE, strip);
+        fc_fft_run_items(t, &job, FC_FFT_RESULT, strip);
         return;
     case FC_FFT_PARTS: {
         /* If there are several partial sums, a work item is one partial sum of a group. Otherwise, a work item is a
          * whole group. */
         fc_fft_task own = *t;
         if (t->parts > 1) {
-            fc_fft_sum_part(t, item, strip, t->of_result + item * spectrum);
+            fc_fft_sum_part(t, item, strip, t->result_spectra + item * spectrum);
             return;
         }
         own.g = item;
-        job.spectrum = t->of_result + slot * spectrum;
+        job.spectrum = t->result_spectra + slot * spectrum;
         fc_fft_sum_part(&own, 0, strip, (char *)job.spectrum);
-        fc_fft_see_weights(&own, job.to, 0, 0);
+        fc_fft_set_weight_views(&own, job.to, 0, 0);
         job.count = t->counts;
-        fc_fft_all(t, &job, FC_FFT_INVERSE, strip);
-        fc_fft_all(t, &job, FC_FFT_RESULT, strip);
+        fc_fft_run_items(t, &job, FC_FFT_INVERSE, strip);
+        fc_fft_run_items(t, &job, FC_FFT_RESULT, strip);
         return;
     }
     default: {
@@ -233,49 +235,50 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         fc_fft_task own = *t;
         own.g = t->g + item / each;
         job.spectrum = strip + t->flat_at * bytes;
-        job.kernel = t->of_weights + item / each * spectrum;
-        fc_fft_see_sources(&own, &job, item % each, 0);
-        fc_fft_see_results(&own, &job, item % each, 0);
-        fc_fft_all(t, &job, FC_FFT_OUTER, strip);
-        fc_fft_all(t, &job, FC_FFT_FUSED, strip);
-        fc_fft_all(t, &job, FC_FFT_RESULT, strip);
+        job.kernel = t->weight_spectra + item / each * spectrum;
+        fc_fft_set_source_views(&own, &job, item % each, 0);
+        fc_fft_set_result_views(&own, &job, item % each, 0);
+        fc_fft_run_items(t, &job, FC_FFT_OUTER, strip);
+        fc_fft_run_items(t, &job, FC_FFT_FUSED, strip);
+        fc_fft_run_items(t, &job, FC_FFT_RESULT, strip);
         return;
     }
     }
-    fc_fft_all(t, &job, FC_FFT_OUTER, strip);
-    fc_fft_all(t, &job, FC_FFT_FORWARD, strip);
+    fc_fft_run_items(t, &job, FC_FFT_OUTER, strip);
+    fc_fft_run_items(t, &job, FC_FFT_FORWARD, strip);
 }
 
-static void fc_fft_work(void *task)
+static void fc_fft_items_worker(void *task)
 {
     fc_fft_task *t = (fc_fft_task *)task;
     fc_worker worker = fc_new_worker(t->queue);
     const ptrdiff_t grain = t->queue->grain;
     ptrdiff_t begin = fc_next_chunk(t->queue, &worker, t->total), item;
     while (begin < t->total) {
-        for (item = begin; item < fc_fft_least(begin + grain, t->total) && !fc_stopped(t->queue); item++)
+        for (item = begin; item < fc_fft_min(begin + grain, t->total) && !fc_stopped(t->queue); item++)
             fc_fft_item(t, item, worker.id);
         begin = fc_next_chunk(t->queue, &worker, t->total);
     }
 }
 
 /* Run one step in all threads, and wait until it is finished. Return -1 if a signal handler raised an exception. */
-static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
+static int fc_fft_run_step(fc_fft_task *t, int step, ptrdiff_t total)
 {
     const ptrdiff_t draws = t->queue->slot ? 8 * (t->queue->helpers_wanted + 1) : 16;
     t->step = step;
     t->total = total;
     t->queue->chunks_taken = t->queue->workers = t->queue->taken_from_end = 0;
     t->queue->grain = total > draws ? total / draws : 1;
-    return fc_parallel_for(t->queue, fc_fft_work, t);
+    return fc_parallel_for(t->queue, fc_fft_items_worker, t);
 }
 
 /* Process one part of the work on the pair of tiles t->job. All threads share this work. */
-static int fc_fft_do_part(fc_fft_task *t, int part)
+static int fc_fft_run_part(fc_fft_task *t, int part)
 {
-    t->now = part;
-    return fc_fft_do(t, FC_FFT_SHARED,
-                     part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t) : fc_fft_inner_items(t));
+    t->current_part = part;
+    return fc_fft_run_step(t, FC_FFT_SHARED,
+                           part == FC_FFT_OUTER || part == FC_FFT_RESULT
+                               ? fc_fft_outer_items(t) : fc_fft_inner_items(t));
 }
 
 /* Run a call whose groups have one filter and one channel. Compute the spectra of the weights first. Then compute the
@@ -285,34 +288,34 @@ static int fc_fft_run_fused(fc_fft_task *t)
     const ptrdiff_t bytes = t->itemsize, pairs = fc_fft_pairs(t) * t->images;
     char *const common = t->space + t->shared_at * bytes;
     ptrdiff_t group, n, i;
-    t->of_weights = t->space + t->spectra_at * bytes;
-    for (group = 0; group < t->groups; group += t->of_groups) {
-        n = fc_fft_least(t->of_groups, t->groups - group);
+    t->weight_spectra = t->space + t->spectra_at * bytes;
+    for (group = 0; group < t->groups; group += t->block_groups) {
+        n = fc_fft_min(t->block_groups, t->groups - group);
         t->g = group;
         if (n > 1) {
-            if (fc_fft_do(t, FC_FFT_WEIGHTS, n) < 0)
+            if (fc_fft_run_step(t, FC_FFT_WEIGHTS, n) < 0)
                 return -1;
         } else {
             memset(&t->job, 0, sizeof t->job);
             t->job.volume = t->shared ? common : fc_fft_slot(t, 0) + t->volume_at * bytes;
-            t->job.spectrum = t->of_weights;
-            fc_fft_see_weights(t, t->job.from, 0, 0);
-            if (fc_fft_do_part(t, FC_FFT_OUTER) < 0 || fc_fft_do_part(t, FC_FFT_FORWARD) < 0)
+            t->job.spectrum = t->weight_spectra;
+            fc_fft_set_weight_views(t, t->job.from, 0, 0);
+            if (fc_fft_run_part(t, FC_FFT_OUTER) < 0 || fc_fft_run_part(t, FC_FFT_FORWARD) < 0)
                 return -1;
         }
         if (!t->shared) {
-            if (fc_fft_do(t, FC_FFT_WHOLE, n * pairs) < 0)
+            if (fc_fft_run_step(t, FC_FFT_PAIRS, n * pairs) < 0)
                 return -1;
             continue;
         }
         for (i = 0; i < pairs; i++) {
             memset(&t->job, 0, sizeof t->job);
             t->job.volume = t->job.spectrum = common;
-            t->job.kernel = t->of_weights;
-            fc_fft_see_sources(t, &t->job, i, 0);
-            fc_fft_see_results(t, &t->job, i, 0);
-            if (fc_fft_do_part(t, FC_FFT_OUTER) < 0 || fc_fft_do_part(t, FC_FFT_FUSED) < 0 ||
-                fc_fft_do_part(t, FC_FFT_RESULT) < 0)
+            t->job.kernel = t->weight_spectra;
+            fc_fft_set_source_views(t, &t->job, i, 0);
+            fc_fft_set_result_views(t, &t->job, i, 0);
+            if (fc_fft_run_part(t, FC_FFT_OUTER) < 0 || fc_fft_run_part(t, FC_FFT_FUSED) < 0 ||
+                fc_fft_run_part(t, FC_FFT_RESULT) < 0)
                 return -1;
         }
     }
@@ -321,10 +324,10 @@ static int fc_fft_run_fused(fc_fft_task *t)
 
 /* Multiply the spectra in all threads. A work item is a block of about 8 rows of all spectra, which fits into a
  * cache. */
-static int fc_fft_do_multiply(fc_fft_task *t)
+static int fc_fft_run_multiply(fc_fft_task *t)
 {
     const ptrdiff_t rows = t->pitch / (2 * t->lanes);
-    return fc_fft_do(t, FC_FFT_MULTIPLY, fc_fft_pieces(rows, 8));
+    return fc_fft_run_step(t, FC_FFT_MULTIPLY, fc_fft_ceil_div(rows, 8));
 }
 
 /* Run a forward or backward_data call in blocks of rows, pairs of tiles, and columns. The spectra of a block fit into
@@ -333,33 +336,35 @@ static int fc_fft_do_multiply(fc_fft_task *t)
 static int fc_fft_run_blocks(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;
-    const int whole = t->of_columns >= t->columns, all = whole && t->of_pairs >= pairs;
+    const int all_columns = t->block_columns >= t->columns, all_spectra = all_columns && t->block_pairs >= pairs;
     fc_fft_product *const m = &t->product;
     memset(m, 0, sizeof *m);
-    t->of_weights = t->space + t->spectra_at * bytes;
-    t->of_source = t->of_weights + t->of_rows * t->of_columns * pitch * bytes;
-    t->of_result = t->of_source + t->of_pairs * t->of_columns * pitch * bytes;
+    t->weight_spectra = t->space + t->spectra_at * bytes;
+    t->source_spectra = t->weight_spectra + t->block_rows * t->block_columns * pitch * bytes;
+    t->result_spectra = t->source_spectra + t->block_pairs * t->block_columns * pitch * bytes;
     for (t->g = 0; t->g < t->groups; t->g++)
-        for (t->row = 0; t->row < t->rows; t->row += t->of_rows) {
-            t->n_rows = fc_fft_least(t->of_rows, t->rows - t->row);
-            for (t->pair = 0; t->pair < pairs; t->pair += t->of_pairs) {
-                t->n_pairs = fc_fft_least(t->of_pairs, pairs - t->pair);
-                for (t->column = 0; t->column < t->columns; t->column += t->of_columns) {
-                    t->n_columns = fc_fft_least(t->of_columns, t->columns - t->column);
-                    if ((!whole || t->pair == 0) && fc_fft_do(t, FC_FFT_WEIGHTS, t->n_rows * t->n_columns) < 0)
+        for (t->row = 0; t->row < t->rows; t->row += t->block_rows) {
+            t->n_rows = fc_fft_min(t->block_rows, t->rows - t->row);
+            for (t->pair = 0; t->pair < pairs; t->pair += t->block_pairs) {
+                t->n_pairs = fc_fft_min(t->block_pairs, pairs - t->pair);
+                for (t->column = 0; t->column < t->columns; t->column += t->block_columns) {
+                    t->n_columns = fc_fft_min(t->block_columns, t->columns - t->column);
+                    if ((!all_columns || t->pair == 0) && fc_fft_run_step(t, FC_FFT_WEIGHTS,
+                                                                          t->n_rows * t->n_columns) < 0)
                         return -1;
-                    if ((!all || t->row == 0) && fc_fft_do(t, FC_FFT_SOURCES, t->n_pairs * t->n_columns) < 0)
+                    if ((!all_spectra || t->row == 0) && fc_fft_run_step(t, FC_FFT_SOURCES,
+                                                                         t->n_pairs * t->n_columns) < 0)
                         return -1;
-                    m->x = t->of_source, m->k = t->of_weights, m->out = t->of_result;
-                    m->of_x = t->n_pairs, m->of_k = t->n_rows, m->n = t->n_columns;
+                    m->x = t->source_spectra, m->k = t->weight_spectra, m->out = t->result_spectra;
+                    m->n_x = t->n_pairs, m->n_k = t->n_rows, m->n = t->n_columns;
                     m->x_pitch = m->k_pitch = t->n_columns * pitch;
                     m->x_step = m->k_step = pitch;
                     m->out_x = t->n_rows * pitch, m->out_k = pitch;
                     m->add = t->column > 0;
-                    if (fc_fft_do_multiply(t) < 0)
+                    if (fc_fft_run_multiply(t) < 0)
                         return -1;
                 }
-                if (fc_fft_do(t, FC_FFT_RESULTS, t->n_pairs * t->n_rows) < 0)
+                if (fc_fft_run_step(t, FC_FFT_RESULTS, t->n_pairs * t->n_rows) < 0)
                     return -1;
             }
         }
@@ -372,35 +377,35 @@ static int fc_fft_run_sums(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images;
     ptrdiff_t pair;
-    t->of_result = t->space + t->spectra_at * t->itemsize;
+    t->result_spectra = t->space + t->spectra_at * t->itemsize;
     if (!t->shared && t->parts == 1)
-        return fc_fft_do(t, FC_FFT_PARTS, t->groups);
+        return fc_fft_run_step(t, FC_FFT_PARTS, t->groups);
     for (t->g = 0; t->g < t->groups; t->g++) {
         if (!t->shared) {
-            if (fc_fft_do(t, FC_FFT_PARTS, t->parts) < 0 ||
-                fc_fft_do(t, FC_FFT_ADD, fc_fft_inner_items(t)) < 0)
+            if (fc_fft_run_step(t, FC_FFT_PARTS, t->parts) < 0 ||
+                fc_fft_run_step(t, FC_FFT_ADD, fc_fft_inner_items(t)) < 0)
                 return -1;
         } else {
             for (pair = 0; pair < pairs; pair++) {
-                fc_fft_job of_x, of_dout;
-                fc_fft_see_gradient(t, &of_x, &of_dout, pair, t->space + t->shared_at * t->itemsize);
-                of_x.sum = t->of_result;
-                of_x.first = pair == 0;
-                t->job = of_dout;
-                if (fc_fft_do_part(t, FC_FFT_OUTER) < 0)
+                fc_fft_job x_job, dout_job;
+                fc_fft_set_gradient_views(t, &x_job, &dout_job, pair, t->space + t->shared_at * t->itemsize);
+                x_job.sum = t->result_spectra;
+                x_job.overwrite_sum = pair == 0;
+                t->job = dout_job;
+                if (fc_fft_run_part(t, FC_FFT_OUTER) < 0)
                     return -1;
-                t->job = of_x;
-                if (fc_fft_do_part(t, FC_FFT_OUTER) < 0 || fc_fft_do_part(t, FC_FFT_SUM) < 0)
+                t->job = x_job;
+                if (fc_fft_run_part(t, FC_FFT_OUTER) < 0 || fc_fft_run_part(t, FC_FFT_SUM) < 0)
                     return -1;
             }
         }
         memset(&t->job, 0, sizeof t->job);
-        t->job.spectrum = t->of_result;
+        t->job.spectrum = t->result_spectra;
         t->job.volume = t->shared ? t->space + t->shared_at * t->itemsize
                                   : fc_fft_slot(t, 0) + t->volume_at * t->itemsize;
         t->job.count = t->counts;
-        fc_fft_see_weights(t, t->job.to, 0, 0);
-        if (fc_fft_do_part(t, FC_FFT_INVERSE) < 0 || fc_fft_do_part(t, FC_FFT_RESULT) < 0)
+        fc_fft_set_weight_views(t, t->job.to, 0, 0);
+        if (fc_fft_run_part(t, FC_FFT_INVERSE) < 0 || fc_fft_run_part(t, FC_FFT_RESULT) < 0)
             return -1;
     }
     return 0;
@@ -413,29 +418,29 @@ static int fc_fft_run_gradient(fc_fft_task *t)
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;
     fc_fft_product *const m = &t->product;
     memset(m, 0, sizeof *m);
-    t->of_result = t->space + t->spectra_at * bytes;
-    t->of_source = t->of_result + t->of_rows * t->of_columns * pitch * bytes;
-    t->of_weights = t->of_source + t->of_pairs * t->of_columns * pitch * bytes;
+    t->result_spectra = t->space + t->spectra_at * bytes;
+    t->source_spectra = t->result_spectra + t->block_rows * t->block_columns * pitch * bytes;
+    t->weight_spectra = t->source_spectra + t->block_pairs * t->block_columns * pitch * bytes;
     for (t->g = 0; t->g < t->groups; t->g++)
-        for (t->row = 0; t->row < t->rows; t->row += t->of_rows)
-            for (t->column = 0; t->column < t->columns; t->column += t->of_columns) {
-                t->n_rows = fc_fft_least(t->of_rows, t->rows - t->row);
-                t->n_columns = fc_fft_least(t->of_columns, t->columns - t->column);
-                for (t->pair = 0; t->pair < pairs; t->pair += t->of_pairs) {
-                    t->n_pairs = fc_fft_least(t->of_pairs, pairs - t->pair);
-                    if (fc_fft_do(t, FC_FFT_SOURCES, t->n_pairs * t->n_columns) < 0 ||
-                        fc_fft_do(t, FC_FFT_GRADIENTS, t->n_pairs * t->n_rows) < 0)
+        for (t->row = 0; t->row < t->rows; t->row += t->block_rows)
+            for (t->column = 0; t->column < t->columns; t->column += t->block_columns) {
+                t->n_rows = fc_fft_min(t->block_rows, t->rows - t->row);
+                t->n_columns = fc_fft_min(t->block_columns, t->columns - t->column);
+                for (t->pair = 0; t->pair < pairs; t->pair += t->block_pairs) {
+                    t->n_pairs = fc_fft_min(t->block_pairs, pairs - t->pair);
+                    if (fc_fft_run_step(t, FC_FFT_SOURCES, t->n_pairs * t->n_columns) < 0 ||
+                        fc_fft_run_step(t, FC_FFT_GRADIENTS, t->n_pairs * t->n_rows) < 0)
                         return -1;
-                    m->x = t->of_source, m->k = t->of_weights, m->out = t->of_result;
-                    m->of_x = t->n_columns, m->of_k = t->n_rows, m->n = t->n_pairs;
+                    m->x = t->source_spectra, m->k = t->weight_spectra, m->out = t->result_spectra;
+                    m->n_x = t->n_columns, m->n_k = t->n_rows, m->n = t->n_pairs;
                     m->x_pitch = m->k_pitch = pitch;
                     m->x_step = t->n_columns * pitch, m->k_step = t->n_rows * pitch;
                     m->out_x = pitch, m->out_k = t->n_columns * pitch;
                     m->add = t->pair > 0;
-                    if (fc_fft_do_multiply(t) < 0)
+                    if (fc_fft_run_multiply(t) < 0)
                         return -1;
                 }
-                if (fc_fft_do(t, FC_FFT_RESULTS, t->n_rows * t->n_columns) < 0)
+                if (fc_fft_run_step(t, FC_FFT_RESULTS, t->n_rows * t->n_columns) < 0)
                     return -1;
             }
     return 0;

@@ -14,28 +14,28 @@ static const ptrdiff_t *fc_fft_read_array(fc_fft_array *array, const ptrdiff_t *
     from = fc_fft_read_three(array->pitch, from);
     from = fc_fft_read_three(array->step, from);
     from = fc_fft_read_three(array->origin, from);
-    from = fc_fft_read_three(array->of_phi, from);
-    from = fc_fft_read_three(array->of_tau, from);
+    from = fc_fft_read_three(array->phi_step, from);
+    from = fc_fft_read_three(array->tau_step, from);
     from = fc_fft_read_three(array->count, from);
     from = fc_fft_read_three(array->border, from);
-    return fc_fft_read_three(array->whole, from);
+    return fc_fft_read_three(array->positions, from);
 }
 
 static inline void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *factors)
 {
-    ptrdiff_t *const ones[] = {&t->line,       &t->gradient, &t->back,     &t->groups,     &t->images,    &t->rows,
-                               &t->columns,    &t->taus,     &t->phis,     &t->tiles,      &t->of_rows,   &t->of_columns,
-                               &t->of_pairs,   &t->of_groups, &t->shared,  &t->fused, &t->parts,     &t->slot_pitch, &t->flat_at,
-                               &t->volume_at,  &t->shared_at, &t->spectra_at, &t->pitch};
+    ptrdiff_t *const fields[] = {&t->is_signal, &t->gradient, &t->backward_data, &t->groups, &t->images, &t->rows,
+                                &t->columns, &t->taus, &t->phis, &t->tiles, &t->block_rows, &t->block_columns,
+                                &t->block_pairs, &t->block_groups, &t->shared, &t->fused, &t->parts, &t->slot_pitch,
+                                &t->flat_at, &t->volume_at, &t->shared_at, &t->spectra_at, &t->pitch};
     size_t i;
-    for (i = 0; i < sizeof ones / sizeof *ones; i++)
-        *ones[i] = *from++;
-    t->between = *from < 0 ? NULL : factors + *from * t->itemsize;
+    for (i = 0; i < sizeof fields / sizeof *fields; i++)
+        *fields[i] = *from++;
+    t->twiddles = *from < 0 ? NULL : factors + *from * t->itemsize;
     from++;
     from = fc_fft_read_three(t->tau, from);
     from = fc_fft_read_three(t->phi, from);
     from = fc_fft_read_three(t->tile, from);
-    from = fc_fft_read_three(t->tiles_of, from);
+    from = fc_fft_read_three(t->tiles_along, from);
     from = fc_fft_read_array(&t->source, from);
     from = fc_fft_read_array(&t->weights, from);
     from = fc_fft_read_array(&t->result, from);

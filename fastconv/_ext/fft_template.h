@@ -10,7 +10,7 @@
 #define FC_ROW (2 * FC_VL)
 
 /* Transform four complex numbers in each lane, in registers. */
-FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
+FC_INLINE void FC_N(fc_fft_butterfly_4)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
     const FC_V cr = re[1] + re[3], ci = im[1] + im[3], dr = re[1] - re[3], di = im[1] - im[3];
@@ -22,7 +22,7 @@ FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
 
 /* Transform `radix` complex numbers in each lane, in registers. If real and imaginary parts are swapped, this is the
  * inverse transform. */
-FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
+FC_INLINE void FC_N(fc_fft_butterfly)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
         const FC_V r = re[0] - re[1], i = im[0] - im[1];
@@ -37,7 +37,7 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
         re[1] = mr + di, im[1] = mi - dr;
         re[2] = mr - di, im[2] = mi + dr;
     } else if (radix == 4) {
-        FC_N(fc_fft_four)(re, im);
+        FC_N(fc_fft_butterfly_4)(re, im);
     } else if (radix == 5) {
         const FC_V c1 = FC_N(fc_broadcast)((FC_T)0.30901699437494742410),
             c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
@@ -69,8 +69,8 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
             or_[2] = oi[2], oi[2] = -r2;
             or_[3] = (i3 - r3) * root, oi[3] = -(i3 + r3) * root;
         }
-        FC_N(fc_fft_four)(er, ei);
-        FC_N(fc_fft_four)(or_, oi);
+        FC_N(fc_fft_butterfly_4)(er, ei);
+        FC_N(fc_fft_butterfly_4)(or_, oi);
         FC_UNROLL
         for (k = 0; k < 4; k++) {
             re[2 * k] = er[k], im[2 * k] = ei[k];
@@ -80,12 +80,12 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
 }
 
 /* Run one pass over a strip of `length` rows, which is divided into blocks of n rows. `last` is set if n equals the
- * radix. `back` is set for a pass of the inverse transform. */
+ * radix. `inverse` is set for a pass of the inverse transform. */
 FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, const int radix,
-                                 const int last, const int back)
+                                 const int last, const int inverse)
 {
     const ptrdiff_t m = n / radix;
-    const int of_re = back ? FC_VL : 0, of_im = back ? 0 : FC_VL;
+    const int of_re = inverse ? FC_VL : 0, of_im = inverse ? 0 : FC_VL;
     ptrdiff_t j, at;
     int k;
     for (j = 0; j < m; j++, factors += 2 * (radix - 1)) {
@@ -96,17 +96,17 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
             for (k = 0; k < radix; k++) {
                 re[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_re);
                 im[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_im);
-                if (back && !last && k > 0) {
+                if (inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
                         r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
             }
-            FC_N(fc_fft_few)(re, im, radix);
+            FC_N(fc_fft_butterfly)(re, im, radix);
             FC_UNROLL
             for (k = 0; k < radix; k++) {
-                if (!back && !last && k > 0) {
+                if (!inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
                         r = re[k];
                     re[k] = r * c - im[k] * s;
@@ -119,15 +119,15 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
     }
 }
 
-#define FC_FFT_CASE(r, back)                                                                    \
+#define FC_FFT_CASE(r, inverse)                                                                    \
     case r:                                                                                     \
         if (n == r)                                                                             \
-            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, back);                           \
+            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, inverse);                           \
         else                                                                                    \
-            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, back);                           \
+            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, inverse);                           \
         break
 
-static void FC_N(fc_fft_pass_there)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)
+static void FC_N(fc_fft_forward_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)
 {
     switch (radix) {
         FC_FFT_CASE(2, 0);
@@ -140,7 +140,7 @@ static void FC_N(fc_fft_pass_there)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, 
     }
 }
 
-static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)
+static void FC_N(fc_fft_inverse_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)
 {
     switch (radix) {
         FC_FFT_CASE(2, 1);
@@ -156,26 +156,28 @@ static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, c
 
 /* Run all forward passes over a strip of n rows. If the strip does not fit into the L1 cache, the passes after the
  * first one process one block at a time. */
-static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
+static void FC_N(fc_fft_forward_passes)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes,
+                                        const FC_T *factors)
 {
     const ptrdiff_t length = n;
     for (; passes > 0; passes--, radices++) {
         const ptrdiff_t radix = *radices, m = n / radix;
-        const int deep = n == length && passes > 1 && n * FC_ROW * FC_BYTES > FC_FFT_NEAR;
-        FC_N(fc_fft_pass_there)(strip, n, length, factors, radix);
+        const int exceeds_l1 = n == length && passes > 1 && n * FC_ROW * FC_BYTES > FC_FFT_L1_BYTES;
+        FC_N(fc_fft_forward_pass)(strip, n, length, factors, radix);
         factors += 2 * (radix - 1) * m;
         n = m;
-        if (deep) {
+        if (exceeds_l1) {
             ptrdiff_t k;
             for (k = 0; k < radix; k++)
-                FC_N(fc_fft_there)(strip + k * m * FC_ROW, m, radices + 1, passes - 1, factors);
+                FC_N(fc_fft_forward_passes)(strip + k * m * FC_ROW, m, radices + 1, passes - 1, factors);
             return;
         }
     }
 }
 
 /* Run all inverse passes over a strip of n rows, in the reverse order of the forward passes. */
-static void FC_N(fc_fft_back)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
+static void FC_N(fc_fft_inverse_passes)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes,
+                                        const FC_T *factors)
 {
     const ptrdiff_t length = n;
     ptrdiff_t blocks[FC_FFT_PASSES], i;
@@ -187,27 +189,27 @@ static void FC_N(fc_fft_back)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices
         factors += 2 * (radices[i] - 1) * (n / radices[i]);
         n /= radices[i];
     }
-    if (passes > 1 && length * FC_ROW * FC_BYTES > FC_FFT_NEAR) {
+    if (passes > 1 && length * FC_ROW * FC_BYTES > FC_FFT_L1_BYTES) {
         for (i = 0; i < radices[0]; i++)
-            FC_N(fc_fft_back)(strip + i * blocks[1] * FC_ROW, blocks[1], radices + 1, passes - 1, of[1]);
+            FC_N(fc_fft_inverse_passes)(strip + i * blocks[1] * FC_ROW, blocks[1], radices + 1, passes - 1, of[1]);
         passes = 1;
     }
     while (passes-- > 0)
-        FC_N(fc_fft_pass_back)(strip, blocks[passes], length, of[passes], radices[passes]);
+        FC_N(fc_fft_inverse_pass)(strip, blocks[passes], length, of[passes], radices[passes]);
 }
 
 static void FC_N(fc_fft_forward)(FC_T *strip, const fc_fft_axis *axis)
 {
-    FC_N(fc_fft_there)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
+    FC_N(fc_fft_forward_passes)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
 }
 
 static void FC_N(fc_fft_inverse)(FC_T *strip, const fc_fft_axis *axis)
 {
-    FC_N(fc_fft_back)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
+    FC_N(fc_fft_inverse_passes)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
 }
 
 /* Transpose a block of FC_VL x FC_VL elements. */
-FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
+FC_INLINE void FC_N(fc_fft_transpose)(FC_V rows[FC_VL])
 {
     FC_V next[FC_VL];
     int round, i;
@@ -224,15 +226,16 @@ FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `wide` rows each. The strip has
- * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_collect does the reverse. */
-static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t wide, ptrdiff_t column)
+/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `width` rows each. The strip has
+ * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
+static void FC_N(fc_fft_store_transposed)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t width,
+                                          ptrdiff_t column)
 {
-    const ptrdiff_t lanes = wide - column < FC_VL ? wide - column : FC_VL;
+    const ptrdiff_t lanes = width - column < FC_VL ? width - column : FC_VL;
     ptrdiff_t row;
     int part, i;
     for (row = 0; row < rows; row += FC_VL) {
-        FC_T *to = plane + (row / FC_VL * wide + column) * FC_ROW;
+        FC_T *to = plane + (row / FC_VL * width + column) * FC_ROW;
         for (part = 0; part < FC_ROW; part += FC_VL) {
             FC_V all[FC_VL];
             if (rows - row >= FC_VL) {
@@ -243,7 +246,7 @@ static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, 
                 for (i = 0; i < FC_VL; i++)
                     all[i] = row + i < rows ? FC_N(fc_load)(strip + (row + i) * FC_ROW + part) : FC_N(fc_broadcast)(0);
             }
-            FC_N(fc_fft_turn)(all);
+            FC_N(fc_fft_transpose)(all);
             if (lanes == FC_VL) {
                 FC_UNROLL
                 for (i = 0; i < FC_VL; i++)
@@ -256,13 +259,14 @@ static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, 
     }
 }
 
-static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane, ptrdiff_t wide, ptrdiff_t column)
+static void FC_N(fc_fft_load_transposed)(FC_T *strip, ptrdiff_t rows, const FC_T *plane, ptrdiff_t width,
+                                         ptrdiff_t column)
 {
-    const ptrdiff_t lanes = wide - column < FC_VL ? wide - column : FC_VL;
+    const ptrdiff_t lanes = width - column < FC_VL ? width - column : FC_VL;
     ptrdiff_t row;
     int part, i;
     for (row = 0; row < rows; row += FC_VL) {
-        const FC_T *from = plane + (row / FC_VL * wide + column) * FC_ROW;
+        const FC_T *from = plane + (row / FC_VL * width + column) * FC_ROW;
         for (part = 0; part < FC_ROW; part += FC_VL) {
             FC_V all[FC_VL];
             if (lanes == FC_VL) {
@@ -273,7 +277,7 @@ static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane,
                 for (i = 0; i < FC_VL; i++)
                     all[i] = i < lanes ? FC_N(fc_load)(from + i * FC_ROW + part) : FC_N(fc_broadcast)(0);
             }
-            FC_N(fc_fft_turn)(all);
+            FC_N(fc_fft_transpose)(all);
             if (rows - row >= FC_VL) {
                 FC_UNROLL
                 for (i = 0; i < FC_VL; i++)

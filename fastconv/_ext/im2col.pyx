@@ -4,9 +4,7 @@
 which distributes the work among threads: see team.h.
 """
 
-from fastconv._ext.runs cimport (
-    FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short,
-)
+from fastconv._ext.runs cimport FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short
 from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
@@ -62,7 +60,7 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
     return min(cells if axis.stride == 1 else (cells - 1) // axis.stride + 1, axis.out)
 
 
-cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
+cdef inline bint is_read(const Axis* axis, Py_ssize_t tap) noexcept nogil:
     """Return whether any output reads an element of the image, and not only padding, at `tap`. Debug builds also check
     that every output in [first[tap], last[tap]) reads an element of the image.
     """
@@ -88,7 +86,7 @@ cdef void fill_row(
     cdef Py_ssize_t edge = w.out - w1, step = h.stride * step_h
     cdef const floating* src
     cdef floating* dst
-    if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
+    if not (is_read(d, kd) and is_read(h, kh) and is_read(w, kw)):
         zero(row, d.out * area)
         return
     # If the stride is 1 and output rows are as long as input rows, the row of the matrix is the image plane shifted by
@@ -138,7 +136,7 @@ cdef enum:
 cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssize_t kw) noexcept nogil:
     cdef Shift shift
     cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh], w0 = w.first[kw], w1 = w.last[kw]
-    if not (seen(h, kh) and seen(w, kw)):
+    if not (is_read(h, kh) and is_read(w, kw)):
         shift.src = shift.n = shift.left = shift.right = shift.begin = shift.rows = shift.tail = 0
         shift.head = h.out * w.out
         return shift
@@ -221,7 +219,7 @@ def im2col(
     cdef Py_ssize_t taps = d.k * h.k * w.k, tap
     t.total = cols.shape[0] * t.rows
     t.shifted = (
-        d.size == d.k == d.out == 1 and seen(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
+        d.size == d.k == d.out == 1 and is_read(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
         and h.stride == 1 and w.stride == 1 and w.out == w.size
     )
     if t.shifted:
@@ -306,7 +304,7 @@ cdef void gather_block(
             if h0 >= h1:
                 continue
             for kw in range(w.k):
-                if not seen(w, kw):
+                if not is_read(w, kw):
                     continue
                 w0, w1 = w.first[kw], w.last[kw]
                 fc_check(cell(h, h0, kh) >= begin and cell(h, h1 - 1, kh) < end)

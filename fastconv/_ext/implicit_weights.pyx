@@ -21,9 +21,9 @@ from fastconv._ext.team cimport (
 cdef enum:
     LONG_ROW = 8      # The largest block that `interleave` transposes in registers is LONG_ROW x LONG_ROW elements.
     MOST_VECTORS = 3  # The largest number of vectors in a row of a tile.
-    # The largest number of panels that are packed at a time. It equals `_HELD` of
+    # The largest number of panels that are packed at a time. It equals `_PANELS_AT_A_TIME` of
     # fastconv.convolution.implicit_gemm.calls.
-    MOST_HELD = 64
+    MOST_PANELS_AT_A_TIME = 64
     # The largest number of rows of a tile if the weights are pruned. The number is small, because the rows of a large
     # result share cache sets.
     MASKED_ROWS = 4
@@ -47,9 +47,9 @@ cdef struct WeightSizes:
     Py_ssize_t edge_at
     # The offset of the lists that `list_positions` fills: one list for tiles of one vector, one for tiles of two, ...
     Py_ssize_t lists_at
-    Py_ssize_t list_pitch     # the distance between two of these lists, in integers
-    Py_ssize_t held           # the number of panels that are packed at a time if the weights are pruned
-    Py_ssize_t held_pitch     # the distance between two of these panels
+    Py_ssize_t list_pitch        # the distance between two of these lists, in integers
+    Py_ssize_t panels_at_a_time  # the number of panels that are packed at a time if the weights are pruned
+    Py_ssize_t panel_pitch       # the distance between two of these panels
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -58,7 +58,7 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogi
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
     s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
     s.panel_at, s.positions_at, s.edge_at, s.lists_at = table[10], table[11], table[12], table[13]
-    s.list_pitch, s.held, s.held_pitch = table[14], table[15], table[16]
+    s.list_pitch, s.panels_at_a_time, s.panel_pitch = table[14], table[15], table[16]
     return s
 
 
@@ -155,7 +155,7 @@ cdef class Contract:
         c.tiles[0], c.tiles[1] = table.tile_listed, table.tile
         c.tiles[2], c.tiles[3] = table.tile_masked_listed, table.tile_masked
         c.row_masked = table.row_masked
-        fc_check(c.sizes.held <= MOST_HELD and c.kernel.vectors <= MOST_VECTORS)
+        fc_check(c.sizes.panels_at_a_time <= MOST_PANELS_AT_A_TIME and c.kernel.vectors <= MOST_VECTORS)
         c.volume = c.axes[0].size * c.axes[1].size * c.axes[2].size
         c.blocks = ceil_div(c.sizes.images, c.sizes.block_images)
         for i in range(3):
@@ -262,10 +262,10 @@ cdef void contract(
     # one at a time, without the padding. Shorter rows are transposed together with the padding.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
-    cdef int[MOST_HELD] vectors
+    cdef int[MOST_PANELS_AT_A_TIME] vectors
     cdef bint[MOST_VECTORS + 1] listed
     cdef int panels, p, tall = kernel.rows if weight_mask == NULL else min(kernel.rows, MASKED_ROWS)
-    cdef Py_ssize_t held = 1 if weight_mask == NULL else s.held
+    cdef Py_ssize_t panels_at_a_time = 1 if weight_mask == NULL else s.panels_at_a_time
     cdef fc_tile_t tile = tiles[close], full = tiles[close if weight_mask == NULL else 2 + close]
     cdef floating* panel
     cdef floating* transposed
@@ -288,7 +288,7 @@ cdef void contract(
     panel = space + s.panel_at
     if (
         weight_mask != NULL and not add and close and n <= FC_MASKED_ROW_MAX_K
-        and (columns + kernel.lanes) * n <= s.held * s.held_pitch
+        and (columns + kernel.lanes) * n <= s.panels_at_a_time * s.panel_pitch
     ):
         transposed = packed
         while column < columns:
@@ -309,14 +309,14 @@ cdef void contract(
         return
     while column < columns:
         first, panels = column, 0
-        while column < columns and panels < held:
+        while column < columns and panels < panels_at_a_time:
             vectors[panels] = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors[panels] * kernel.lanes
             here = min(width, columns - column)
             if not close and not listed[vectors[panels]]:
                 list_positions(lists + (vectors[panels] - 1) * s.list_pitch, block, pitch, width)
                 listed[vectors[panels]] = True
-            transposed = packed + panels * s.held_pitch
+            transposed = packed + panels * s.panel_pitch
             for plane in range(block.images * block.n[0]):
                 cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
                 for oh in range(runs):
@@ -352,7 +352,7 @@ cdef void contract(
                         add_masked(edge, result + offset, weight_mask + offset, row_step, width, rows, here)
                     kernel.scatter(result + offset, row_step, 1, edge, width, rows, &run, 1,
                                    add and weight_mask == NULL)
-                transposed = transposed + s.held_pitch
+                transposed = transposed + s.panel_pitch
                 offset += width
             panel = panel + rows * n
             row += rows

@@ -46,14 +46,14 @@ FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return a mask of the lanes in which `value` replaces the maximum `held`, because `value` is larger. If `nan` is set,
- * a value of NaN also replaces a number. */
-FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V held, const int nan)
+/* Return a mask of the lanes in which `value` replaces `maximum`, because `value` is larger. If `nan` is set, a value
+ * of NaN also replaces a number. */
+FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V maximum, const int nan)
 {
 #if FC_VECTORS
-    return nan ? ~(FC_I)(value <= held) & (FC_I)(held == held) : (FC_I)(value > held);
+    return nan ? ~(FC_I)(value <= maximum) & (FC_I)(maximum == maximum) : (FC_I)(value > maximum);
 #else
-    return -(FC_L)(nan ? !(value <= held) & (held == held) : value > held);
+    return -(FC_L)(nan ? !(value <= maximum) & (maximum == maximum) : value > maximum);
 #endif
 }
 
@@ -130,28 +130,28 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-/* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
-FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
+/* Load up to `readable` elements. If `readable` is less than FC_VL, the other lanes are zeros. */
+FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
 {
-    FC_T some[FC_VL];
+    FC_T padded[FC_VL];
     ptrdiff_t i;
-    if (there >= FC_VL)
+    if (readable >= FC_VL)
         return FC_N(fc_load)(from);
     for (i = 0; i < FC_VL; i++)
-        some[i] = i < there ? from[i] : 0;
-    return FC_N(fc_load)(some);
+        padded[i] = i < readable ? from[i] : 0;
+    return FC_N(fc_load)(padded);
 }
 
-/* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
+/* Store the first n indices of a vector. `writable` is the number of elements from `to` to the end of the array. If the
  * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
-FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
+FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I indices, ptrdiff_t n, ptrdiff_t writable)
 {
-    if (there >= FC_VL) {
-        FC_N(fc_store_int32)(to, places);
+    if (writable >= FC_VL) {
+        FC_N(fc_store_int32)(to, indices);
     } else {
         int32_t all[FC_VL];
-        FC_N(fc_store_int32)((int32_t *)all, places);
-        fc_check(n <= there);
+        FC_N(fc_store_int32)((int32_t *)all, indices);
+        fc_check(n <= writable);
         for (; n > 0; n--)
             to[n - 1] = all[n - 1];
     }

@@ -6,12 +6,13 @@
 
 #include "isa.h"
 
-/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over a window of channels: `lo`
- * channels before, the channel itself, and `hi` channels after. alpha is already divided by the size of the window.
- * `pitch` is the number of elements of a channel. */
+/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over a window of channels. */
 typedef struct {
-    ptrdiff_t channels, pitch, lo, hi;
-    double alpha, beta, k;
+    ptrdiff_t channels; /* the number of channels */
+    ptrdiff_t pitch;    /* the number of elements of a channel */
+    ptrdiff_t lo, hi;   /* the number of channels of a window before and after its own channel */
+    double alpha;       /* the factor of the sum, already divided by the size of the window */
+    double beta, k;
 } fc_response;
 
 /* The kinds of beta. The first three powers are computed with square roots and divisions. FC_POWER is any other

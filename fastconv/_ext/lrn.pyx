@@ -77,7 +77,7 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
     r.forward = fc_lrn_for(dtype, isa).forward
     with nogil:
         fc_check(r.space_bytes >= (r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_parallel_for(r.queue, draw, &r)
+        fc_parallel_for(r.queue, items_worker, &r)
 
 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
@@ -91,10 +91,10 @@ def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width,
     with nogil:
         fc_check(gradients.n == r.N * r.layer.channels * r.layer.pitch)
         fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_parallel_for(r.queue, draw, &r)
+        fc_parallel_for(r.queue, items_worker, &r)
 
 
-cdef void draw(void* task) noexcept nogil:
+cdef void items_worker(void* task) noexcept nogil:
     cdef const Response* r = <const Response*> task
     cdef fc_worker worker = fc_new_worker(r.queue)
     cdef Py_ssize_t cells = r.layer.pitch, blocks = (cells + r.width - 1) // r.width, items = r.N * blocks

@@ -1,4 +1,4 @@
-/* Means and variances of sets of numbers, and normalisation by them, for every instruction set. */
+/* Means and variances of groups of numbers, and normalisation by them, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -9,34 +9,36 @@
 /* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of sets of numbers. A set is numbers that are summed together, such as one channel of all images. A set
- * has `runs` runs of `n` contiguous numbers, and the starts of the runs are `pitch` elements apart. There are `sets`
- * sets, and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets are normalised with the
- * same mean and scale; otherwise each set has its own mean and scale. */
+/* The layout of groups of numbers. A group is numbers that are summed together, such as one channel of all images. */
 typedef struct {
-    ptrdiff_t runs, n, pitch, sets, apart, alike;
-} fc_set;
+    ptrdiff_t runs;        /* the number of runs of contiguous numbers of a group */
+    ptrdiff_t n;           /* the number of numbers of a run */
+    ptrdiff_t run_pitch;   /* the distance between the starts of two runs, in elements */
+    ptrdiff_t count;       /* the number of groups */
+    ptrdiff_t group_pitch; /* the distance between the starts of two groups, in elements */
+    ptrdiff_t shared_mean; /* whether all groups have the same mean and scale; otherwise each group has its own */
+} fc_norm_groups;
 
-typedef void (*fc_moments_t)(const void *x, fc_set set, double *mean, double *variance);
-typedef void (*fc_scale_t)(const void *x, void *y, fc_set set, const double *mean, const double *scale,
+typedef void (*fc_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
+typedef void (*fc_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean, const double *scale,
                            const double *gamma, const double *beta);
 typedef void (*fc_scale_row_t)(const void *x, const void *gamma, const void *beta, void *y, ptrdiff_t n, double mean,
                                double factor);
-typedef void (*fc_products_t)(const void *dout, const void *x, fc_set set, const double *mean, const double *scale,
-                              double *sums);
+typedef void (*fc_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
+                              const double *scale, double *sums);
 typedef void (*fc_products_row_t)(const void *dout, const void *x, const void *gamma, ptrdiff_t n, double mean,
                                   double *sums);
-typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_set set, const double *mean,
+typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift);
 typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
                                  double mean, double of_dout, double of_x, double shift);
-typedef void (*fc_column_moments_t)(const void *x, fc_set set, double *mean, double *variance);
-typedef void (*fc_column_scale_t)(const void *x, void *y, fc_set set, const double *mean, const double *factor,
-                                  const double *shift);
-typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_set set, const double *mean,
+typedef void (*fc_column_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
+typedef void (*fc_column_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean,
+                                  const double *factor, const double *shift);
+typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_norm_groups groups, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums);
-typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_set set, const double *mean,
-                                    const double *of_dout, const double *of_x, const double *shift);
+typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups,
+                                    const double *mean, const double *of_dout, const double *of_x, const double *shift);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {

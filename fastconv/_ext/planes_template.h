@@ -41,32 +41,32 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
     ptrdiff_t i = 0, at = 0;
     if (n >= PARTS * FC_VL) {
         FC_V best[PARTS];
-        FC_I held[PARTS], here = FC_N(fc_broadcast_lanes)(0);
+        FC_I best_index[PARTS], here = FC_N(fc_broadcast_lanes)(0);
         int k, lane;
         for (k = 0; k < PARTS; k++) {
             best[k] = FC_N(fc_load)(from + k * FC_VL);
-            held[k] = here;
+            best_index[k] = here;
         }
         for (i = PARTS * FC_VL; i + PARTS * FC_VL <= n; i += PARTS * FC_VL) {
             here += FC_N(fc_broadcast_lanes)(PARTS * FC_VL);
             FC_UNROLL
             for (k = 0; k < PARTS; k++) {
                 const FC_V value = FC_N(fc_load)(from + i + k * FC_VL);
-                const FC_I take = FC_N(fc_replaces_maximum)(value, best[k], 1);
-                best[k] = FC_N(fc_select)(take, value, best[k]);
-                held[k] = FC_N(fc_select_lanes)(take, here, held[k]);
+                const FC_I replaces = FC_N(fc_replaces_maximum)(value, best[k], 1);
+                best[k] = FC_N(fc_select)(replaces, value, best[k]);
+                best_index[k] = FC_N(fc_select_lanes)(replaces, here, best_index[k]);
             }
         }
         /* If lanes have equal maxima, take the lowest index. */
         for (k = 0; k < PARTS; k++) {
-            FC_L places[FC_VL];
-            *(FC_N(fc_iu) *)places = held[k];
+            FC_L indices[FC_VL];
+            *(FC_N(fc_iu) *)indices = best_index[k];
             for (lane = 0; lane < FC_VL; lane++) {
-                const ptrdiff_t place = (ptrdiff_t)places[lane] + k * FC_VL + lane;
-                const FC_T value = from[place], most = from[at];
-                const int same = value == most || (value != value && most != most);
-                if (same ? place < at : value > most || (value != value && most == most))
-                    at = place;
+                const ptrdiff_t index = (ptrdiff_t)indices[lane] + k * FC_VL + lane;
+                const FC_T value = from[index], maximum = from[at];
+                const int equal = value == maximum || (value != value && maximum != maximum);
+                if (equal ? index < at : value > maximum || (value != value && maximum == maximum))
+                    at = index;
             }
         }
     }

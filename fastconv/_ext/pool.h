@@ -25,10 +25,15 @@
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
 /* The plan of a pooling by blocks of rows. fastconv.layers.pool.tables computes the fields. An array of three has one
- * element for each of the axes D, H and W. The workspace stores each stride phase of a padded row as `width` contiguous
- * cells. At a tap with offset a, output i of a row reads cell a + i of the workspace. */
+ * element for each of the axes D, H and W. The workspace stores each stride phase of a padded row as `phase_width`
+ * contiguous cells. At a tap with offset a, output i of a row reads cell a + i of the workspace. */
 typedef struct {
-    ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
+    ptrdiff_t size[3];     /* the size of the input, in cells */
+    ptrdiff_t k[3];        /* the number of taps of a window */
+    ptrdiff_t stride[3];   /* the distance between two windows, in cells */
+    ptrdiff_t lo[3];       /* the padding before the input, in cells */
+    ptrdiff_t dilation[3]; /* the distance between two taps, in cells */
+    ptrdiff_t out[3];      /* the number of outputs */
     ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
     ptrdiff_t rows;   /* the number of rows of the workspace for each depth (index along D) that a block reads */
     /* For each output, the range [first, last) of taps that are inside the image: tap_ranges[0] along D, tap_ranges[1]
@@ -36,17 +41,17 @@ typedef struct {
     const ptrdiff_t *tap_ranges[2];
     /* The number of stride phases of a row that are stored, and the distance between two phases in elements. */
     ptrdiff_t n_phases, phase_pitch;
-    ptrdiff_t width;  /* the number of cells of one stride phase of a row */
+    ptrdiff_t phase_width;  /* the number of cells of one stride phase of a row */
     /* Three numbers for each stride phase: the image column that is cell 0 of the phase, and the range [a, b) of the
      * cells of the phase that are inside the image. */
     const ptrdiff_t *phase;
-    /* For each tap along H and W: `at` is the offset of the tap in the workspace, in elements. `delta` is the distance
-     * of the tap from the first tap of the window, in cells of the image. */
-    const ptrdiff_t *at;
-    const ptrdiff_t *delta;
+    /* For each tap along H and W: `tap_offset` is the offset of the tap in the workspace, in elements. `tap_distance`
+     * is the distance of the tap from the first tap of the window, in cells of the image. */
+    const ptrdiff_t *tap_offset;
+    const ptrdiff_t *tap_distance;
     /* For each output along W: the distance from the start of its window to the first cell of the window inside the
      * image. */
-    const ptrdiff_t *first;
+    const ptrdiff_t *first_inside;
     /* count[i][o] is the number of cells of window o along axis i by which a mean divides. */
     const ptrdiff_t *count[3];
     /* The following fields are for the backward pass. */
@@ -57,45 +62,47 @@ typedef struct {
     /* For each tap: the index in the workspace, within a row, of the output that reads cell 0 of the stride phase at
      * this tap. Output offset[t] + i reads cell i of the phase. */
     const ptrdiff_t *offset;
-    /* The outputs that read each index of the input are listed in `seen`. The list of index i ends at seen_end[0][i]
-     * along D, and at seen_end[1][i] along H. */
-    const ptrdiff_t *seen_end[2];
-    /* The indices of the outputs that read each index of the input, in ascending order: seen[0] along D, seen[1]
+    /* The outputs that read each index of the input are listed in `readers`. The list of index i ends at
+     * readers_end[0][i] along D, and at readers_end[1][i] along H. */
+    const ptrdiff_t *readers_end[2];
+    /* The indices of the outputs that read each index of the input, in ascending order: readers[0] along D, readers[1]
      * along H. */
-    const ptrdiff_t *seen[2];
+    const ptrdiff_t *readers[2];
 } fc_pool;
 
-typedef void (*fc_pool_begin_t)(const fc_pool *g, int op, void *lanes);
+typedef void (*fc_pool_fill_tables_t)(const fc_pool *g, int op, void *tables);
 typedef int (*fc_pool_load_t)(const fc_pool *g, int op, void *space, const void *plane, const void *plane_end,
                               ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_pool_forward_t)(const fc_pool *g, int op, const void *space, const void *lanes, void *out,
-                                  int32_t *where, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_pool_share_t)(const fc_pool *g, void *space, const void *lanes, const void *dout,
-                                const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pool_forward_t)(const fc_pool *g, int op, const void *space, const void *tables, void *out,
+                                  int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pool_load_gradient_t)(const fc_pool *g, void *space, const void *tables, const void *dout,
+                                        const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
+                                            ptrdiff_t end);
 typedef void (*fc_pool_gather_t)(const fc_pool *g, const void *space, const void *x, const void *x_end, void *dx,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
 typedef void (*fc_pool_2x2_forward_t)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out,
-                                      int32_t *where, const void *out_end, ptrdiff_t rows);
-typedef int (*fc_pool_2x2_backward_t)(const void *dout, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                      int32_t *indices, const void *out_end, ptrdiff_t rows);
+typedef int (*fc_pool_2x2_backward_t)(const void *dout, const void *dout_end, const int32_t *indices, ptrdiff_t width,
                                       ptrdiff_t cell, void *dx, const void *dx_end, ptrdiff_t rows);
 typedef void (*fc_pool_2x2_sum_t)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
                                   ptrdiff_t rows);
-typedef void (*fc_pool_2x2_spread_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
-                                     const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows);
+typedef void (*fc_pool_2x2_sum_backward_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                           const void *x, const void *x_end, void *dx, const void *dx_end,
+                                               ptrdiff_t rows);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {
-    fc_pool_begin_t begin;
+    fc_pool_fill_tables_t fill_tables;
     fc_pool_load_t load;
     fc_pool_forward_t forward;
-    fc_pool_share_t share;
+    fc_pool_load_gradient_t load_gradient;
     fc_pool_gather_t gather;
     fc_pool_2x2_forward_t forward_2x2;
     fc_pool_2x2_backward_t backward_2x2;
     fc_pool_2x2_sum_t mean_2x2;
     fc_pool_2x2_sum_t norm_2x2;
-    fc_pool_2x2_spread_t mean_spread_2x2;
-    fc_pool_2x2_spread_t norm_spread_2x2;
+    fc_pool_2x2_sum_backward_t mean_backward_2x2;
+    fc_pool_2x2_sum_backward_t norm_backward_2x2;
 } fc_pool_kernels;
 
 FC_KERNELS(fc_pool_kernels, fc_pool_for);

@@ -5,7 +5,7 @@ def max_backward(
     dout: np.ndarray,
     indices: np.ndarray,
     dx: np.ndarray,
-    wide: bool,
+    int64_indices: bool,
     planes: int,
     queue: np.ndarray | bytearray,
 ) -> bool: ...
@@ -14,7 +14,7 @@ def max_backward_bands(
     dout: np.ndarray,
     indices: np.ndarray,
     dx: np.ndarray,
-    wide: bool,
+    int64_indices: bool,
     planes: int,
     table: np.ndarray,
     bands: int,

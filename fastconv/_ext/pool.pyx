@@ -18,8 +18,8 @@ ctypedef fused index_t:
 
 
 cdef enum:
-    FEW = 4
-    FEW_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
+    BATCH_PLANES = 4
+    BATCH_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
     PAIR_BYTES = 1 << 13  # if a plane has at most this number of bytes, two planes fit into the L1 cache
 
 
@@ -57,30 +57,30 @@ cdef struct Scatter:
     fc_work_queue* queue
 
 
-def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, queue):
+def max_backward(int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t planes, queue):
     """Add each element of dout (planes * L) to the element of dx (planes * cells) whose index within the plane is given
     by `indices`.
 
     Return whether all indices are within their planes.
 
-    `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `wide`, else int32. An index outside the plane is
-    ignored. It can occur only if the user has changed the cache of the forward pass.
+    `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `int64_indices`, else int32. An index outside the plane
+    is ignored. It can occur only if the user has changed the cache of the forward pass.
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4
     cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
-    cdef Buffer places = contiguous_buffer(indices, 8 if wide else 4, False)
+    cdef Buffer index_buffer = contiguous_buffer(indices, 8 if int64_indices else 4, False)
     cdef char out_of_plane = False
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
-        fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
-        s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
+        fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and index_buffer.n == douts.n)
+        s.dout, s.indices, s.dx = douts.at, index_buffer.at, dxs.at
         s.out_of_plane, s.queue = &out_of_plane, shared
         if dtype == 0:
-            fc_parallel_for(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
+            fc_parallel_for(shared, scatter_float_int64 if int64_indices else scatter_float_int32, &s)
         else:
-            fc_parallel_for(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
+            fc_parallel_for(shared, scatter_double_int64 if int64_indices else scatter_double_int32, &s)
     return not out_of_plane
 
 
@@ -112,12 +112,12 @@ cdef void scatters_worker(const Scatter* s, floating* dtype, index_t* index_dtyp
     while begin < s.planes:
         end, p = min(begin + grain, s.planes), begin
         while p < end:
-            n = FEW if bytes <= FEW_BYTES else 2 if bytes <= PAIR_BYTES else 1
+            n = BATCH_PLANES if bytes <= BATCH_BYTES else 2 if bytes <= PAIR_BYTES else 1
             if p + n > end:
                 n = 1
             zero(dx + p * cells, n * cells)
-            if n == FEW:
-                out_of_plane = scatter_planes(FEW, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            if n == BATCH_PLANES:
+                out_of_plane = scatter_planes(BATCH_PLANES, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             elif n == 2:
                 out_of_plane = scatter_planes(2, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             else:
@@ -148,12 +148,12 @@ cdef struct Bands:
 
 
 cdef enum:
-    LOOK = 1 << 15  # the number of outputs that a thread processes between two checks for signals
+    POLL_OUTPUTS = 1 << 15  # the number of outputs that a thread processes between two checks for signals
     FC_PAGE = 64    # the number of cells of a block, and the number of rounding errors in a page
 
 
 def max_backward_bands(
-    int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
+    int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
     Py_ssize_t pages, Py_ssize_t workspaces, queue,
 ):
     """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
@@ -170,7 +170,7 @@ def max_backward_bands(
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
     cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
-    cdef Buffer places = contiguous_buffer(indices, 8 if wide else 4, False)
+    cdef Buffer index_buffer = contiguous_buffer(indices, 8 if int64_indices else 4, False)
     cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
     cdef Buffer marked = contiguous_buffer(marks, 4, True)
     cdef fc_work_queue* shared = work_queue(queue)
@@ -180,17 +180,17 @@ def max_backward_bands(
         b.blocks = marked.n // workspaces - pages
         fc_check(pages > 0 and spaces.n == workspaces * pages * FC_PAGE and b.blocks > 0)
         b.cells, b.outputs = dxs.n // planes, douts.n // planes
-        fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and places.n == douts.n)
+        fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and index_buffer.n == douts.n)
         for i in range(bands):
             fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.blocks * FC_PAGE)
             fc_check(b.table[4 * i + 1] <= b.cells and b.table[4 * i + 2] >= 0 and b.table[4 * i + 3] <= b.outputs)
-        b.dout, b.indices, b.dx, b.space, b.queue = douts.at, places.at, dxs.at, spaces.at, shared
+        b.dout, b.indices, b.dx, b.space, b.queue = douts.at, index_buffer.at, dxs.at, spaces.at, shared
         b.marks = <int32_t*> marked.at
         b.found[0] = 0
         if dtype == 0:
-            fc_parallel_for(shared, bands_float_int64 if wide else bands_float_int32, &b)
+            fc_parallel_for(shared, bands_float_int64 if int64_indices else bands_float_int32, &b)
         else:
-            fc_parallel_for(shared, bands_double_int64 if wide else bands_double_int32, &b)
+            fc_parallel_for(shared, bands_double_int64 if int64_indices else bands_double_int32, &b)
     return b.found[0] == planes * b.outputs
 
 
@@ -246,31 +246,31 @@ cdef inline Py_ssize_t scatter_band(
     """Add the gradients of the outputs whose maximum is one of the n cells of the band, which starts at cell `first`.
     Return the number of these outputs.
     """
-    cdef Py_ssize_t i, block, place = 0, found = 0
-    cdef size_t at, held = <size_t> n
+    cdef Py_ssize_t i, block, page_cell = 0, found = 0
+    cdef size_t at, current = <size_t> n
     cdef floating total = 0, rest = 0, value, bigger, part
     for i in range(outputs):
         at = <size_t> (<Py_ssize_t> indices[i] - first)
-        if at != held:
+        if at != current:
             # Store a sum only when the index changes, because neighbouring windows often have the same maximum.
-            if held < <size_t> n:
-                dx[held], lost[place] = total, rest
-            held = at
-            if held < <size_t> n:
-                block = <Py_ssize_t> (held // FC_PAGE)
+            if current < <size_t> n:
+                dx[current], lost[page_cell] = total, rest
+            current = at
+            if current < <size_t> n:
+                block = <Py_ssize_t> (current // FC_PAGE)
                 if pages.page[block] < 0:
                     open_page(pages, block, dx, lost, n)
-                place = pages.page[block] * <Py_ssize_t> FC_PAGE + <Py_ssize_t> (held % FC_PAGE)
-                total, rest = dx[held], lost[place]
-        if held < <size_t> n:
+                page_cell = pages.page[block] * <Py_ssize_t> FC_PAGE + <Py_ssize_t> (current % FC_PAGE)
+                total, rest = dx[current], lost[page_cell]
+        if current < <size_t> n:
             value = dout[i]
             bigger = total + value
             part = bigger - total
             rest += (total - (bigger - part)) + (value - part)
             total = bigger
             found += 1
-    if held < <size_t> n:
-        dx[held], lost[place] = total, rest
+    if current < <size_t> n:
+        dx[current], lost[page_cell] = total, rest
     return found
 
 
@@ -304,9 +304,9 @@ cdef void bands_worker(Bands* b, floating* dtype, index_t* index_dtype) noexcept
                 if fc_stopped(b.queue):
                     return
                 found += scatter_band(
-                    &pages, dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> LOOK)
+                    &pages, dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> POLL_OUTPUTS)
                 )
-                o += LOOK
+                o += POLL_OUTPUTS
             close_pages(&pages, dx, lost, n)
         begin = fc_next_chunk(b.queue, &worker, b.total)
     fc_fetch_add(b.found, found)

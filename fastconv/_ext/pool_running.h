@@ -47,20 +47,32 @@ enum {
     FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels */
 };
 
-/* The targets [begin, end) along an axis, which are computed from the `n` sources that start at index `source`. */
+/* A range of targets along an axis, and the sources that they are computed from. */
 typedef struct {
-    ptrdiff_t begin, end, source, n;
-} fc_running_strip;
+    ptrdiff_t begin, end; /* the targets [begin, end) */
+    ptrdiff_t source;     /* the index of the first source */
+    ptrdiff_t n;          /* the number of sources */
+} fc_target_range;
 
 /* The axis W. Step l joins two windows whose starts are `shift[l]` cells apart. But if `plus[l]` is 1, step l adds one
  * cell to a window, `shift[l]` cells after its last cell. In the forward pass, `phases` is 0, and the window of output
  * o starts at cell o * stride - lo. In the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and `rest`
- * are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). If `keeps` is 1,
- * the sources are copied first, because a later step needs the original sources. */
+ * are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). If `copies_sources`
+ * is 1, the sources are copied first, because a later step needs the original sources. */
 typedef struct {
-    ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
-    const ptrdiff_t *shift, *plus;
-    const fc_running_strip *strips;
+    ptrdiff_t size;           /* the number of sources of a row */
+    ptrdiff_t levels;         /* the number of steps */
+    ptrdiff_t stride;         /* the stride of the windows, in cells */
+    ptrdiff_t lo;             /* the padding before the image, in cells */
+    ptrdiff_t dilation;       /* the distance between two taps, in cells */
+    ptrdiff_t phases;         /* the number of tap phases in the backward pass; 0 in the forward pass */
+    ptrdiff_t taps;           /* the smallest number of taps of a phase */
+    ptrdiff_t rest;           /* the number of phases with one more tap */
+    ptrdiff_t step;           /* the distance between the outputs of two neighbouring taps of a phase */
+    ptrdiff_t copies_sources; /* whether the sources are copied first */
+    const ptrdiff_t *shift;   /* for each step: a distance in cells */
+    const ptrdiff_t *plus;    /* for each step: whether it adds one cell */
+    const fc_target_range *ranges; /* the ranges of targets into which the axis is divided */
 } fc_running_width;
 
 /* The axis H or D. Sources are processed in ascending order. They start at index `first`, and some are padding outside
@@ -68,18 +80,28 @@ typedef struct {
  * targets target[j] with ends[i - 1] <= j < ends[i] are complete. Target target[j] is computed from level from[j], an
  * FC_FROM_* constant. */
 typedef struct {
-    ptrdiff_t size, targets, levels, early, first, rows;
+    ptrdiff_t size;    /* the number of sources inside the array */
+    ptrdiff_t targets; /* the number of targets */
+    ptrdiff_t levels;  /* the number of steps */
+    ptrdiff_t early;   /* the level before the last step, or -1 if no target is computed from it */
+    ptrdiff_t first;   /* the index of the first source */
+    ptrdiff_t rows;    /* the number of rows of all ring buffers */
     /* ring[l] is the total number of rows in the ring buffers of the levels before l. */
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
     /* The ranges of targets into which the axis is divided. The field `source` of a range is counted from `first`. */
-    const fc_running_strip *bands;
+    const fc_target_range *ranges;
 } fc_running_axis;
 
 /* The windows along one axis. A mean divides by the number of cells of the window in [low, high), which is the image
  * with or without its padding. */
 typedef struct {
-    ptrdiff_t size, k, stride, lo, dilation, low, high;
+    ptrdiff_t size;      /* the size of the image, in cells */
+    ptrdiff_t k;         /* the number of taps */
+    ptrdiff_t stride;    /* the distance between two windows, in cells */
+    ptrdiff_t lo;        /* the padding before the image, in cells */
+    ptrdiff_t dilation;  /* the distance between two taps, in cells */
+    ptrdiff_t low, high; /* the cells [low, high) that a mean counts */
 } fc_running_windows;
 
 /* The work for one source row along H or D. `depth` of the `levels` levels need the row. ring_row[l] is the row of the
@@ -92,14 +114,14 @@ typedef struct {
 
 typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch, const void *row, const void *norm, const void *count, double shared,
-                                void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane);
+                                void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes, ptrdiff_t plane_step);
 typedef void (*fc_running_merge_t)(const fc_running_merge_step *m, int op, const void *from, void *to0, void *to1,
                                    ptrdiff_t n, ptrdiff_t pitch);
 typedef void (*fc_running_finish_t)(int result_op, const void *from, const void *by, double shared, void *to,
                                     ptrdiff_t n);
 typedef void (*fc_running_finish_maxima_t)(const void *from, ptrdiff_t pitch, const fc_running_windows *windows,
-                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *where,
-                                           int wide, ptrdiff_t n);
+                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *indices,
+                                           int int64_indices, ptrdiff_t n);
 
 /* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
@@ -124,9 +146,9 @@ static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t
 }
 
 /* Return the distance, in elements, between the rows of two neighbouring planes after the steps along W. */
-static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
+static inline ptrdiff_t fc_running_plane_pitch(const fc_running_width *w, const fc_target_range *range)
 {
-    return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
+    return !w->phases && w->stride == 1 && w->levels ? range->n : range->end - range->begin;
 }
 
 /* The kernels of one dtype and instruction set. */
@@ -143,16 +165,16 @@ FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t strips, heights, depths; /* the number of ranges of targets along W, H and D */
+    ptrdiff_t n_ranges_w, n_ranges_h, n_ranges_d; /* the number of ranges of targets along W, H and D */
     /* The length of a row of sources and of a row of targets in the workspace, in elements, and the number of rows of
      * targets of a work item. */
-    ptrdiff_t row_pitch, pitch, high;
+    ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* the number of elements of a plane of the source and of the target */
     ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
-    int dtype, isa, op, input_op, result_op, wide;
+    int dtype, isa, op, input_op, result_op, int64_indices;
     const char *source, *norms, *factors;
-    char *target, *where;
+    char *target, *indices;
 } fc_running;
 
 /* The workspace of a thread. */
@@ -160,7 +182,7 @@ typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *neutral, *counts, *rings, *deep_rings;
     ptrdiff_t item, pitch; /* the size of an element and of a row in bytes; rows of maxima include their indices */
     /* the number of planes of the current item, and the distance between their rows in elements */
-    ptrdiff_t many, segment;
+    ptrdiff_t planes, plane_pitch;
     /* FC_RUNNING_*; FC_RUNNING_MAX is replaced by FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
     int op;
 } fc_running_space;
@@ -168,18 +190,18 @@ typedef struct {
 /* Return the number of elements of the workspace that a thread needs: see `fc_running_begin`. */
 static inline ptrdiff_t fc_running_elements(const fc_running *g)
 {
-    const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
+    const ptrdiff_t arrays = g->op == FC_RUNNING_SUM ? 1 : 2;
     return 2 * g->row_pitch + g->row_pitch +
-           (6 + g->height.rows + g->depth.rows * g->high) * places * g->pitch + 2 * FC_RUNNING_SLACK;
+           (6 + g->height.rows + g->depth.rows * g->item_rows) * arrays * g->pitch + 2 * FC_RUNNING_SLACK;
 }
 
 static inline fc_running_space fc_running_begin(const fc_running *g, char *space)
 {
     fc_running_space at;
-    const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
+    const ptrdiff_t arrays = g->op == FC_RUNNING_SUM ? 1 : 2;
     char *rows;
     at.item = g->dtype ? 8 : 4;
-    at.pitch = places * g->pitch * at.item;
+    at.pitch = arrays * g->pitch * at.item;
     at.row = (char *)(((uintptr_t)space + 63) / 64 * 64);
     at.counts = at.row + 2 * g->row_pitch * at.item;
     rows = at.counts + g->row_pitch * at.item;
@@ -189,7 +211,7 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     at.deep_rings = at.rings + g->height.rows * at.pitch;
     at.op = g->op;
     memset(at.row, 0, (size_t)(at.rings - at.row));
-    if (places == 2) {
+    if (arrays == 2) {
         ptrdiff_t i;
         for (i = 0; i < g->pitch; i++) {
             if (g->dtype)
@@ -201,19 +223,19 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the work for source row `arrival`, which is row `since` of the work item. A level is included if it needs the
- * row and if its window does not start before the work item. */
+/* Return the work for source row `arrival`, which is row `row_index` of the work item. A level is included if it needs
+ * the row and if its window does not start before the work item. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
-                                                             ptrdiff_t since, char *rings, ptrdiff_t pitch)
+                                                             ptrdiff_t row_index, char *rings, ptrdiff_t pitch)
 {
     fc_running_merge_step m;
     ptrdiff_t l, extent = 0;
     m.levels = axis->levels, m.early = axis->early, m.plus = axis->plus;
-    for (l = 0; l < axis->depth[arrival] && extent + axis->shift[l] <= since; l++)
+    for (l = 0; l < axis->depth[arrival] && extent + axis->shift[l] <= row_index; l++)
         extent += axis->shift[l];
     m.depth = axis->depth[arrival] < l ? axis->depth[arrival] : l;
     for (l = 0; l <= m.depth && l < axis->levels; l++)
-        m.ring_row[l] = rings + (axis->ring[l] + since % axis->shift[l]) * pitch;
+        m.ring_row[l] = rings + (axis->ring[l] + row_index % axis->shift[l]) * pitch;
     return m;
 }
 
@@ -236,28 +258,30 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
 }
 
 /* Return the number of cells by which the mean of a window at (d, h) divides along D, times that number along H. */
-static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
+static inline double fc_running_count_dh(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
 /* Do the steps along D for row h, for which the steps along W and H are done. Then write the targets that this row
  * completes. */
-static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
-                                     ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
-                                     const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
+static inline void fc_running_add_depth_row(const fc_running *g, fc_running_space *at,
+                                            const fc_running_merge_step *deep,
+                                            ptrdiff_t arrival, const fc_target_range *range_d,
+                                                const fc_target_range *range_h,
+                                            const fc_target_range *range_w, ptrdiff_t h, char *row, ptrdiff_t base)
 {
     const fc_running_axis *depth = &g->depth;
-    const ptrdiff_t n = strip->end - strip->begin;
+    const ptrdiff_t n = range_w->end - range_w->begin;
     char *early = row, *last = row;
     ptrdiff_t t, p;
     if (depth->levels && deep->depth >= 0) {
         fc_running_merge_step m = *deep;
         ptrdiff_t l;
         for (l = 0; l <= m.depth && l < m.levels; l++)
-            m.ring_row[l] = (char *)m.ring_row[l] + (h - heights->begin) * at->pitch;
+            m.ring_row[l] = (char *)m.ring_row[l] + (h - range_h->begin) * at->pitch;
         fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, row, at->deep_early, at->deep_last,
-                                                (at->many - 1) * at->segment + n, g->pitch);
+                                                (at->planes - 1) * at->plane_pitch + n, g->pitch);
         early = at->deep_early, last = at->deep_last;
     }
     for (t = arrival ? depth->ends[arrival - 1] : 0; t < depth->ends[arrival]; t++) {
@@ -265,25 +289,26 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
         const ptrdiff_t to = (d * g->height.targets + h) * (g->targets / (depth->targets * g->height.targets));
         const char *from = depth->from[t] == FC_FROM_LAST ? last : depth->from[t] == FC_FROM_EARLY
             ? early : at->neutral;
-        if (d < depths->begin || d >= depths->end)
+        if (d < range_d->begin || d >= range_d->end)
             continue;
         if (g->op != FC_RUNNING_SUM) {
             const ptrdiff_t origin =
                 (fc_running_origin(g->windows, d) * g->height.size + fc_running_origin(g->windows + 1, h)) *
                 g->width.size;
-            for (p = 0; p < at->many; p++) {
-                const ptrdiff_t into = p * g->targets + to + strip->begin;
+            for (p = 0; p < at->planes; p++) {
+                const ptrdiff_t into = p * g->targets + to + range_w->begin;
                 fc_pool_running_for(g->dtype, g->isa)->finish_maxima(
-                    from + p * at->segment * at->item, g->pitch, g->windows + 2, strip->begin, origin,
-                    base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
+                    from + p * at->plane_pitch * at->item, g->pitch, g->windows + 2, range_w->begin, origin,
+                    base - p * range_w->n, g->target + into * at->item, g->indices + into * (g->int64_indices ? 8 : 4),
+                        g->int64_indices, n);
             }
         } else {
-            const double shared = g->result_op == FC_RESULT_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
-            for (p = 0; p < at->many; p++) {
-                const ptrdiff_t into = p * g->targets + to + strip->begin;
+            const double shared = g->result_op == FC_RESULT_OVER_COUNT ? fc_running_count_dh(g, d, h) : 1;
+            for (p = 0; p < at->planes; p++) {
+                const ptrdiff_t into = p * g->targets + to + range_w->begin;
                 const char *by = g->result_op == FC_RESULT_TIMES ? g->factors + into * at->item
                                  : g->result_op == FC_RESULT_OVER_COUNT ? at->counts : NULL;
-                fc_pool_running_for(g->dtype, g->isa)->finish(g->result_op, from + p * at->segment * at->item, by,
+                fc_pool_running_for(g->dtype, g->isa)->finish(g->result_op, from + p * at->plane_pitch * at->item, by,
                                                                  shared,
                                                         g->target + into * at->item, n);
             }
@@ -293,39 +318,41 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
 
 /* Do the steps along W and H for one row of sources. Then do the steps along D for each row that is complete along
  * H. */
-static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
-                                     ptrdiff_t deep_arrival, const fc_running_strip *depths,
-                                     const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
+static inline void fc_running_add_row(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
+                                      ptrdiff_t deep_arrival, const fc_target_range *range_d,
+                                      const fc_target_range *range_h, ptrdiff_t index_w, ptrdiff_t arrival,
+                                          ptrdiff_t base)
 {
     const fc_running_axis *height = &g->height;
-    const fc_running_strip *strips = g->width.strips + strip;
+    const fc_target_range *range_w = g->width.ranges + index_w;
     const ptrdiff_t d = deep_arrival + g->depth.first, h = arrival + height->first, row = d * height->size + h;
-    fc_running_merge_step m = fc_running_merge_step_of(height, arrival, arrival - heights->source, at->rings,
+    fc_running_merge_step m = fc_running_merge_step_of(height, arrival, arrival - range_h->source, at->rings,
                                                        at->pitch);
     char *present = at->neutral, *early, *last;
     ptrdiff_t t;
     if (m.depth >= 0 && h >= 0 && h < height->size) {
-        const double shared = g->input_op == FC_INPUT_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
-        const int odd = fc_pool_running_for(g->dtype, g->isa)->row(
-            &g->width, at->op, g->input_op, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
+        const double shared = g->input_op == FC_INPUT_OVER_COUNT ? fc_running_count_dh(g, d, h) : 1;
+        const int has_nan = fc_pool_running_for(g->dtype, g->isa)->row(
+            &g->width, at->op, g->input_op, index_w, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
-            row * g->width.size + strips->source - base, at->many, g->sources);
+            row * g->width.size + range_w->source - base, at->planes, g->sources);
         present = at->present;
-        if (odd)
+        if (has_nan)
             at->op = FC_RUNNING_MAX_OR_NAN;
     }
     early = last = present;
     if (height->levels && m.depth >= 0) {
         fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, present, at->early, at->last,
-                                                (at->many - 1) * at->segment + strips->end - strips->begin, g->pitch);
+                                                (at->planes - 1) * at->plane_pitch + range_w->end - range_w->begin,
+                                                    g->pitch);
         early = at->early, last = at->last;
     }
     for (t = arrival ? height->ends[arrival - 1] : 0; t < height->ends[arrival]; t++) {
         const ptrdiff_t target = height->target[t];
-        if (target < heights->begin || target >= heights->end)
+        if (target < range_h->begin || target >= range_h->end)
             continue;
-        fc_running_deepen(g, at, deep, deep_arrival, depths, heights, strips, target,
-                          height->from[t] == FC_FROM_LAST ? last : height->from[t] == FC_FROM_EARLY ? early
+        fc_running_add_depth_row(g, at, deep, deep_arrival, range_d, range_h, range_w, target,
+                                 height->from[t] == FC_FROM_LAST ? last : height->from[t] == FC_FROM_EARLY ? early
                                                                                                    : at->neutral, base);
     }
 }
@@ -334,47 +361,47 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
  * differ only in the range along W have consecutive numbers. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, fc_work_queue *queue)
 {
-    const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
-    const ptrdiff_t slab = item / g->strips / g->heights % g->depths;
-    const ptrdiff_t plane = item / g->strips / g->heights / g->depths * g->group;
-    const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
-    const fc_running_strip *strips = g->width.strips + strip;
-    const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
+    const ptrdiff_t index_w = item % g->n_ranges_w, index_h = item / g->n_ranges_w % g->n_ranges_h;
+    const ptrdiff_t index_d = item / g->n_ranges_w / g->n_ranges_h % g->n_ranges_d;
+    const ptrdiff_t plane = item / g->n_ranges_w / g->n_ranges_h / g->n_ranges_d * g->group;
+    const fc_target_range *range_d = g->depth.ranges + index_d, *range_h = g->height.ranges + index_h;
+    const fc_target_range *range_w = g->width.ranges + index_w;
+    const ptrdiff_t d0 = range_d->source + g->depth.first, h0 = range_h->source + g->height.first;
     /* The index of the first source cell of the item. Indices of maxima are relative to `base`, so that 32 bits are
      * enough. */
     const ptrdiff_t base =
-        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
+        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w->source;
     fc_running here = *g;
     ptrdiff_t d, h;
     here.source = g->source + plane * g->sources * at->item;
     here.norms = g->norms ? g->norms + plane * g->sources * at->item : NULL;
     here.factors = g->factors ? g->factors + plane * g->targets * at->item : NULL;
     here.target = g->target + plane * g->targets * at->item;
-    here.where = g->where ? g->where + plane * g->targets * (g->wide ? 8 : 4) : NULL;
+    here.indices = g->indices ? g->indices + plane * g->targets * (g->int64_indices ? 8 : 4) : NULL;
     at->op = g->op;
-    at->many = g->planes - plane < g->group ? g->planes - plane : g->group;
-    at->segment = fc_running_segment(&g->width, strips);
+    at->planes = g->planes - plane < g->group ? g->planes - plane : g->group;
+    at->plane_pitch = fc_running_plane_pitch(&g->width, range_w);
     if (g->input_op == FC_INPUT_OVER_COUNT) {
-        const ptrdiff_t begin = strips->source > 0 ? strips->source : 0, end = strips->source + strips->n;
+        const ptrdiff_t begin = range_w->source > 0 ? range_w->source : 0, end = range_w->source + range_w->n;
         fc_running_counts(g, at->counts, begin, end < g->width.size ? end : g->width.size);
     } else if (g->result_op == FC_RESULT_OVER_COUNT) {
-        fc_running_counts(g, at->counts, strips->begin, strips->end);
+        fc_running_counts(g, at->counts, range_w->begin, range_w->end);
     }
-    for (d = depths->source; d < depths->source + depths->n; d++) {
+    for (d = range_d->source; d < range_d->source + range_d->n; d++) {
         const fc_running_merge_step deep =
-            fc_running_merge_step_of(&g->depth, d, d - depths->source, at->deep_rings, at->pitch * g->high);
+            fc_running_merge_step_of(&g->depth, d, d - range_d->source, at->deep_rings, at->pitch * g->item_rows);
         const int inside = d + g->depth.first >= 0 && d + g->depth.first < g->depth.size;
         if (deep.depth < 0 && (d ? g->depth.ends[d - 1] : 0) == g->depth.ends[d])
             continue;
         if (inside && deep.depth >= 0) {
-            for (h = heights->source; h < heights->source + heights->n; h++) {
+            for (h = range_h->source; h < range_h->source + range_h->n; h++) {
                 if (h % 16 == 0 && fc_stopped(queue))
                     return;
-                fc_running_arrive(&here, at, &deep, d, depths, heights, strip, h, base);
+                fc_running_add_row(&here, at, &deep, d, range_d, range_h, index_w, h, base);
             }
         } else {
-            for (h = heights->begin; h < heights->end; h++)
-                fc_running_deepen(&here, at, &deep, d, depths, heights, strips, h, at->neutral, base);
+            for (h = range_h->begin; h < range_h->end; h++)
+                fc_running_add_depth_row(&here, at, &deep, d, range_d, range_h, range_w, h, at->neutral, base);
         }
     }
 }

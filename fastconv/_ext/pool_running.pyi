@@ -7,7 +7,7 @@ def running(
     factors: np.ndarray | None,
     target: np.ndarray,
     indices: np.ndarray | None,
-    wide: bool,
+    int64_indices: bool,
     table: np.ndarray,
     op: int,
     input_op: int,

@@ -17,14 +17,14 @@ cdef extern from "pool_running.h" nogil:
         FC_RUNNING_SUM
         FC_INPUT_OVER_NORM
 
-    ctypedef struct fc_running_strip:
+    ctypedef struct fc_target_range:
         Py_ssize_t begin
         Py_ssize_t end
         Py_ssize_t source
         Py_ssize_t n
 
 
-ctypedef const fc_running_strip* strips_t
+ctypedef const fc_target_range* ranges_t
 
 
 cdef extern from "pool_running.h" nogil:
@@ -38,10 +38,10 @@ cdef extern from "pool_running.h" nogil:
         Py_ssize_t taps
         Py_ssize_t rest
         Py_ssize_t step
-        Py_ssize_t keeps
+        Py_ssize_t copies_sources
         numbers shift
         numbers plus
-        strips_t strips
+        ranges_t ranges
 
     ctypedef struct fc_running_axis:
         Py_ssize_t size
@@ -57,7 +57,7 @@ cdef extern from "pool_running.h" nogil:
         numbers ends
         numbers target
         numbers from_ "from"
-        strips_t bands
+        ranges_t ranges
 
     ctypedef struct fc_running_windows:
         Py_ssize_t size
@@ -72,12 +72,12 @@ cdef extern from "pool_running.h" nogil:
         fc_running_axis depth
         fc_running_axis height
         fc_running_width width
-        Py_ssize_t strips
-        Py_ssize_t heights
-        Py_ssize_t depths
+        Py_ssize_t n_ranges_w
+        Py_ssize_t n_ranges_h
+        Py_ssize_t n_ranges_d
         Py_ssize_t row_pitch
         Py_ssize_t pitch
-        Py_ssize_t high
+        Py_ssize_t item_rows
         fc_running_windows[3] windows
         Py_ssize_t sources
         Py_ssize_t targets
@@ -88,12 +88,12 @@ cdef extern from "pool_running.h" nogil:
         int op
         int input_op
         int result_op
-        int wide
+        int int64_indices
         const char* source
         const char* norms
         const char* factors
         char* target
-        char* where
+        char* indices
 
     ctypedef struct fc_running_space:
         Py_ssize_t item
@@ -118,15 +118,15 @@ cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noe
     axis.first, axis.rows = at[4], at[5]
     axis.shift, axis.plus, axis.ring, axis.depth = table + at[6], table + at[7], table + at[8], table + at[9]
     axis.ends, axis.target, axis.from_ = table + at[10], table + at[11], table + at[12]
-    axis.bands = <strips_t> (table + at[13])
+    axis.ranges = <ranges_t> (table + at[13])
 
 
 cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
     """Read the plan of a call from `table`, which fastconv.layers.pool.running makes."""
     cdef numbers at = table
     cdef int i
-    g.strips, g.heights, g.depths = at[0], at[1], at[2]
-    g.row_pitch, g.pitch, g.high = at[3], at[4], at[5]
+    g.n_ranges_w, g.n_ranges_h, g.n_ranges_d = at[0], at[1], at[2]
+    g.row_pitch, g.pitch, g.item_rows = at[3], at[4], at[5]
     at += 6
     for i in range(3):
         g.windows[i].size, g.windows[i].k, g.windows[i].stride, g.windows[i].lo = at[0], at[1], at[2], at[3]
@@ -137,13 +137,13 @@ cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
     at += 28
     g.width.size, g.width.levels, g.width.stride, g.width.lo = at[0], at[1], at[2], at[3]
     g.width.dilation, g.width.phases, g.width.taps, g.width.rest = at[4], at[5], at[6], at[7]
-    g.width.step, g.width.keeps = at[8], at[9]
-    g.width.shift, g.width.plus, g.width.strips = table + at[10], table + at[11], <strips_t> (table + at[12])
+    g.width.step, g.width.copies_sources = at[8], at[9]
+    g.width.shift, g.width.plus, g.width.ranges = table + at[10], table + at[11], <ranges_t> (table + at[12])
     g.sources, g.targets, g.group = at[13], at[14], at[15]
 
 
 def running(
-    int dtype, source, norms, factors, target, indices, bint wide, table, int op, int input_op, int result_op,
+    int dtype, source, norms, factors, target, indices, bint int64_indices, table, int op, int input_op, int result_op,
     space, Py_ssize_t workspaces, int isa, queue,
 ):
     """Compute the forward pass or the adjoint of a pooling, whose plan is `table`.
@@ -157,31 +157,31 @@ def running(
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Buffer sources = contiguous_buffer(source, itemsize, False)
     cdef Buffer targets = contiguous_buffer(target, itemsize, True)
-    cdef Buffer places = Buffer(NULL, 0), divisors = Buffer(NULL, 0), times = Buffer(NULL, 0)
+    cdef Buffer index_buffer = Buffer(NULL, 0), divisors = Buffer(NULL, 0), factor_buffer = Buffer(NULL, 0)
     cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
     cdef fc_work_queue* shared = work_queue(queue)
     cdef numbers entries = index_pointer(table)
     if op != FC_RUNNING_SUM:
-        places = contiguous_buffer(indices, 8 if wide else 4, True)
+        index_buffer = contiguous_buffer(indices, 8 if int64_indices else 4, True)
     if norms is not None:
         divisors = contiguous_buffer(norms, itemsize, False)
     if factors is not None:
-        times = contiguous_buffer(factors, itemsize, False)
+        factor_buffer = contiguous_buffer(factors, itemsize, False)
     with nogil:
         read_plan(&c.plan, entries)
         planes = sources.n // c.plan.sources
         fc_check(sources.n == planes * c.plan.sources and targets.n == planes * c.plan.targets)
-        fc_check(places.n == 0 or places.n == targets.n)
+        fc_check(index_buffer.n == 0 or index_buffer.n == targets.n)
         fc_check(divisors.n == 0 or divisors.n == sources.n)
-        fc_check(times.n == 0 or times.n == targets.n)
+        fc_check(factor_buffer.n == 0 or factor_buffer.n == targets.n)
         c.plan.dtype, c.plan.isa, c.plan.op, c.plan.input_op, c.plan.result_op = dtype, isa, op, input_op, result_op
-        c.plan.wide, c.plan.planes = wide, planes
+        c.plan.int64_indices, c.plan.planes = int64_indices, planes
         c.plan.source, c.plan.norms = <const char*> sources.at, <const char*> divisors.at
-        c.plan.factors = <const char*> times.at
-        c.plan.target, c.plan.where = <char*> targets.at, <char*> places.at
+        c.plan.factors = <const char*> factor_buffer.at
+        c.plan.target, c.plan.indices = <char*> targets.at, <char*> index_buffer.at
         c.space, c.space_bytes, c.workspaces = <char*> spaces.at, spaces.n // workspaces * itemsize, workspaces
         fc_check(fc_running_elements(&c.plan) * itemsize <= c.space_bytes)
-        c.total = ((planes - 1) // c.plan.group + 1) * c.plan.strips * c.plan.heights * c.plan.depths
+        c.total = ((planes - 1) // c.plan.group + 1) * c.plan.n_ranges_w * c.plan.n_ranges_h * c.plan.n_ranges_d
         c.queue = shared
         fc_parallel_for(shared, items_worker, &c)
 

@@ -58,52 +58,52 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
 }
 
 /* Do one step along a row for maxima and their indices. If this is the `first` step, the index of element i is i. */
-FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *held, FC_T *to,
-                                       FC_L *to_held, ptrdiff_t n, ptrdiff_t shift, FC_L base)
+FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *best_index, FC_T *to,
+                                       FC_L *to_index, ptrdiff_t n, ptrdiff_t shift, FC_L base)
 {
     const FC_I step = FC_N(fc_broadcast_lanes)((FC_L)shift), bases = FC_N(fc_broadcast_lanes)(base);
     FC_I here = FC_N(fc_iota)();
     ptrdiff_t i;
     for (i = 0; i < n; i += FC_VL) {
         const FC_V a = FC_N(fc_load)(v + i), b = FC_N(fc_load)(v + i + shift);
-        const FC_I input_op = FC_N(fc_replaces_maximum)(b, a, nan);
-        const FC_I at_a = first ? here : FC_N(fc_load_lanes)(held + i);
-        const FC_I at_b = first ? here + step : FC_N(fc_load_lanes)(held + i + shift);
-        FC_N(fc_store)(to + i, FC_N(fc_select)(input_op, b, a));
-        FC_N(fc_store_lanes)(to_held + i, FC_N(fc_select_lanes)(input_op, at_b, at_a) + bases);
+        const FC_I replaces = FC_N(fc_replaces_maximum)(b, a, nan);
+        const FC_I at_a = first ? here : FC_N(fc_load_lanes)(best_index + i);
+        const FC_I at_b = first ? here + step : FC_N(fc_load_lanes)(best_index + i + shift);
+        FC_N(fc_store)(to + i, FC_N(fc_select)(replaces, b, a));
+        FC_N(fc_store_lanes)(to_index + i, FC_N(fc_select_lanes)(replaces, at_b, at_a) + bases);
         here += FC_N(fc_broadcast_lanes)(FC_VL);
     }
 }
 
 /* For the adjoint, compute each cell of a row as a sum over the outputs that read the cell: see `fc_running_width`. */
-static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_strip *strip, const FC_T *sums,
-                                    const FC_T *cells, FC_T *to)
+static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_target_range *range, const FC_T *sums,
+                                         const FC_T *cells, FC_T *to)
 {
-    const ptrdiff_t begin = strip->begin + w->lo, end = strip->end + w->lo, stride = w->stride;
+    const ptrdiff_t begin = range->begin + w->lo, end = range->end + w->lo, stride = w->stride;
     ptrdiff_t phase, i;
     if (w->phases < stride)
-        for (i = 0; i < strip->end - strip->begin; i++)
+        for (i = 0; i < range->end - range->begin; i++)
             to[i] = 0;
     for (phase = 0; phase < w->phases; phase++) {
         const ptrdiff_t at = phase * w->dilation;
         const ptrdiff_t first = fc_floor_div(begin - at + stride - 1, stride);
         const ptrdiff_t last = fc_floor_div(end - 1 - at, stride);
         const ptrdiff_t n = last - first + 1;
-        const FC_T *from = sums + (first - (w->taps - 1) * w->step - strip->source);
-        const FC_T *one = cells + (first - w->taps * w->step - strip->source);
+        const FC_T *from = sums + (first - (w->taps - 1) * w->step - range->source);
+        const FC_T *one = cells + (first - w->taps * w->step - range->source);
         FC_T *target = to + (first * stride + at - begin);
         if (n <= 0)
             continue;
         fc_check(first * stride + at - begin >= 0 && last * stride + at < end);
-        fc_check(last - strip->source < strip->n);
+        fc_check(last - range->source < range->n);
         if (phase < w->rest) {
-            fc_check(first - w->taps * w->step >= strip->source);
+            fc_check(first - w->taps * w->step >= range->source);
             if (w->taps)
                 FC_EACH(n, stride, target[i * S] = one[i] + from[i]);
             else
                 FC_EACH(n, stride, target[i * S] = one[i]);
         } else if (w->taps) {
-            fc_check(first - (w->taps - 1) * w->step >= strip->source);
+            fc_check(first - (w->taps - 1) * w->step >= range->source);
             FC_EACH(n, stride, target[i * S] = from[i]);
         } else {
             FC_EACH(n, stride, target[i * S] = 0);
@@ -111,33 +111,34 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
     }
 }
 
-/* Do the steps along W for one row of each of `many` planes, and write the results to `to`. For maxima, the indices of
- * the maxima plus `base` follow the results. The rows of the planes are `plane` elements apart in memory, but are
- * processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
+/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the indices
+ * of the maxima plus `base` follow the results. The rows of the planes are `plane_step` elements apart in memory, but
+ * are processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
  * source is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
-                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane)
+                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes, ptrdiff_t plane_step)
 {
-    const fc_running_strip *strip = w->strips + s;
-    const ptrdiff_t n = strip->n, all = many * n, wide = strip->end - strip->begin, source = strip->source;
+    const fc_target_range *range = w->ranges + s;
+    const ptrdiff_t n = range->n, length = planes * n, out_width = range->end - range->begin, source = range->source;
     const ptrdiff_t stride = w->phases ? 1 : w->stride;
     const ptrdiff_t before = source < 0 ? (source + n < 0 ? n : -source) : 0;
     const ptrdiff_t end = w->size - source < n ? (w->size - source > before ? w->size - source : before) : n;
     const int sums = op == FC_RUNNING_SUM;
     const FC_T pad = sums ? 0 : (FC_T)-INFINITY;
     FC_T *v = (FC_T *)space, *cells = v + pitch, *to = (FC_T *)to_;
-    FC_L *held = (FC_L *)cells, *to_held = (FC_L *)(to + to_pitch);
+    FC_L *best_index = (FC_L *)cells, *to_index = (FC_L *)(to + to_pitch);
     ptrdiff_t p, i, l, extent = 0;
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
-    int odd;
-    fc_check(all + 2 * FC_RUNNING_SLACK <= pitch && (many - 1) * fc_running_segment(w, strip) + wide + FC_RUNNING_SLACK <= to_pitch);
+    int has_nan;
+    fc_check(length + 2 * FC_RUNNING_SLACK <= pitch && (planes - 1) * fc_running_plane_pitch(w, range) + out_width +
+             FC_RUNNING_SLACK <= to_pitch);
 #define FC_INPUT_OF(how)                                                                                    \
     case how:                                                                                              \
-        for (p = 0; p < many; p++)                                                                         \
-            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane,                       \
-                                          norms ? norms + p * plane : norms, (const FC_T *)count,          \
+        for (p = 0; p < planes; p++)                                                                         \
+            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane_step,                       \
+                                          norms ? norms + p * plane_step : norms, (const FC_T *)count,          \
                                           (FC_T)shared, end - before);                                     \
         break;
     if (end > before) {
@@ -151,15 +152,15 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
         }
     }
 #undef FC_INPUT_OF
-    for (p = 0; p < many; p++) {
+    for (p = 0; p < planes; p++) {
         for (i = 0; i < before; i++)
             v[p * n + i] = pad;
         for (i = end; i < n; i++)
             v[p * n + i] = pad;
     }
-    odd = !sums && FC_N(fc_any)(nan);
-    if (sums && w->keeps)
-        memcpy(cells, v, (size_t)all * sizeof(FC_T));
+    has_nan = !sums && FC_N(fc_any)(nan);
+    if (sums && w->copies_sources)
+        memcpy(cells, v, (size_t)length * sizeof(FC_T));
     for (l = 0; l < w->levels; l++) {
         const ptrdiff_t shift = w->shift[l];
         const int more = sums && l + 1 < w->levels && w->plus[l + 1];
@@ -169,36 +170,36 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
         if (sums) {
             if (more)
                 extent += w->shift[++l];
-            FC_N(fc_running_sums)(v, cells, into, all - extent, shift, more ? extent : 0);
+            FC_N(fc_running_sums)(v, cells, into, length - extent, shift, more ? extent : 0);
         } else {
-            FC_L *into_held = last ? to_held : held;
+            FC_L *into_index = last ? to_index : best_index;
             const FC_L from_base = last ? (FC_L)base : 0;
-            if (odd && l)
-                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, all - extent, shift, from_base);
-            else if (odd)
-                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, all - extent, shift, from_base);
+            if (has_nan && l)
+                FC_N(fc_running_maxima)(1, 0, v, best_index, into, into_index, length - extent, shift, from_base);
+            else if (has_nan)
+                FC_N(fc_running_maxima)(1, 1, v, best_index, into, into_index, length - extent, shift, from_base);
             else if (l)
-                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, all - extent, shift, from_base);
+                FC_N(fc_running_maxima)(0, 0, v, best_index, into, into_index, length - extent, shift, from_base);
             else
-                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, all - extent, shift, from_base);
+                FC_N(fc_running_maxima)(0, 1, v, best_index, into, into_index, length - extent, shift, from_base);
         }
         if (last)
-            return odd;
+            return has_nan;
     }
-    fc_check(w->phases || (wide - 1) * stride + extent < n);
-    for (p = 0; p < many; p++, v += n, cells += n, held += n, to += wide, to_held += wide) {
+    fc_check(w->phases || (out_width - 1) * stride + extent < n);
+    for (p = 0; p < planes; p++, v += n, cells += n, best_index += n, to += out_width, to_index += out_width) {
         const FC_L start = (FC_L)(base + p * n);
         if (w->phases) {
-            FC_N(fc_running_spread)(w, strip, v, cells, to);
+            FC_N(fc_running_sum_readers)(w, range, v, cells, to);
             continue;
         }
-        FC_EACH(wide, stride, to[i] = v[i * S]);
+        FC_EACH(out_width, stride, to[i] = v[i * S]);
         if (!sums && w->levels)
-            FC_EACH(wide, stride, to_held[i] = held[i * S] + (FC_L)base);
+            FC_EACH(out_width, stride, to_index[i] = best_index[i * S] + (FC_L)base);
         else if (!sums)
-            FC_EACH(wide, stride, to_held[i] = (FC_L)(i * S) + start);
+            FC_EACH(out_width, stride, to_index[i] = (FC_L)(i * S) + start);
     }
-    return odd;
+    return has_nan;
 }
 
 /* Combine the current row with earlier rows, which are in the ring buffers. At each level, the current row replaces the
@@ -214,16 +215,16 @@ FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_st
     enum { UNITS = 2 };
     for (i = 0; i < n; i += UNITS * FC_VL) {
         FC_V now[UNITS], cells[UNITS];
-        FC_I held[UNITS];
+        FC_I best_index[UNITS];
         FC_UNROLL
         for (u = 0; u < UNITS; u++) {
             now[u] = cells[u] = FC_N(fc_load)(from + i + u * FC_VL);
             if (!sums)
-                held[u] = FC_N(fc_load_lanes)((const FC_L *)(from + pitch) + i + u * FC_VL);
+                best_index[u] = FC_N(fc_load_lanes)((const FC_L *)(from + pitch) + i + u * FC_VL);
         }
         for (l = 0; l < depth; l++) {
             FC_T *ring_row = (FC_T *)m->ring_row[l] + i;
-            FC_L *slot_held = (FC_L *)((FC_T *)m->ring_row[l] + pitch) + i;
+            FC_L *ring_index = (FC_L *)((FC_T *)m->ring_row[l] + pitch) + i;
             if (sums && l == m->early) {
                 FC_UNROLL
                 for (u = 0; u < UNITS; u++)
@@ -236,11 +237,11 @@ FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_st
                 if (sums) {
                     now[u] = old + (m->plus[l] ? cells[u] : now[u]);
                 } else {
-                    const FC_I old_held = FC_N(fc_load_lanes)(slot_held + u * FC_VL);
-                    const FC_I input_op = FC_N(fc_replaces_maximum)(now[u], old, nan);
-                    FC_N(fc_store_lanes)(slot_held + u * FC_VL, held[u]);
-                    now[u] = FC_N(fc_select)(input_op, now[u], old);
-                    held[u] = FC_N(fc_select_lanes)(input_op, held[u], old_held);
+                    const FC_I old_index = FC_N(fc_load_lanes)(ring_index + u * FC_VL);
+                    const FC_I replaces = FC_N(fc_replaces_maximum)(now[u], old, nan);
+                    FC_N(fc_store_lanes)(ring_index + u * FC_VL, best_index[u]);
+                    now[u] = FC_N(fc_select)(replaces, now[u], old);
+                    best_index[u] = FC_N(fc_select_lanes)(replaces, best_index[u], old_index);
                 }
             }
         }
@@ -254,7 +255,7 @@ FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_st
                 if (sums && depth == m->early)
                     FC_N(fc_store)(to[0] + i + u * FC_VL, now[u]);
                 if (!sums)
-                    FC_N(fc_store_lanes)((FC_L *)(ring_row + pitch) + i + u * FC_VL, held[u]);
+                    FC_N(fc_store_lanes)((FC_L *)(ring_row + pitch) + i + u * FC_VL, best_index[u]);
             }
         }
     }
@@ -335,24 +336,24 @@ static void FC_N(fc_running_finish)(int result_op, const void *from, const void 
  * -inf, the first cell of the window is the maximum, and its index is computed from `origin`, the index of the start of
  * its row. The index of any other maximum is `base` plus the index that the steps computed. */
 static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
-                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
-                                           int wide, ptrdiff_t n)
+                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *indices,
+                                           int int64_indices, ptrdiff_t n)
 {
     const FC_T *from = (const FC_T *)from_;
-    const FC_L *held = (const FC_L *)(from + pitch);
+    const FC_L *best_index = (const FC_L *)(from + pitch);
     FC_T *to = (FC_T *)to_;
     FC_I low = FC_N(fc_broadcast_lanes)(0);
     const FC_V least = FC_N(fc_broadcast)((FC_T)-INFINITY);
     ptrdiff_t i;
-    if (wide || n < FC_VL) {
+    if (int64_indices || n < FC_VL) {
         for (i = 0; i < n; i++) {
             const ptrdiff_t at = from[i] == (FC_T)-INFINITY ? origin + fc_running_origin(windows, begin + i)
-                                                            : base + (ptrdiff_t)held[i];
+                                                            : base + (ptrdiff_t)best_index[i];
             to[i] = from[i];
-            if (wide)
-                ((int64_t *)where)[i] = (int64_t)at;
+            if (int64_indices)
+                ((int64_t *)indices)[i] = (int64_t)at;
             else
-                ((int32_t *)where)[i] = (int32_t)at;
+                ((int32_t *)indices)[i] = (int32_t)at;
         }
         return;
     }
@@ -361,13 +362,13 @@ static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, c
         const FC_V v = FC_N(fc_load)(from + at);
         low |= ~FC_N(fc_replaces_maximum)(v, least, 1);
         FC_N(fc_store)(to + at, v);
-        FC_N(fc_store_int32)((int32_t *)where + at, FC_N(fc_load_lanes)(held + at) +
+        FC_N(fc_store_int32)((int32_t *)indices + at, FC_N(fc_load_lanes)(best_index + at) +
                                                         FC_N(fc_broadcast_lanes)((FC_L)base));
     }
     if (FC_N(fc_any)(low))
         for (i = 0; i < n; i++)
             if (from[i] == (FC_T)-INFINITY)
-                ((int32_t *)where)[i] = (int32_t)(origin + fc_running_origin(windows, begin + i));
+                ((int32_t *)indices)[i] = (int32_t)(origin + fc_running_origin(windows, begin + i));
 }
 
 const fc_pool_running_kernels FC_N(fc_pool_running_kernels) = {

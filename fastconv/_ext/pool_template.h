@@ -1,18 +1,19 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Convert the fields `first`, `count[2]` and `delta` of fc_pool to elements of vectors, and write the three tables to
- * `lanes`. All windows of a call use these tables. FC_SLACK elements follow each of the first two tables. */
-static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
+/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to elements of vectors, and write the
+ * three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the first two
+ * tables. */
+static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *tables)
 {
-    FC_L *first = (FC_L *)lanes;
-    FC_T *count = (FC_T *)lanes + g->out[2] + FC_SLACK;
-    FC_L *delta = (FC_L *)lanes + 2 * (g->out[2] + FC_SLACK);
+    FC_L *first_inside = (FC_L *)tables;
+    FC_T *count = (FC_T *)tables + g->out[2] + FC_SLACK;
+    FC_L *tap_distance = (FC_L *)tables + 2 * (g->out[2] + FC_SLACK);
     ptrdiff_t i;
     for (i = 0; op == FC_POOL_MAX && i < g->k[1] * g->k[2]; i++)
-        delta[i] = (FC_L)g->delta[i];
+        tap_distance[i] = (FC_L)g->tap_distance[i];
     for (i = 0; i < g->out[2] + FC_SLACK; i++) {
-        first[i] = op == FC_POOL_MAX && i < g->out[2] ? (FC_L)g->first[i] : 0;
+        first_inside[i] = op == FC_POOL_MAX && i < g->out[2] ? (FC_L)g->first_inside[i] : 0;
         count[i] = op == FC_POOL_MEAN && i < g->out[2] ? (FC_T)g->count[2][i] : 1;
     }
 }
@@ -33,38 +34,38 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
-    FC_I odd = FC_N(fc_broadcast_lanes)(0);
+    FC_I has_nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t i;
     if (stride == 1 && from_end - from >= n + FC_VL - 1) {
         for (i = 0; i < n; i += FC_VL) {
             const FC_V v = FC_N(fc_load)(from + i);
             FC_N(fc_store)(to + i, square ? v * v : v);
-            odd |= FC_N(fc_is_nan)(v);
+            has_nan |= FC_N(fc_is_nan)(v);
         }
     } else {
         for (i = 0; i < n; i++)
             to[i] = square ? from[i * stride] * from[i * stride] : from[i * stride];
         for (i = 0; i < n; i++)
-            odd |= FC_N(fc_broadcast_lanes)(-(FC_L)(to[i] != to[i]));
+            has_nan |= FC_N(fc_broadcast_lanes)(-(FC_L)(to[i] != to[i]));
     }
-    return odd;
+    return has_nan;
 }
 
 /* Copy one row of the image to the workspace, for any stride. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
-    FC_I odd = FC_N(fc_broadcast_lanes)(0);
+    FC_I has_nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t phase;
     for (phase = 0; phase < g->n_phases; phase++) {
-        const ptrdiff_t *place = g->phase + 3 * phase;
-        const ptrdiff_t n = place[2] - place[1], at = place[0] + place[1] * stride;
+        const ptrdiff_t *cells = g->phase + 3 * phase;
+        const ptrdiff_t n = cells[2] - cells[1], at = cells[0] + cells[1] * stride;
         if (n <= 0)
             continue;
         fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
-        odd |= FC_N(fc_pool_copy)(square, row + phase * g->phase_pitch + place[1], from + at, n, stride, from_end);
+        has_nan |= FC_N(fc_pool_copy)(square, row + phase * g->phase_pitch + cells[1], from + at, n, stride, from_end);
     }
-    return odd;
+    return has_nan;
 }
 
 /* Copy the cells of a plane that the rows [begin, end) of outputs at depth `od` read to the workspace. Return 0 if no
@@ -76,8 +77,8 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t height = g->size[1], width = g->size[2], pitch = g->pitch;
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
-    const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
-    const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
+    const ptrdiff_t needed_rows = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
+    const ptrdiff_t first = top < 0 ? -top : 0, rows = top + needed_rows < height ? needed_rows : height - top;
     const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
     /* With stride 2, split a row into two phases. Cell 0 of the image is an even or an odd cell of the padded row. */
     const int by_two = g->stride[2] == 2 && g->n_phases == 2;
@@ -89,13 +90,13 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const FC_T pad = op == FC_POOL_MAX ? (FC_T)-INFINITY : 0;
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t kd, row, phase, i;
-    fc_check(wanted <= g->rows && depths[0] < depths[1]);
+    fc_check(needed_rows <= g->rows && depths[0] < depths[1]);
     for (kd = depths[0]; kd < depths[1]; kd++) {
         const FC_T *image = (const FC_T *)plane + ((front + kd * g->dilation[0]) * height + top) * width;
-        const ptrdiff_t there = (const FC_T *)plane_end - (image + (rows - 1) * width);
+        const ptrdiff_t readable = (const FC_T *)plane_end - (image + (rows - 1) * width);
         FC_T *to = (FC_T *)space + kd * g->rows * pitch;
         fc_check(front + kd * g->dilation[0] >= 0 && front + kd * g->dilation[0] < g->size[0]);
-        if (by_two && there >= 2 * (pairs + FC_VL - 1)) {
+        if (by_two && readable >= 2 * (pairs + FC_VL - 1)) {
             for (row = first; row < rows; row++) {
                 const FC_T *from = image + row * width;
                 FC_T *at = to + row * pitch;
@@ -113,15 +114,15 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
         }
         /* Clear the padding around the rows last, because the copies wrote into it. */
         for (phase = 0; phase < g->n_phases; phase++) {
-            const ptrdiff_t before = g->phase[3 * phase + 1], after = g->phase[3 * phase + 2], all = g->width;
-            FC_T *share = to + phase * g->phase_pitch;
+            const ptrdiff_t before = g->phase[3 * phase + 1], after = g->phase[3 * phase + 2], all = g->phase_width;
+            FC_T *phase_row = to + phase * g->phase_pitch;
             if (before == 0 && after == all)
                 continue;
             for (row = first; row < rows; row++) {
                 for (i = 0; i < before; i++)
-                    share[row * pitch + i] = pad;
+                    phase_row[row * pitch + i] = pad;
                 for (i = after; i < all; i++)
-                    share[row * pitch + i] = pad;
+                    phase_row[row * pitch + i] = pad;
             }
         }
     }
@@ -136,30 +137,30 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
     return FC_N(fc_pool_load_of)(0, g, op, space, plane, plane_end, od, begin, end);
 }
 
-/* A vector of n outputs. `from` points to the cells that the first tap of the windows reads. `out` and `where` point to
- * the values and the indices of the results. `corner` is the index, in the plane, of the first cell of the first
+/* A vector of n outputs. `from` points to the cells that the first tap of the windows reads. `out` and `indices` point
+ * to the values and the indices of the results. `corner` is the index, in the plane, of the first cell of the first
  * window. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
-    int32_t *where;
+    int32_t *indices;
     ptrdiff_t n, corner;
-    FC_I first;
+    FC_I first_inside;
     FC_V count;
-} FC_N(fc_unit);
+} FC_N(fc_output_vector);
 
 /* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
  * of maxima, because each maximum of a chain depends on the one before it. So if there are few units, their taps are
  * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier
  * one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
-                                   const FC_N(fc_unit) *unit, const FC_L *delta, const ptrdiff_t *depths, ptrdiff_t t0,
-                                   ptrdiff_t t1, const FC_T *out_end)
+                                   const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
+                                   const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
 {
     const int nan = op == FC_POOL_MAX_OR_NAN, sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
     FC_V best[FC_UNITS][FC_PARTS];
-    FC_I held[FC_UNITS][FC_PARTS];
+    FC_I best_index[FC_UNITS][FC_PARTS];
     ptrdiff_t begin[FC_PARTS], kd, t, w;
     int u, p;
     FC_UNROLL
@@ -168,23 +169,23 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
         FC_UNROLL
         for (u = 0; u < units; u++) {
             best[u][p] = FC_N(fc_broadcast)(sums ? 0 : (FC_T)-INFINITY);
-            held[u][p] = unit[u].first;
+            best_index[u][p] = unit[u].first_inside;
         }
     }
     for (kd = depths[0]; kd < depths[1]; kd++) {
-        const ptrdiff_t slab = kd * g->rows * g->pitch;
-        const FC_I deep = FC_N(fc_broadcast_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
+        const ptrdiff_t depth_plane = kd * g->rows * g->pitch;
+        const FC_I depth_offset = FC_N(fc_broadcast_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
         if (sums) {
             /* Sum the taps of each row separately, so that chains of additions are short. */
             for (t = t0; t < t1; t += g->k[2]) {
                 FC_V row[FC_UNITS];
                 FC_UNROLL
                 for (u = 0; u < units; u++)
-                    row[u] = FC_N(fc_load)(unit[u].from + slab + g->at[t]);
+                    row[u] = FC_N(fc_load)(unit[u].from + depth_plane + g->tap_offset[t]);
                 for (w = 1; w < g->k[2]; w++) {
                     FC_UNROLL
                     for (u = 0; u < units; u++)
-                        row[u] += FC_N(fc_load)(unit[u].from + slab + g->at[t + w]);
+                        row[u] += FC_N(fc_load)(unit[u].from + depth_plane + g->tap_offset[t + w]);
                 }
                 FC_UNROLL
                 for (u = 0; u < units; u++)
@@ -195,14 +196,14 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
         for (t = 0; t < taps; t++) {
             FC_UNROLL
             for (p = 0; p < parts; p++) {
-                const ptrdiff_t at = slab + g->at[begin[p] + t];
-                const FC_I place = FC_N(fc_broadcast_lanes)(delta[begin[p] + t]) + deep;
+                const ptrdiff_t at = depth_plane + g->tap_offset[begin[p] + t];
+                const FC_I cell = FC_N(fc_broadcast_lanes)(tap_distance[begin[p] + t]) + depth_offset;
                 FC_UNROLL
                 for (u = 0; u < units; u++) {
                     const FC_V value = FC_N(fc_load)(unit[u].from + at);
                     const FC_I take = FC_N(fc_replaces_maximum)(value, best[u][p], nan);
                     best[u][p] = FC_N(fc_select)(take, value, best[u][p]);
-                    held[u][p] = FC_N(fc_select_lanes)(take, place, held[u][p]);
+                    best_index[u][p] = FC_N(fc_select_lanes)(take, cell, best_index[u][p]);
                 }
             }
         }
@@ -214,12 +215,12 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
                 for (p = 1; p < parts; p++) {
                     const FC_I take = FC_N(fc_replaces_maximum)(best[u][p], best[u][0], nan);
                     best[u][0] = FC_N(fc_select)(take, best[u][p], best[u][0]);
-                    held[u][0] = FC_N(fc_select_lanes)(take, held[u][p], held[u][0]);
+                    best_index[u][0] = FC_N(fc_select_lanes)(take, best_index[u][p], best_index[u][0]);
                 }
                 FC_UNROLL
                 for (p = 1; p < parts; p++) {
                     best[u][p] = best[u][0];
-                    held[u][p] = held[u][0];
+                    best_index[u][p] = best_index[u][0];
                 }
             }
         }
@@ -228,8 +229,8 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     for (u = 0; u < units; u++) {
         if (!sums) {
             const FC_I steps = FC_N(fc_iota)() * FC_N(fc_broadcast_lanes)((FC_L)g->stride[2]);
-            const FC_I places = held[u][0] + steps + FC_N(fc_broadcast_lanes)((FC_L)unit[u].corner);
-            FC_N(fc_store_indices)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
+            const FC_I cells = best_index[u][0] + steps + FC_N(fc_broadcast_lanes)((FC_L)unit[u].corner);
+            FC_N(fc_store_indices)(unit[u].indices, cells, unit[u].n, out_end - unit[u].out);
             FC_N(fc_store_some)(unit[u].out, best[u][0], unit[u].n, out_end);
         } else if (op == FC_POOL_NORM) {
             FC_N(fc_store_some)(unit[u].out, FC_N(fc_root)(best[u][0]), unit[u].n, out_end);
@@ -239,19 +240,19 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
 }
 
-/* Compute the rows [begin, end) of outputs at depth `od` from the workspace. `where` is used for the maximum only.
+/* Compute the rows [begin, end) of outputs at depth `od` from the workspace. `indices` is used for the maximum only.
  *
  * A vector may write past its row, but not past `out_end`, the end of the outputs of this chunk. */
-FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *lanes, FC_T *out,
-                                  int32_t *where, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *tables, FC_T *out,
+                                  int32_t *indices, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
     const int sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
-    const ptrdiff_t height = g->size[1], width = g->size[2], wide = g->out[2];
+    const ptrdiff_t height = g->size[1], width = g->size[2], out_width = g->out[2];
     const ptrdiff_t front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
-    const FC_L *delta = (const FC_L *)lanes + 2 * (wide + FC_SLACK);
-    FC_N(fc_unit) unit[FC_UNITS];
+    const FC_L *tap_distance = (const FC_L *)tables + 2 * (out_width + FC_SLACK);
+    FC_N(fc_output_vector) unit[FC_UNITS];
     ptrdiff_t oh, i;
     int units = 0;
     for (oh = begin; oh < end; oh++) {
@@ -261,26 +262,28 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
         const ptrdiff_t skipped = (depths[0] * g->dilation[0] * height + kh0 * g->dilation[1]) * width;
         const FC_T shared = op == FC_POOL_MEAN ? (FC_T)(g->count[0][od] * g->count[1][oh]) : 1;
         const ptrdiff_t *next = g->tap_ranges[1] + 2 * (oh + 1);
-        const int last_alike = oh + 1 == end || next[0] != kh0 || next[1] != kh1;
-        fc_check(kh0 < kh1 && (from - space) + g->at[kh1 * g->k[2] - 1] + wide + FC_SLACK <= g->rows * g->pitch);
-        for (i = 0; i < wide; i += FC_VL) {
-            FC_N(fc_unit) *u = unit + units++;
+        const int ends_run = oh + 1 == end || next[0] != kh0 || next[1] != kh1;
+        fc_check(kh0 < kh1 && (from - space) + g->tap_offset[kh1 * g->k[2] - 1] + out_width +
+                 FC_SLACK <= g->rows * g->pitch);
+        for (i = 0; i < out_width; i += FC_VL) {
+            FC_N(fc_output_vector) *u = unit + units++;
             u->from = from + i;
             u->out = out + i;
-            u->n = wide - i < FC_VL ? wide - i : FC_VL;
+            u->n = out_width - i < FC_VL ? out_width - i : FC_VL;
             if (!sums) {
-                u->where = where + i;
+                u->indices = indices + i;
                 u->corner = corner + i * g->stride[2];
                 /* If no number in the window is above -inf, the first cell of the window is the maximum. */
-                u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
+                u->first_inside =
+                    FC_N(fc_load_lanes)((const FC_L *)tables + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
-                u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_broadcast)(shared);
+                u->count = FC_N(fc_load)(tables + out_width + FC_SLACK + i) * FC_N(fc_broadcast)(shared);
             }
-            if (units < FC_UNITS && !(last_alike && i + FC_VL >= wide))
+            if (units < FC_UNITS && !(ends_run && i + FC_VL >= out_width))
                 continue;
 #define FC_UNITS_OF(n, parts)                                                                                  \
     case n:                                                                                                    \
-        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, delta, depths, kh0 * g->k[2],      \
+        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, tap_distance, depths, kh0 * g->k[2],      \
                             kh1 * g->k[2], out_end);                                                           \
         break;
             switch (units) {
@@ -292,17 +295,17 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
 #undef FC_UNITS_OF
             units = 0;
         }
-        out += wide;
-        where += sums ? 0 : wide;
+        out += out_width;
+        indices += sums ? 0 : out_width;
     }
 }
 
-static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *lanes, void *out,
-                                  int32_t *where, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *tables, void *out,
+                                  int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
 #define FC_ROWS_OF(constant)                                                                             \
     case constant:                                                                                       \
-        FC_N(fc_pool_rows)(constant, g, (const FC_T *)space, (const FC_T *)lanes, (FC_T *)out, where,    \
+        FC_N(fc_pool_rows)(constant, g, (const FC_T *)space, (const FC_T *)tables, (FC_T *)out, indices,    \
                            (const FC_T *)out_end, od, begin, end);                                       \
         break;
     switch (op) {
@@ -323,10 +326,10 @@ FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
 
 /* Find the output rows that read rows [begin, end) of the input. Return the first of these output rows, and set *last
  * to the last of them. */
-FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
+FC_INLINE ptrdiff_t FC_N(fc_find_reading_rows)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {
-    const ptrdiff_t *h = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0);
-    const ptrdiff_t *h_end = g->seen[1] + g->seen_end[1][end - 1];
+    const ptrdiff_t *h = g->readers[1] + (begin ? g->readers_end[1][begin - 1] : 0);
+    const ptrdiff_t *h_end = g->readers[1] + g->readers_end[1][end - 1];
     ptrdiff_t low = g->out[1];
     for (*last = -1; h < h_end; h++) {
         low = *h < low ? *h : low;
@@ -339,42 +342,42 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
 /* For all outputs that read rows [begin, end) of the input at depth `id`, write dout to the workspace. For the mean,
  * each element of dout is divided by the number of cells of its window. For the norm, it is divided by the norm of its
  * window. */
-static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
-                                const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
-                                ptrdiff_t end)
+static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const void *tables, const void *dout,
+                                        const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
+                                        ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
-    const ptrdiff_t wide = g->out[2];
-    const FC_T *count = (const FC_T *)lanes + wide + FC_SLACK;
-    const ptrdiff_t first = id ? g->seen_end[0][id - 1] : 0;
+    const ptrdiff_t out_width = g->out[2];
+    const FC_T *count = (const FC_T *)tables + out_width + FC_SLACK;
+    const ptrdiff_t first = id ? g->readers_end[0][id - 1] : 0;
     ptrdiff_t last, d, oh, i;
-    const ptrdiff_t low = FC_N(fc_pool_seen)(g, begin, end, &last);
-    for (d = first; d < g->seen_end[0][id]; d++) {
-        const ptrdiff_t od = g->seen[0][d];
+    const ptrdiff_t low = FC_N(fc_find_reading_rows)(g, begin, end, &last);
+    for (d = first; d < g->readers_end[0][id]; d++) {
+        const ptrdiff_t od = g->readers[0][d];
         FC_T *row = (FC_T *)space + (d - first) * g->rows * g->pitch;
         for (oh = low; oh <= last; oh++, row += g->pitch) {
-            const ptrdiff_t at = (od * g->out[1] + oh) * wide;
+            const ptrdiff_t at = (od * g->out[1] + oh) * out_width;
             const FC_T *from = (const FC_T *)dout + at;
             const FC_T shared = (FC_T)(g->count[0][od] * g->count[1][oh]);
             FC_T *to = row + g->left;
             if (norm) {
-                for (i = 0; i < wide; i += FC_VL) {
-                    const ptrdiff_t there = (const FC_T *)dout_end - (from + i);
-                    const FC_V norms = FC_N(fc_load_some)((const FC_T *)norm + at + i, there);
-                    FC_N(fc_store)(to + i, FC_N(fc_over_norm)(FC_N(fc_load_some)(from + i, there), norms));
+                for (i = 0; i < out_width; i += FC_VL) {
+                    const ptrdiff_t readable = (const FC_T *)dout_end - (from + i);
+                    const FC_V norms = FC_N(fc_load_some)((const FC_T *)norm + at + i, readable);
+                    FC_N(fc_store)(to + i, FC_N(fc_over_norm)(FC_N(fc_load_some)(from + i, readable), norms));
                 }
-            } else if ((const FC_T *)dout_end - from >= wide + FC_VL - 1) {
-                for (i = 0; i < wide; i += FC_VL)
+            } else if ((const FC_T *)dout_end - from >= out_width + FC_VL - 1) {
+                for (i = 0; i < out_width; i += FC_VL)
                     FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
                                                (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
             } else {
-                for (i = 0; i < wide; i++)
+                for (i = 0; i < out_width; i++)
                     to[i] = from[i] / (count[i] * shared);
             }
             for (i = 0; i < g->left; i++)
                 row[i] = 0;
             for (i = 0; i < g->right; i++)
-                to[wide + i] = 0;
+                to[out_width + i] = 0;
         }
     }
 }
@@ -386,15 +389,15 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
-    const ptrdiff_t width = g->size[2], stride = g->stride[2], slab = g->rows * g->pitch;
-    const ptrdiff_t depths = g->seen_end[0][id] - (id ? g->seen_end[0][id - 1] : 0);
+    const ptrdiff_t width = g->size[2], stride = g->stride[2], depth_plane = g->rows * g->pitch;
+    const ptrdiff_t depths = g->readers_end[0][id] - (id ? g->readers_end[0][id - 1] : 0);
     ptrdiff_t last, ih, i, d, t;
-    const ptrdiff_t low = FC_N(fc_pool_seen)(g, begin, end, &last);
-    const ptrdiff_t *high = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0), *h;
+    const ptrdiff_t low = FC_N(fc_find_reading_rows)(g, begin, end, &last);
+    const ptrdiff_t *high = g->readers[1] + (begin ? g->readers_end[1][begin - 1] : 0), *h;
     const FC_T *x = (const FC_T *)x_;
     FC_T *dx = (FC_T *)dx_;
     for (ih = begin; ih < end; ih++, dx += width) {
-        const ptrdiff_t *high_end = g->seen[1] + g->seen_end[1][ih];
+        const ptrdiff_t *high_end = g->readers[1] + g->readers_end[1][ih];
         for (i = 0; i * stride < width; i += FC_VL) {
             const FC_T *from = (const FC_T *)space + i;
             const ptrdiff_t left = width - i * stride;
@@ -407,7 +410,7 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
                         /* Sum the taps of each row separately, so that chains of additions are short. */
                         FC_V row = FC_N(fc_broadcast)(0);
                         for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
-                            row += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
+                            row += FC_N(fc_load)(from + d * depth_plane + (*h - low) * g->pitch + g->offset[t]);
                         sum += row;
                     }
                 sums[r] = sum;
@@ -439,15 +442,15 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
 #include "pool_2x2_template.h"
 
 const fc_pool_kernels FC_N(fc_pool_kernels) = {
-    .begin = FC_N(fc_pool_begin),
+    .fill_tables = FC_N(fc_pool_fill_tables),
     .load = FC_N(fc_pool_load),
     .forward = FC_N(fc_pool_forward),
-    .share = FC_N(fc_pool_share),
+    .load_gradient = FC_N(fc_pool_load_gradient),
     .gather = FC_N(fc_pool_gather),
     .forward_2x2 = FC_N(fc_pool_2x2_forward),
     .backward_2x2 = FC_N(fc_pool_2x2_backward),
     .mean_2x2 = FC_N(fc_pool_2x2_mean),
     .norm_2x2 = FC_N(fc_pool_2x2_norm),
-    .mean_spread_2x2 = FC_N(fc_pool_2x2_mean_spread),
-    .norm_spread_2x2 = FC_N(fc_pool_2x2_norm_spread),
+    .mean_backward_2x2 = FC_N(fc_pool_2x2_mean_backward),
+    .norm_backward_2x2 = FC_N(fc_pool_2x2_norm_backward),
 };

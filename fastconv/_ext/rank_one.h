@@ -9,12 +9,12 @@
 
 #include "runs.h"
 
-/* A weight of a kernel that differs from the product of the factors: its index in the kernel, its value, and the
- * product. */
+/* A weight of a kernel that differs from the product of the factors. */
 typedef struct {
-    ptrdiff_t place;
-    double value, product;
-} fc_off;
+    ptrdiff_t index; /* the index of the weight in the kernel */
+    double value;    /* the weight */
+    double product;  /* the product of the factors */
+} fc_mismatch;
 
 /* Return the number of doubles of the workspace that fc_factor_f32 and fc_factor_f64 need. */
 static inline ptrdiff_t fc_factor_space(const ptrdiff_t k[3]) { return 2 * (k[0] + k[1] + k[2]); }
@@ -28,18 +28,18 @@ static inline double fc_primitive(double *a, ptrdiff_t k, int bits)
     uint64_t divisor = 0;
     for (i = 0; i < k; i++)
         if (a[i] != 0) {
-            uint64_t whole = (uint64_t)ldexp(fabs(frexp(a[i], &exponent)), 53);
+            uint64_t integer = (uint64_t)ldexp(fabs(frexp(a[i], &exponent)), 53);
             high = exponent > high ? exponent : high;
-            for (exponent -= 53; !(whole & 1); whole >>= 1)
+            for (exponent -= 53; !(integer & 1); integer >>= 1)
                 exponent++;
             low = exponent < low ? exponent : low;
             if (high - low > bits)
                 return 0;
         }
     for (i = 0; i < k && divisor != 1; i++) {
-        uint64_t rest = (uint64_t)ldexp(fabs(a[i]), -low), swap;
-        for (; rest; divisor = rest, rest = swap)
-            swap = divisor ? divisor % rest : 0;
+        uint64_t remainder = (uint64_t)ldexp(fabs(a[i]), -low), swap;
+        for (; remainder; divisor = remainder, remainder = swap)
+            swap = divisor ? divisor % remainder : 0;
     }
     for (i = 0; i < k; i++)
         a[i] = ldexp(a[i], -low) / (double)divisor;

@@ -46,7 +46,7 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
 /* Compute factors whose products are exact, if the weights of the kernel are integers times a power of two. Return
  * whether such factors exist. `from` is the concatenation of the fibres (see fc_factor) of the three axes. The factors
  * are written to `to` in the same order; `to` may be the same array. `at` is the index of the pivot along each axis. */
-static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
+static int FC_F(fc_exact_factors)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;
     ptrdiff_t axis, i;
@@ -94,8 +94,8 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 /* Compute the factors of the kernel w, which has the shape (k[0], k[1], k[2]).
  *
  * Return 0 if w is an outer product, up to rounding in its dtype. Then to[i] is element order[i] of the concatenated
- * factors of the three axes. Return 1 if w is not an outer product. Then *off is set to the weight that differs most
- * from the product of the factors, unless `off` is NULL. Return 2 if w has an inf or NaN.
+ * factors of the three axes. Return 1 if w is not an outer product. Then *mismatch is set to the weight that differs
+ * most from the product of the factors, unless `mismatch` is NULL. Return 2 if w has an inf or NaN.
  *
  * The pivot is the weight of largest magnitude. The fibre of an axis is all weights on the line through the pivot along
  * that axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot
@@ -113,7 +113,7 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
  *
  * If the largest weight is so small that the smallest positive number matters, only relative errors are allowed. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
-                           double *space, fc_off *off)
+                           double *space, fc_mismatch *mismatch)
 {
     const ptrdiff_t total = k[0] + k[1] + k[2], pivot = FC_F(fc_pivot)(w, k[0] * k[1] * k[2]);
     const ptrdiff_t steps[3] = {k[1] * k[2], k[2], 1};
@@ -151,22 +151,22 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
             const FC_T *row = w + (i * k[1] + j) * k[2];
             const double d = high[i], b = high[k[0] + j], a = d * b;
             const double a_low = fma(d, b, -a) + (d * low[k[0] + j] + low[i] * b);
-            int bad = 0;
+            int exceeds = 0;
             for (l = 0; l < k[2]; l++) {
                 const double value = (double)row[l] * up, error = FC_F(fc_error)(value, a, a_low, c[l], c_low[l]);
-                bad |= !(fabs(error) <= tolerance * fabs(value) + least);
+                exceeds |= !(fabs(error) <= tolerance * fabs(value) + least);
             }
-            for (l = 0; bad && l < k[2]; l++) {
+            for (l = 0; exceeds && l < k[2]; l++) {
                 const double value = (double)row[l] * up;
                 const double error = fabs(FC_F(fc_error)(value, a, a_low, c[l], c_low[l]));
                 if (error <= tolerance * fabs(value) + least ||
                     error <= FC_F(fc_allowed)(value, most, tolerance, least))
                     continue;
-                if (off == NULL)
+                if (mismatch == NULL)
                     return 1;
                 if (error > worst) {
                     worst = error;
-                    off->place = row + l - w, off->value = (double)row[l], off->product = a * c[l] / up;
+                    mismatch->index = row + l - w, mismatch->value = (double)row[l], mismatch->product = a * c[l] / up;
                 }
             }
         }
@@ -183,7 +183,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
         low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];
         high[i] = fibre;
     }
-    if (FC_F(fc_whole)(high, high, k, at))
+    if (FC_F(fc_exact_factors)(high, high, k, at))
         low = high;
     FC_F(fc_balance)(low, k);
     for (i = 0; i < entries; i++)

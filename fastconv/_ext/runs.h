@@ -171,10 +171,10 @@ FC_DEFINE_RUNS(double, f64)
     {                                                                                      \
         FC_EACH(n, stride, {                                                               \
             T value = x[i * S];                                                            \
-            T held = best[i];                                                              \
-            int take = (where[i] < 0) | (!(value <= held) & (held == held));               \
-            best[i] = take ? value : held;                                                 \
-            where[i] = take ? (I)(first + i * S) : where[i];                               \
+            T maximum = best[i];                                                              \
+            int replaces = (where[i] < 0) | (!(value <= maximum) & (maximum == maximum));               \
+            best[i] = replaces ? value : maximum;                                                 \
+            where[i] = replaces ? (I)(first + i * S) : where[i];                               \
         });                                                                                \
     }
 

@@ -9,16 +9,27 @@
  * output_stride of the result. It is the sum over t < taps of source[o * stride + t * dilation - lo] times element
  * `factors` + t of the factors. `stride` is a field of fc_phased_axis. */
 typedef struct {
-    ptrdiff_t out, output_offset, output_stride, lo, dilation, taps, factors;
+    ptrdiff_t out;           /* the number of outputs */
+    ptrdiff_t output_offset; /* the index of output 0 in the result */
+    ptrdiff_t output_stride; /* the distance between two outputs in the result */
+    ptrdiff_t lo;            /* the padding before the source, in elements */
+    ptrdiff_t dilation;      /* the distance between two taps, in elements */
+    ptrdiff_t taps;          /* the number of taps */
+    ptrdiff_t factors;       /* the index of the factor of tap 0 */
 } fc_conv_axis;
 
-/* One axis. `size` is the size of the source, and `output_size` is the size of the result. The result has `phases`
- * stride phases of at most `out` outputs, which are divided into blocks of `block` outputs. A block that starts at
- * output b reads no source element before index b * stride - pad. Output b reads no source element after index
- * b * stride - pad + halo. */
+/* One axis. A block that starts at output b reads no source element before index b * stride - pad. Output b reads no
+ * source element after index b * stride - pad + halo. */
 typedef struct {
-    ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
-    const fc_conv_axis *phase;
+    ptrdiff_t size;            /* the size of the source */
+    ptrdiff_t output_size;     /* the size of the result */
+    ptrdiff_t stride;          /* the distance between the source elements of two outputs */
+    ptrdiff_t phases;          /* the number of stride phases of the result */
+    ptrdiff_t out;             /* the largest number of outputs of a phase */
+    ptrdiff_t block;           /* the number of outputs of a block */
+    ptrdiff_t pad;             /* the padding before the source, for all phases */
+    ptrdiff_t halo;            /* the number of source elements that an output reads after its first one */
+    const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 
 /* The border modes, which determine the values of cells outside an image. All modes but FC_ZEROS are supported only for
@@ -74,8 +85,8 @@ static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdi
 /* Map the indices at, at + step, at + 2 * step, and so on to the elements of the image that they repeat according to
  * `border`. Return how many of the first `most` indices map to one arithmetic sequence. Set *first to the start of this
  * sequence, and *distance to its step. */
-static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
-                                 ptrdiff_t *first, ptrdiff_t *distance)
+static inline ptrdiff_t fc_border_run(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
+                                      ptrdiff_t *first, ptrdiff_t *distance)
 {
     ptrdiff_t count = most;
     *distance = step;
@@ -93,12 +104,14 @@ static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, p
     return count < most ? count : most;
 }
 
-/* The rows that sums are computed from: rows [first, end) of an axis, each with `n` elements. Row `first` is at `from`,
- * and rows are `pitch` elements apart. If `border` is not FC_ZEROS, these are all rows of the axis. */
+/* The rows that sums are computed from: rows [first, end) of an axis. */
 typedef struct {
-    const void *from;
-    ptrdiff_t pitch, first, end, n, border;
-} fc_rows_of;
+    const void *from;     /* row `first` */
+    ptrdiff_t pitch;      /* the distance between two rows, in elements */
+    ptrdiff_t first, end; /* the range of rows */
+    ptrdiff_t n;          /* the number of elements of a row */
+    ptrdiff_t border;     /* the border mode; if it is not FC_ZEROS, the rows are all rows of the axis */
+} fc_source_rows;
 
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);
 

@@ -15,16 +15,16 @@ from fastconv._ext.team cimport (
 
 
 cdef extern from "rank_one.h" nogil:
-    ctypedef struct fc_off:
-        Py_ssize_t place
+    ctypedef struct fc_mismatch:
+        Py_ssize_t index
         double value
         double product
 
     Py_ssize_t fc_factor_space(const Py_ssize_t* k) noexcept
     int fc_factor_f32(const float* w, const Py_ssize_t* k, const Py_ssize_t* order, Py_ssize_t entries, float* to,
-                      double* space, fc_off* off) noexcept
+                      double* space, fc_mismatch* mismatch) noexcept
     int fc_factor_f64(const double* w, const Py_ssize_t* k, const Py_ssize_t* order, Py_ssize_t entries, double* to,
-                      double* space, fc_off* off) noexcept
+                      double* space, fc_mismatch* mismatch) noexcept
 
 
 cdef extern from "separable.h" nogil:
@@ -83,25 +83,25 @@ def lanes(int dtype, int isa):
     return fc_isa_lanes(dtype, isa)
 
 
-def factors(int dtype, w, kernel, order, to, bint telling):
+def factors(int dtype, w, kernel, order, to, bint report_mismatch):
     """Compute the factors of the kernel of each filter of w (F, KD, KH, KW), and write them to `to` (F, len(order)).
 
     The three factors are concatenated to one vector of KD + KH + KW elements, and to[f, i] is element order[i] of this
     vector. Return None if all kernels are outer products. Otherwise, return a tuple with the index of the first filter
-    whose kernel is not an outer product. If `telling` is set and the kernel is finite, the tuple also has the index of
-    the weight that differs most from the product of the factors, that weight, and that product.
+    whose kernel is not an outer product. If `report_mismatch` is set and the kernel is finite, the tuple also has the
+    index of the weight that differs most from the product of the factors, that weight, and that product.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Buffer weights = contiguous_buffer(w, itemsize, False)
-    cdef Buffer places = contiguous_buffer(order, sizeof(Py_ssize_t), False)
+    cdef Buffer orders = contiguous_buffer(order, sizeof(Py_ssize_t), False)
     cdef Buffer results = contiguous_buffer(to, itemsize, True)
     cdef Py_ssize_t[3] k
-    cdef fc_off off
-    cdef fc_off* told = &off if telling else NULL
+    cdef fc_mismatch mismatch
+    cdef fc_mismatch* reported = &mismatch if report_mismatch else NULL
     cdef int found = 0
     cdef double* space
     k[0], k[1], k[2] = kernel
-    taps, entries = k[0] * k[1] * k[2], places.n
+    taps, entries = k[0] * k[1] * k[2], orders.n
     count = weights.n // taps
     fc_check(results.n >= count * entries)
     space = <double*> malloc(<size_t> fc_factor_space(k) * sizeof(double))
@@ -111,19 +111,19 @@ def factors(int dtype, w, kernel, order, to, bint telling):
         for f in range(count):
             if dtype:
                 found = fc_factor_f64(
-                    <const double*> weights.at + f * taps, k, <const Py_ssize_t*> places.at, entries,
-                    <double*> results.at + f * entries, space, told,
+                    <const double*> weights.at + f * taps, k, <const Py_ssize_t*> orders.at, entries,
+                    <double*> results.at + f * entries, space, reported,
                 )
             else:
                 found = fc_factor_f32(
-                    <const float*> weights.at + f * taps, k, <const Py_ssize_t*> places.at, entries,
-                    <float*> results.at + f * entries, space, told,
+                    <const float*> weights.at + f * taps, k, <const Py_ssize_t*> orders.at, entries,
+                    <float*> results.at + f * entries, space, reported,
                 )
             if found:
                 break
     free(space)
-    if found == 1 and telling:
-        return f, off.place, off.value, off.product
+    if found == 1 and report_mismatch:
+        return f, mismatch.index, mismatch.value, mismatch.product
     return (f,) if found else None
 
 
@@ -184,7 +184,7 @@ def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, co
             sources.n * t.call.shared == t.call.images * t.call.channels * t.call.sources * volume(&t.call, False)
         )
         fc_check(entries.n >= t.call.channels * t.call.sources * t.call.entries)
-        fc_parallel_for(t.queue, draw, &t)
+        fc_parallel_for(t.queue, items_worker, &t)
 
 
 cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexcept nogil:
@@ -195,7 +195,7 @@ cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexce
     return cells
 
 
-cdef void draw(void* task) noexcept nogil:
+cdef void items_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_worker worker = fc_new_worker(t.queue)
     cdef Py_ssize_t item = fc_next_chunk(t.queue, &worker, t.items), end

@@ -15,12 +15,12 @@
 #endif
 /* The width, in elements, of a block of columns. Each block is summed from top to bottom before the next block, so that
  * source rows that several outputs read stay in the L1 cache. */
-#undef FC_STRIP
-#define FC_STRIP (1024 / FC_BYTES)
+#undef FC_COLUMN_BLOCK
+#define FC_COLUMN_BLOCK (1024 / FC_BYTES)
 
 /* Add one source row to the rows [begin, end) of a tile. For row r, the source row is multiplied by factors[-r]. */
-FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS],
-                                 const int begin, const int end, const int vectors)
+FC_INLINE void FC_N(fc_add_source_row)(const FC_T *from, const FC_T *factors, FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS],
+                                       const int begin, const int end, const int vectors)
 {
     FC_V cells[FC_SUM_VECTORS], factor;
     int r, v;
@@ -52,16 +52,16 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
     FC_UNROLL
     for (r = 0; r < FC_SUM_ROWS - 1; r++) {
-        FC_N(fc_take_row)(from, factors + r, sums, 0, r + 1, vectors);
+        FC_N(fc_add_source_row)(from, factors + r, sums, 0, r + 1, vectors);
         from += pitch;
     }
     for (i = FC_SUM_ROWS - 1; i < taps; i++) {
-        FC_N(fc_take_row)(from, factors + i, sums, 0, FC_SUM_ROWS, vectors);
+        FC_N(fc_add_source_row)(from, factors + i, sums, 0, FC_SUM_ROWS, vectors);
         from += pitch;
     }
     FC_UNROLL
     for (r = 1; r < FC_SUM_ROWS; r++) {
-        FC_N(fc_take_row)(from, factors + taps + r - 1, sums, r, FC_SUM_ROWS, vectors);
+        FC_N(fc_add_source_row)(from, factors + taps + r - 1, sums, r, FC_SUM_ROWS, vectors);
         from += pitch;
     }
     FC_UNROLL
@@ -119,42 +119,42 @@ static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *
 
 /* Compute the outputs [begin, begin + count) of one stride phase along D or H. Each output is a row of sums, and the
  * rows are `to_pitch` elements apart. */
-static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_conv_axis *phase, ptrdiff_t stride, ptrdiff_t begin,
+static void FC_N(fc_sum_over)(const fc_source_rows *rows, const fc_conv_axis *phase, ptrdiff_t stride, ptrdiff_t begin,
                               ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
 {
     const FC_T *from = (const FC_T *)rows->from;
     const ptrdiff_t pitch = rows->pitch, taps = phase->taps, n = rows->n;
     const int tiled = stride == 1 && phase->dilation == 1 && taps >= FC_SUM_ROWS - 1 && n >= FC_VL;
-    ptrdiff_t strip, r, j;
-    for (strip = 0; strip < n; strip += FC_STRIP) {
-        const ptrdiff_t wide = n - strip < FC_STRIP ? n - strip : FC_STRIP;
+    ptrdiff_t column, r, j;
+    for (column = 0; column < n; column += FC_COLUMN_BLOCK) {
+        const ptrdiff_t width = n - column < FC_COLUMN_BLOCK ? n - column : FC_COLUMN_BLOCK;
         for (r = 0; r < count;) {
             const ptrdiff_t at = (begin + r) * stride - phase->lo;
-            const FC_T *source = from + (at - rows->first) * pitch + strip;
-            FC_T *target = to + r * to_pitch + strip;
+            const FC_T *source = from + (at - rows->first) * pitch + column;
+            FC_T *target = to + r * to_pitch + column;
             if (tiled && count - r >= FC_SUM_ROWS && at >= rows->first && at + taps + FC_SUM_ROWS - 1 <= rows->end) {
-                for (j = 0; j + FC_SUM_VECTORS * FC_VL <= wide; j += FC_SUM_VECTORS * FC_VL)
+                for (j = 0; j + FC_SUM_VECTORS * FC_VL <= width; j += FC_SUM_VECTORS * FC_VL)
                     FC_N(fc_sum_tile)(source + j, pitch, factors, taps, target + j, to_pitch, FC_SUM_VECTORS);
-                for (; j < wide; j += FC_VL) {
+                for (; j < width; j += FC_VL) {
                     /* The last vector overlaps the previous vector. */
-                    const ptrdiff_t last = j + FC_VL <= wide ? j : wide - FC_VL;
+                    const ptrdiff_t last = j + FC_VL <= width ? j : width - FC_VL;
                     FC_N(fc_sum_tile)(source + last, pitch, factors, taps, target + last, to_pitch, 1);
                 }
                 r += FC_SUM_ROWS;
             } else if (rows->border) {
-                ptrdiff_t tap = 0, met, cell, distance;
-                for (; tap < taps; tap += met) {
-                    met = fc_shown(at + tap * phase->dilation, rows->end, phase->dilation, taps - tap, rows->border,
-                                   &cell, &distance);
-                    FC_N(fc_sum_columns)(from + cell * pitch + strip, distance * pitch, factors + tap, met, target,
-                                         wide, tap > 0);
+                ptrdiff_t tap = 0, count_inside, cell, distance;
+                for (; tap < taps; tap += count_inside) {
+                    count_inside = fc_border_run(at + tap * phase->dilation, rows->end, phase->dilation, taps - tap,
+                                                 rows->border, &cell, &distance);
+                    FC_N(fc_sum_columns)(from + cell * pitch + column, distance * pitch, factors + tap, count_inside,
+                                         target, width, tap > 0);
                 }
                 r++;
             } else {
-                ptrdiff_t tap, met;
-                fc_taps_inside(phase, at, rows->first, rows->end, &tap, &met);
-                FC_N(fc_sum_columns)(met ? source + tap * phase->dilation * pitch : from, phase->dilation * pitch,
-                                     factors + tap, met, target, wide, 0);
+                ptrdiff_t tap, count_inside;
+                fc_taps_inside(phase, at, rows->first, rows->end, &tap, &count_inside);
+                FC_N(fc_sum_columns)(count_inside ? source + tap * phase->dilation * pitch : from,
+                                     phase->dilation * pitch, factors + tap, count_inside, target, width, 0);
                 r++;
             }
         }
@@ -172,12 +172,13 @@ typedef struct {
     const FC_T *factors;
     FC_T bias;
     int add;
-} FC_N(fc_across);
+} FC_N(fc_row_sums);
 
 /* Compute `vectors` vectors of one row. If `left` is less than FC_VL, only `left` results are stored. `plain` means
- * that stride and dilation are 1. Return `bad`, in which a lane becomes NaN if a result in that lane is inf or NaN. */
-FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *to, FC_V bad, const int vectors,
-                              const int plain, const ptrdiff_t left)
+ * that stride and dilation are 1. Return `not_finite`, in which a lane becomes NaN if a result in that lane is inf or
+ * NaN. */
+FC_INLINE FC_V FC_N(fc_sum_along)(const FC_N(fc_row_sums) *a, const FC_T *from, FC_T *to, FC_V not_finite,
+                                  const int vectors, const int plain, const ptrdiff_t left)
 {
     FC_V sums[FC_ROW_VECTORS], factor;
     ptrdiff_t t, at = a->offset, phase;
@@ -214,7 +215,7 @@ FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *
     }
     FC_UNROLL
     for (v = 0; v < vectors; v++)
-        bad += sums[v] * FC_N(fc_broadcast)(0);
+        not_finite += sums[v] * FC_N(fc_broadcast)(0);
     if (left >= FC_VL) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
@@ -224,25 +225,25 @@ FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *
         for (t = 0; t < left; t++)
             to[t] = some[t];
     }
-    return bad;
+    return not_finite;
 }
 
-FC_INLINE FC_V FC_N(fc_cross_rows)(const FC_N(fc_across) *a, FC_V bad, const int plain)
+FC_INLINE FC_V FC_N(fc_sum_rows_along)(const FC_N(fc_row_sums) *a, FC_V not_finite, const int plain)
 {
     ptrdiff_t row, j;
     for (row = 0; row < a->rows; row++) {
         const FC_T *from = a->from + row * a->pitch;
         FC_T *to = a->to + row * a->to_pitch;
         for (j = 0; j + FC_ROW_VECTORS * FC_VL <= a->n; j += FC_ROW_VECTORS * FC_VL)
-            bad = FC_N(fc_cross)(a, from + j, to + j, bad, FC_ROW_VECTORS, plain, FC_VL);
+            not_finite = FC_N(fc_sum_along)(a, from + j, to + j, not_finite, FC_ROW_VECTORS, plain, FC_VL);
         for (; j + 4 * FC_VL <= a->n; j += 4 * FC_VL)
-            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 4, plain, FC_VL);
+            not_finite = FC_N(fc_sum_along)(a, from + j, to + j, not_finite, 4, plain, FC_VL);
         for (; j + FC_VL <= a->n; j += FC_VL)
-            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 1, plain, FC_VL);
+            not_finite = FC_N(fc_sum_along)(a, from + j, to + j, not_finite, 1, plain, FC_VL);
         if (j < a->n)
-            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 1, plain, a->n - j);
+            not_finite = FC_N(fc_sum_along)(a, from + j, to + j, not_finite, 1, plain, a->n - j);
     }
-    return bad;
+    return not_finite;
 }
 
 /* Split a padded row into stride phases. */
@@ -269,7 +270,7 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
 {
     ptrdiff_t cell, distance, i, count;
     for (; begin < end; begin += count) {
-        count = fc_shown(begin - pad, size, 1, end - begin, border, &cell, &distance);
+        count = fc_border_run(begin - pad, size, 1, end - begin, border, &cell, &distance);
         for (i = 0; i < count; i++)
             row[begin + i] = row[pad + cell + i * distance];
     }
@@ -277,48 +278,52 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
 
 /* Sum the padded rows of one block along W, and store the results. Return a vector in which a lane is NaN if a result
  * in that lane is inf or NaN. */
-static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
-                            const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
+static FC_V FC_N(fc_sum_block_along)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows,
+                                     ptrdiff_t width,
+                                     const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch,
+                                         FC_V not_finite)
 {
     const fc_phased_axis *w = &call->axes[2];
-    FC_T *split = space + call->split_at, *made = space + call->row_at;
+    FC_T *split = space + call->split_at, *row_results = space + call->row_at;
     ptrdiff_t row, l, i;
     for (l = 0; l < w->phases; l++) {
         const fc_conv_axis *phase = &w->phase[l];
         const ptrdiff_t n = fc_limit(phase->out - begin, 0, w->block);
         FC_T *target = to + phase->output_offset + begin * phase->output_stride;
-        FC_N(fc_across) a;
+        FC_N(fc_row_sums) a;
         a.n = n, a.taps = phase->taps, a.dilation = phase->dilation, a.stride = w->stride;
         a.phase_pitch = call->phase_pitch, a.offset = w->pad - phase->lo;
         a.factors = factors + phase->factors, a.bias = bias, a.add = add;
         if (w->stride == 1 && phase->output_stride == 1) {
             a.from = space, a.pitch = call->pitch, a.rows = rows;
             a.to = target, a.to_pitch = to_pitch;
-            bad = phase->dilation == 1 ? FC_N(fc_cross_rows)(&a, bad, 1) : FC_N(fc_cross_rows)(&a, bad, 0);
+            not_finite = phase->dilation == 1 ? FC_N(fc_sum_rows_along)(&a, not_finite,
+                                                                        1) : FC_N(fc_sum_rows_along)(&a, not_finite, 0);
             continue;
         }
         for (row = 0; row < rows; row++, target += to_pitch) {
             a.from = space + row * call->pitch, a.pitch = 0, a.rows = 1;
-            a.to = phase->output_stride == 1 ? target : made, a.to_pitch = 0;
+            a.to = phase->output_stride == 1 ? target : row_results, a.to_pitch = 0;
             if (w->stride > 1) {
                 FC_N(fc_split)(a.from, split, width, w->stride, call->phase_pitch);
                 a.from = split;
             }
             if (phase->output_stride > 1)
                 for (i = 0; i < n && add; i++)
-                    made[i] = target[i * phase->output_stride];
-            bad = FC_N(fc_cross_rows)(&a, bad, 0);
+                    row_results[i] = target[i * phase->output_stride];
+            not_finite = FC_N(fc_sum_rows_along)(&a, not_finite, 0);
             if (phase->output_stride > 1)
                 for (i = 0; i < n; i++)
-                    target[i * phase->output_stride] = made[i];
+                    target[i * phase->output_stride] = row_results[i];
         }
     }
-    return bad;
+    return not_finite;
 }
 
 /* Return the stride phase of block `index` along an axis. Set *begin and *n so that the block consists of the outputs
  * [begin, begin + n) of the phase. */
-static const fc_conv_axis *FC_N(fc_place)(const fc_phased_axis *axis, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
+static const fc_conv_axis *FC_N(fc_block_at)(const fc_phased_axis *axis, ptrdiff_t index, ptrdiff_t *begin,
+                                             ptrdiff_t *n)
 {
     const ptrdiff_t blocks = (axis->out + axis->block - 1) / axis->block;
     const fc_conv_axis *phase = &axis->phase[index / blocks];
@@ -335,34 +340,34 @@ static const fc_conv_axis *FC_N(fc_place)(const fc_phased_axis *axis, ptrdiff_t 
 static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
 {
     const fc_phased_axis *d = &call->axes[0], *h = &call->axes[1], *w = &call->axes[2];
-    const ptrdiff_t wide_blocks = (w->out + w->block - 1) / w->block, high_blocks = fc_blocks(h);
-    const ptrdiff_t deep_blocks = fc_blocks(d), area = h->size * w->size;
+    const ptrdiff_t blocks_w = (w->out + w->block - 1) / w->block, blocks_h = fc_blocks(h);
+    const ptrdiff_t blocks_d = fc_blocks(d), area = h->size * w->size;
     FC_T *space = (FC_T *)space_, *planes = space + call->planes_at;
-    FC_V bad = FC_N(fc_broadcast)(0);
+    FC_V not_finite = FC_N(fc_broadcast)(0);
     FC_T all[FC_VL];
-    ptrdiff_t deep_begin, deep, high_begin, high, wide_begin, wide, first, end, low, top, width, q, r, o, channel;
+    ptrdiff_t begin_d, out_d, begin_h, out_h, begin_w, out_w, first, end, first_row, end_row, width, q, r, o, channel;
     int v, any = 0;
-    const fc_conv_axis *high_line = FC_N(fc_place)(h, item % high_blocks, &high_begin, &high), *deep_line;
-    item /= high_blocks;
-    wide_begin = item % wide_blocks * w->block;
-    wide = fc_limit(w->out - wide_begin, 0, w->block);
-    item /= wide_blocks;
-    deep_line = FC_N(fc_place)(d, item % deep_blocks, &deep_begin, &deep);
-    item /= deep_blocks;
+    const fc_conv_axis *phase_h = FC_N(fc_block_at)(h, item % blocks_h, &begin_h, &out_h), *phase_d;
+    item /= blocks_h;
+    begin_w = item % blocks_w * w->block;
+    out_w = fc_limit(w->out - begin_w, 0, w->block);
+    item /= blocks_w;
+    phase_d = FC_N(fc_block_at)(d, item % blocks_d, &begin_d, &out_d);
+    item /= blocks_d;
     channel = item % call->channels;
-    if (deep == 0 || high == 0 || wide == 0)
+    if (out_d == 0 || out_h == 0 || out_w == 0)
         return 0;
     /* The number of elements of a padded row, and the range of elements of a source row that the padded row
      * contains. */
-    width = (wide - 1) * w->stride + w->halo + 1;
-    first = fc_limit(wide_begin * w->stride - w->pad, 0, w->size);
-    end = fc_limit(wide_begin * w->stride - w->pad + width, first, w->size);
+    width = (out_w - 1) * w->stride + w->halo + 1;
+    first = fc_limit(begin_w * w->stride - w->pad, 0, w->size);
+    end = fc_limit(begin_w * w->stride - w->pad + width, first, w->size);
     /* The rows of the source that this block reads. */
-    low = fc_limit(high_begin * h->stride - high_line->lo, 0, h->size);
-    top = fc_limit((high_begin + high - 1) * h->stride - high_line->lo + (high_line->taps - 1) * high_line->dilation + 1,
-                   low, h->size);
+    first_row = fc_limit(begin_h * h->stride - phase_h->lo, 0, h->size);
+    end_row = fc_limit((begin_h + out_h - 1) * h->stride - phase_h->lo + (phase_h->taps - 1) * phase_h->dilation + 1,
+                       first_row, h->size);
     if (call->border)
-        first = low = 0, end = w->size, top = h->size;
+        first = first_row = 0, end = w->size, end_row = h->size;
     for (q = 0; q < call->sources; q++) {
         const ptrdiff_t image = item / call->channels, filter = call->sources > 1 ? channel * call->sources + q : channel;
         const ptrdiff_t sources = call->channels * call->sources / call->shared;
@@ -371,27 +376,27 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
         /* If the block lies outside the image, n is 0. */
-        const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
-        const ptrdiff_t plane = (top - low) * n;
+        const ptrdiff_t before = fc_limit(first - (begin_w * w->stride - w->pad), 0, width), n = end - first;
+        const ptrdiff_t plane = (end_row - first_row) * n;
         if (call->queue != NULL && fc_stopped(call->queue))
             return 0;
         if (!call->flat)
-            for (r = 0; r < top - low; r++) {
-                fc_rows_of rows = {x + (low + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
-                FC_N(fc_sum_over)(&rows, deep_line, d->stride, deep_begin, deep, factors + deep_line->factors,
+            for (r = 0; r < end_row - first_row; r++) {
+                fc_source_rows rows = {x + (first_row + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
+                FC_N(fc_sum_over)(&rows, phase_d, d->stride, begin_d, out_d, factors + phase_d->factors,
                                   planes + r * n, plane);
             }
-        for (o = 0; o < deep; o++) {
-            fc_rows_of rows = {planes + o * plane, n, low, top, n, call->border};
+        for (o = 0; o < out_d; o++) {
+            fc_source_rows rows = {planes + o * plane, n, first_row, end_row, n, call->border};
             FC_T *to = (FC_T *)call->result +
-                       (((image * call->channels + channel) * d->output_size + deep_line->output_offset +
-                         (deep_begin + o) * deep_line->output_stride) * h->output_size +
-                        high_line->output_offset + high_begin * high_line->output_stride) * w->output_size;
+                       (((image * call->channels + channel) * d->output_size + phase_d->output_offset +
+                         (begin_d + o) * phase_d->output_stride) * h->output_size +
+                        phase_h->output_offset + begin_h * phase_h->output_stride) * w->output_size;
             if (call->flat) {
-                rows.from = x + low * w->size + first;
+                rows.from = x + first_row * w->size + first;
                 rows.pitch = w->size;
             }
-            for (r = 0; r < high; r++) {
+            for (r = 0; r < out_h; r++) {
                 FC_T *row = space + r * call->pitch;
                 ptrdiff_t j;
                 for (j = 0; j < before; j++)
@@ -399,17 +404,17 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
                 for (j = before + n; j < call->pitch; j++)
                     row[j] = 0;
             }
-            FC_N(fc_sum_over)(&rows, high_line, h->stride, high_begin, high, factors + high_line->factors,
+            FC_N(fc_sum_over)(&rows, phase_h, h->stride, begin_h, out_h, factors + phase_h->factors,
                               space + before, call->pitch);
-            for (r = 0; r < high && call->border; r++) {
+            for (r = 0; r < out_h && call->border; r++) {
                 FC_N(fc_fill_border)(space + r * call->pitch, 0, before, before, n, call->border);
                 FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);
             }
-            bad = FC_N(fc_finish)(call, space, wide_begin, high, width, factors, bias, q > 0, to,
-                                  high_line->output_stride * w->output_size, bad);
+            not_finite = FC_N(fc_sum_block_along)(call, space, begin_w, out_h, width, factors, bias, q > 0, to,
+                                                  phase_h->output_stride * w->output_size, not_finite);
         }
     }
-    FC_N(fc_store)(all, bad);
+    FC_N(fc_store)(all, not_finite);
     for (v = 0; v < FC_VL; v++)
         any |= all[v] != all[v];
     return any;

@@ -6,21 +6,23 @@
 #include "isa.h"
 
 /* The nonzero weights of some rows and channels, with a list for each row. Short lists come first, because the CPU then
- * predicts the end of the loop over a list well. List i has counts[i] weights of row rows[i], and starts where list i -
- * 1 ends. `val` has the weights. `off` has, for each weight, the distance from an output to the image element that is
- * multiplied by the weight, in vectors. */
+ * predicts the end of the loop over a list well. List i starts where list i - 1 ends. */
 typedef struct {
-    int32_t *rows, *counts, *off;
-    void *val;
+    int32_t *rows;    /* the index of the weight row of each list */
+    int32_t *counts;  /* the number of weights of each list */
+    int32_t *offsets; /* for each weight: the distance from an output to the element it multiplies, in vectors */
+    void *values;     /* the weights of all lists */
 } fc_nonzeros_list;
 
-/* The weights of some rows. The rows are `row_step` elements apart. Each row has `runs` runs of `n` contiguous weights,
- * and the runs are `run_step` elements apart. `at` has the value of `off` (see fc_nonzeros_list) for each weight of a
- * row, or a negative number if the weight is not used. */
+/* The weights of some rows of the weight matrix. */
 typedef struct {
     const void *w;
-    ptrdiff_t rows, row_step, runs, run_step, n;
-    const int32_t *at;
+    ptrdiff_t rows;             /* the number of rows */
+    ptrdiff_t row_step;         /* the distance between two rows, in elements */
+    ptrdiff_t runs;             /* the number of runs of contiguous weights of a row */
+    ptrdiff_t run_step;         /* the distance between two runs, in elements */
+    ptrdiff_t n;                /* the number of weights of a run */
+    const int32_t *tap_offsets; /* for each weight of a row: its offset in fc_nonzeros_list, or -1 if it is not used */
 } fc_weights;
 
 /* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
@@ -29,11 +31,11 @@ enum { FC_LENGTHS = 512 };
 /* The largest number of elements that a kernel may write past the end of a list of nonzero weights. */
 enum { FC_LIST_SPARE = 16 };
 
-/* Where one row of results of one lane is stored (see sparse.pyx). `to` is the offset of the row in the result, in
- * elements. `n` is the number of results of the row that are inside the result array, which may be 0. */
+/* The location, in the result, of one output row of one lane (see sparse.pyx). */
 typedef struct {
-    ptrdiff_t to, n;
-} fc_target;
+    ptrdiff_t offset; /* the offset of the row in the result, in elements */
+    ptrdiff_t count;  /* the number of outputs of the row that are inside the result array, which may be 0 */
+} fc_row_location;
 
 /* Prefetch `rows` rows of `bytes` bytes each. The rows are `pitch` bytes apart. */
 static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
@@ -50,17 +52,17 @@ static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t
 
 typedef void (*fc_prune_t)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space);
 typedef void (*fc_to_lanes_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
-                              ptrdiff_t lines, ptrdiff_t n);
-typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
-                              int add);
-typedef void (*fc_from_lanes_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
-                                ptrdiff_t wide, ptrdiff_t next_row);
-typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
-                              const void *mask);
-typedef int (*fc_gradient_to_lanes_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
-                                      ptrdiff_t wide);
+                              ptrdiff_t rows, ptrdiff_t n);
+typedef void (*fc_add_rows_t)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, void *sums, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *initial, int add);
+typedef void (*fc_from_lanes_t)(void *to, const fc_row_location *locations, ptrdiff_t step, const void *sums,
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row);
+typedef void (*fc_dot_rows_t)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, const void *dout, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *mask);
+typedef int (*fc_gradient_to_lanes_t)(void *to, void *mask, const void *from, const fc_row_location *locations,
+                                      ptrdiff_t rows, ptrdiff_t width);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 
 /* The kernels of one dtype and instruction set. */

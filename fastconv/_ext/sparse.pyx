@@ -2,12 +2,12 @@
 add the products to a tile of the result in registers.
 
 A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
-vector i holds element i of every part. So the offset between two taps is a whole number of vectors. A line is one row
-of the results of all parts, stored as vectors.
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row is
+one row of the results of all parts, stored as vectors.
 
-A set is a block of rows of the weight matrix that are listed and multiplied together. A first call lists the nonzero
-weights of some sets, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
-work items, and makes all tables that this module reads.
+A row block is a number of rows of the weight matrix that are listed and multiplied together. A first call lists the
+nonzero weights of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides
+the work into work items, and makes all tables that this module reads.
 """
 
 from libc.stdint cimport int32_t
@@ -19,7 +19,7 @@ from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
 from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.sparse_kernels cimport (
     FC_LIST_SPARE, fc_add_rows_t, fc_clear_t, fc_dot_rows_t, fc_from_lanes_t, fc_gradient_to_lanes_t, fc_isa_lanes,
-    fc_nonzeros_list, fc_prefetch_rows, fc_sparse_for, fc_sparse_sums, fc_target, fc_to_lanes_t, fc_weights,
+    fc_nonzeros_list, fc_prefetch_rows, fc_row_location, fc_sparse_for, fc_sparse_sums, fc_to_lanes_t, fc_weights,
 )
 from fastconv._ext.team cimport (
     fc_new_worker, fc_next_chunk, fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, fc_worker_id,
@@ -48,31 +48,31 @@ spare = FC_LIST_SPARE
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows            # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step        # the distance between two rows of the weight matrix
-    Py_ssize_t block_rows      # the number of rows of a set (rows that are multiplied together)
-    Py_ssize_t channels        # the number of channels of the source in a group
-    Py_ssize_t channel_step    # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels that are copied to vectors before they are multiplied
-    Py_ssize_t taps            # the number of taps of the kernel
-    Py_ssize_t patch_image     # the distance between two images in the padded block
-    Py_ssize_t channel_pitch   # the distance between two channels in the vectors of a block
-    Py_ssize_t line_pitch      # the distance between two rows in the vectors of a block
-    Py_ssize_t copy_lines      # the number of rows that one call of the kernel copies to vectors
-    Py_ssize_t copies          # the number of calls of this kernel for one channel
-    Py_ssize_t lines           # the number of rows of results of one part of a block
-    Py_ssize_t wide            # the number of results of one such row; each result takes one lane of a vector
-    Py_ssize_t tiles           # the number of tiles of the results of a block
-    Py_ssize_t lane_images     # the number of images of a block; no two images share a lane
-    Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis; each lane holds one part
-    Py_ssize_t[3] part         # the number of results of one part along each axis
-    Py_ssize_t lanes_at        # the offset of the copied vectors in the workspace of a thread, in bytes
-    Py_ssize_t sums_at         # the offset of the sums in the workspace of a thread, in bytes
-    Py_ssize_t targets_at      # the offset of the array of fc_target in the workspace of a thread, in bytes
-    # The lists of nonzero weights: there is one fc_nonzeros_list for each set of rows and each block of channels.
-    Py_ssize_t list_off        # the offset of `off` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_val        # the offset of `val` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_pitch      # the distance between two fc_nonzeros_list, in bytes
+    Py_ssize_t rows             # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step         # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows       # the number of rows of a row block
+    Py_ssize_t channels         # the number of channels of the source in a group
+    Py_ssize_t channel_step     # the distance between the weights of two channels
+    Py_ssize_t block_channels   # the number of channels that are copied to vectors before they are multiplied
+    Py_ssize_t taps             # the number of taps of the kernel
+    Py_ssize_t patch_image      # the distance between two images in the padded block
+    Py_ssize_t channel_pitch    # the distance between two channels in the vectors of a block
+    Py_ssize_t row_pitch        # the distance between two rows in the vectors of a block
+    Py_ssize_t copy_rows        # the number of rows that one call of the kernel copies to vectors
+    Py_ssize_t copies           # the number of calls of this kernel for one channel
+    Py_ssize_t out_rows         # the number of output rows of one part of a block
+    Py_ssize_t out_width        # the number of results of one such row; each result takes one lane of a vector
+    Py_ssize_t tiles            # the number of tiles of the results of a block
+    Py_ssize_t lane_images      # the number of images of a block; no two images share a lane
+    Py_ssize_t[3] lane_parts    # the number of parts of a block along each axis; each lane holds one part
+    Py_ssize_t[3] part          # the number of results of one part along each axis
+    Py_ssize_t lanes_at         # the offset of the copied vectors in the workspace of a thread, in bytes
+    Py_ssize_t sums_at          # the offset of the sums in the workspace of a thread, in bytes
+    Py_ssize_t locations_at     # the offset of the array of fc_row_location in the workspace of a thread, in bytes
+    # The lists of nonzero weights: there is one fc_nonzeros_list for each row block and each block of channels.
+    Py_ssize_t list_offsets_at  # the offset of `offsets` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_values_at   # the offset of `values` from the start of a fc_nonzeros_list, in bytes
+    Py_ssize_t list_pitch       # the distance between two fc_nonzeros_list, in bytes
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -80,12 +80,12 @@ cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
     cdef Py_ssize_t i
     s.images, s.groups, s.rows, s.row_step, s.block_rows = t[0], t[1], t[2], t[3], t[4]
     s.channels, s.channel_step, s.block_channels, s.taps = t[5], t[6], t[7], t[8]
-    s.patch_image, s.channel_pitch, s.line_pitch, s.copy_lines = t[9], t[10], t[11], t[12]
-    s.copies, s.lines, s.wide, s.tiles, s.lane_images = t[13], t[14], t[15], t[16], t[17]
+    s.patch_image, s.channel_pitch, s.row_pitch, s.copy_rows = t[9], t[10], t[11], t[12]
+    s.copies, s.out_rows, s.out_width, s.tiles, s.lane_images = t[13], t[14], t[15], t[16], t[17]
     for i in range(3):
         s.lane_parts[i], s.part[i] = t[18 + i], t[21 + i]
-    s.lanes_at, s.sums_at, s.targets_at = t[24], t[25], t[26]
-    s.list_off, s.list_val, s.list_pitch = t[27], t[28], t[29]
+    s.lanes_at, s.sums_at, s.locations_at = t[24], t[25], t[26]
+    s.list_offsets_at, s.list_values_at, s.list_pitch = t[27], t[28], t[29]
     return s
 
 
@@ -96,28 +96,29 @@ cdef struct Task:
     const void* bias
     void* result
     # For each weight: the offset of the image element that it multiplies, in vectors; -1 if the weight is not used.
-    const int32_t* at
+    const int32_t* tap_offsets
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.
     const Py_ssize_t* copies
-    const Py_ssize_t* lines        # for each row of results: the offset of the first copied vector that the row reads
+    # For each output row: the offset of the first copied vector that the row reads.
+    const Py_ssize_t* row_offsets
     # Four numbers for each tile: its number of rows, its number of vectors per row, its first row, its first vector.
     const Py_ssize_t* tiles
     char* lists
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
-    Py_ssize_t first_set           # the index of the first set of this call
-    Py_ssize_t sets                # the number of sets of this call
+    Py_ssize_t first_row_block  # the index of the first row block of this call
+    Py_ssize_t row_blocks       # the number of row blocks of this call
     Py_ssize_t items
-    Py_ssize_t volume              # the number of cells of a channel of the source
-    Py_ssize_t positions           # the number of cells of a channel of the result
-    Py_ssize_t group_step          # the distance between the weights of two groups, in elements
+    Py_ssize_t volume           # the number of cells of a channel of the source
+    Py_ssize_t positions        # the number of cells of a channel of the result
+    Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at       # the offset of a weight in its row, for each such offset of an image element
-    Py_ssize_t parts               # the number of partial sums of the gradient; 0 if no gradient is computed
-    Py_ssize_t places              # the number of blocks
+    const int32_t* weight_at    # the offset of a weight in its row, for each such offset of an image element
+    Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
+    Py_ssize_t blocks           # the number of blocks of the result
     int dtype
     int isa
     Sizes sizes
@@ -126,18 +127,18 @@ cdef struct Task:
 
 
 cdef enum Step:
-    PRUNE      # List the nonzero weights.
-    MULTIPLY   # Multiply by the listed weights.
-    DOTS       # Compute the gradient of the listed weights, and store it in place of the weights.
-    SPREAD     # Copy the gradient from the lists to dw.
+    PRUNE     # List the nonzero weights.
+    MULTIPLY  # Multiply by the listed weights.
+    DOTS      # Compute the gradient of the listed weights, and store it in place of the weights.
+    SCATTER   # Copy the gradient from the lists to dw.
 
 
 cdef inline fc_nonzeros_list lists_at(char* at, const Sizes* s) noexcept nogil:
     cdef fc_nonzeros_list lists
     lists.rows = <int32_t*> at
     lists.counts = lists.rows + s.block_rows
-    lists.off = <int32_t*> (at + s.list_off)
-    lists.val = at + s.list_val
+    lists.offsets = <int32_t*> (at + s.list_offsets_at)
+    lists.values = at + s.list_values_at
     return lists
 
 
@@ -146,15 +147,16 @@ cdef inline char* align_up(void* at) noexcept nogil:
 
 
 def product(
-    int dtype, source, w, bias, result, axes, phases, sizes, at, copies, lines, tiles, space,
-    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
+    int dtype, source, w, bias, result, axes, phases, sizes, tap_offsets, copies, row_offsets, tiles, space,
+    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_row_block, Py_ssize_t row_blocks, weight_at,
     Py_ssize_t parts, int step, int isa, queue,
 ):
-    """Run one step (a value of `Step`) for `sets` sets of rows of the weight matrix, starting with set `first_set`.
+    """Run one step (a value of `Step`) for `row_blocks` row blocks of the weight matrix, starting with row block
+    `first_row_block`.
 
     To compute result = w @ columns(source) + bias, run PRUNE and then MULTIPLY. `bias` may be None. To compute the
-    gradient of the nonzero weights, run PRUNE, DOTS and SPREAD. In DOTS, the argument `result` is dout; in SPREAD, it
-    is dw. The gradient is computed as `parts` partial sums, which SPREAD adds up. The arrays are of `dtype`, 0
+    gradient of the nonzero weights, run PRUNE, DOTS and SCATTER. In DOTS, the argument `result` is dout; in SCATTER, it
+    is dw. The gradient is computed as `parts` partial sums, which SCATTER adds up. The arrays are of `dtype`, 0
     (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
     Each thread has `space_pitch` bytes after the lists.
     """
@@ -163,19 +165,19 @@ def product(
     cdef Py_ssize_t* of_axes = index_pointer(axes)
     cdef Py_ssize_t* of_sizes = index_pointer(sizes)
     cdef Buffer sources = contiguous_buffer(source, itemsize, False)
-    cdef Buffer results = contiguous_buffer(result, itemsize, step == MULTIPLY or step == SPREAD)
+    cdef Buffer results = contiguous_buffer(result, itemsize, step == MULTIPLY or step == SCATTER)
     cdef Buffer weights = contiguous_buffer(w, itemsize, False), workspace = contiguous_buffer(space, 1, True)
     cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
-    cdef Buffer offsets = contiguous_buffer(at, sizeof(int32_t), False)
+    cdef Buffer offsets = contiguous_buffer(tap_offsets, sizeof(int32_t), False)
     t.source, t.w, t.result = sources.at, weights.at, results.at
     t.bias = NULL if bias is None else contiguous_buffer(bias, itemsize, False).at
-    t.at, t.copies = <const int32_t*> offsets.at, index_pointer(copies)
-    t.lines, t.tiles = index_pointer(lines), index_pointer(tiles)
+    t.tap_offsets, t.copies = <const int32_t*> offsets.at, index_pointer(copies)
+    t.row_offsets, t.tiles = index_pointer(row_offsets), index_pointer(tiles)
     t.lists = align_up(workspace.at)
     t.space, t.space_pitch = t.lists + lists_bytes, space_pitch
     t.workspaces = (workspace.n - lists_bytes - LINE) // space_pitch
-    t.first_set, t.sets, t.itemsize, t.dtype, t.isa = first_set, sets, itemsize, dtype, isa
-    t.queue, t.parts, t.places = work_queue(queue), parts, 1
+    t.first_row_block, t.row_blocks, t.itemsize, t.dtype, t.isa = first_row_block, row_blocks, itemsize, dtype, isa
+    t.queue, t.parts, t.blocks = work_queue(queue), parts, 1
     t.weight_at = <const int32_t*> contiguous_buffer(weight_at, sizeof(int32_t), False).at
     with nogil:
         t.sizes = read_sizes(of_sizes)
@@ -185,24 +187,24 @@ def product(
         t.positions = t.axes[0].output_size * t.axes[1].output_size * t.axes[2].output_size
         t.group_step = weights.n // t.sizes.groups
         fc_check(sources.n == t.sizes.images * t.sizes.groups * t.sizes.channels * t.volume)
-        fc_check(step == SPREAD or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
+        fc_check(step == SCATTER or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
         fc_check(offsets.n == t.sizes.block_channels * t.sizes.taps)
-        t.places = ceil_div(t.sizes.images, t.sizes.lane_images)
+        t.blocks = ceil_div(t.sizes.images, t.sizes.lane_images)
         for i in range(3):
-            t.places *= ceil_div(t.axes[i].out, t.axes[i].block)
-        t.items = sets * ceil_div(t.sizes.channels, t.sizes.block_channels)
+            t.blocks *= ceil_div(t.axes[i].out, t.axes[i].block)
+        t.items = row_blocks * ceil_div(t.sizes.channels, t.sizes.block_channels)
         fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
         if step == PRUNE:
             fc_parallel_for(t.queue, prune_all, &t)
-        elif step == SPREAD:
-            fc_parallel_for(t.queue, spread_of_double if dtype else spread_of_float, &t)
+        elif step == SCATTER:
+            fc_parallel_for(t.queue, scatter_of_double if dtype else scatter_of_float, &t)
         else:
-            t.items = sets * (t.places if step == MULTIPLY else parts)
+            t.items = row_blocks * (t.blocks if step == MULTIPLY else parts)
             fc_parallel_for(t.queue, product_of_double if dtype else product_of_float, &t)
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """Process work items until none are left. For each item, list the nonzero weights of a set of rows in a block of
+    """Process work items until none are left. For each item, list the nonzero weights of a row block in a block of
     channels.
     """
     cdef const Task* t = <const Task*> task
@@ -211,10 +213,10 @@ cdef void prune_all(void* task) noexcept nogil:
     cdef fc_nonzeros_list space = lists_at(t.space + worker_id * t.space_pitch, s), to
     cdef fc_weights weights
     fc_check(worker_id < t.workspaces)
-    weights.at, weights.row_step, weights.run_step = t.at, s.row_step, s.channel_step
+    weights.tap_offsets, weights.row_step, weights.run_step = t.tap_offsets, s.row_step, s.channel_step
     while index < t.items:
         to = lists_at(t.lists + index * s.list_pitch, s)
-        row = t.first_set + unravel_block(&channel, index, s.channels, s.block_channels)
+        row = t.first_row_block + unravel_block(&channel, index, s.channels, s.block_channels)
         channels = min(s.block_channels, s.channels - channel)
         weights.runs, weights.n = channels, s.taps
         if s.channel_step == s.taps:
@@ -236,42 +238,43 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item of MULTIPLY is one set of rows and one block of the result. An
-    item of DOTS is one set of rows and all blocks that one partial sum consists of.
+    """Process work items until none are left. An item of MULTIPLY is one row block and one block of the result. An item
+    of DOTS is one row block and all blocks that one partial sum consists of.
     """
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), chosen, i, place, left
+    cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i
+    cdef Py_ssize_t block_index, left
     cdef Block block
     cdef char* space = t.space + worker_id * t.space_pitch
     fc_check(worker_id < t.workspaces)
     while index < t.items:
-        chosen = index % t.sets
-        place = index // t.sets
-        while place < t.places and not fc_stopped(t.queue):
-            left = place
+        row_block = index % t.row_blocks
+        block_index = index // t.row_blocks
+        while block_index < t.blocks and not fc_stopped(t.queue):
+            left = block_index
             for i in range(2, -1, -1):
                 left = unravel_block(&block.begin[i], left, t.axes[i].out, t.axes[i].block)
                 block.n[i] = t.axes[i].block
             block.image = left * s.lane_images
             block.images = min(s.lane_images, s.images - block.image)
-            multiply(t, chosen, index // t.sets, place, &block, <floating*> space, space)
-            place += t.parts if t.parts else t.places
+            multiply(t, row_block, index // t.row_blocks, block_index, &block, <floating*> space, space)
+            block_index += t.parts if t.parts else t.blocks
         index = fc_next_item(t.queue, t.items)
 
 
-cdef void spread_of_float(void* task) noexcept nogil:
-    spread(<const Task*> task, <float*> NULL)
+cdef void scatter_of_float(void* task) noexcept nogil:
+    scatter_worker(<const Task*> task, <float*> NULL)
 
 
-cdef void spread_of_double(void* task) noexcept nogil:
-    spread(<const Task*> task, <double*> NULL)
+cdef void scatter_of_double(void* task) noexcept nogil:
+    scatter_worker(<const Task*> task, <double*> NULL)
 
 
-cdef void spread(const Task* t, floating* dtype) noexcept nogil:
+cdef void scatter_worker(const Task* t, floating* dtype) noexcept nogil:
     """Add up the partial sums of the gradient, which are in the lists of nonzero weights, and write the sums to dw."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t index = fc_next_item(t.queue, t.items), row, channel, i, j, part, rows
-    cdef Py_ssize_t pitch = s.list_pitch - s.list_val
+    cdef Py_ssize_t pitch = s.list_pitch - s.list_values_at
     cdef fc_nonzeros_list lists
     cdef const floating* val
     cdef floating* dw
@@ -279,23 +282,23 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
     fc_worker_id(t.queue)
     while index < t.items:
         lists = lists_at(t.lists + index * s.list_pitch, s)
-        row = t.first_set + unravel_block(&channel, index, s.channels, s.block_channels)
+        row = t.first_row_block + unravel_block(&channel, index, s.channels, s.block_channels)
         dw = <floating*> t.result + unravel_block(&row, row, s.rows, s.block_rows) * t.group_step
         dw = dw + row * s.row_step + channel * s.channel_step
         rows = min(s.block_rows, s.rows - row)
-        val = <const floating*> lists.val
+        val = <const floating*> lists.values
         for i in range(rows):
             for j in range(lists.counts[i]):
                 total = 0
                 for part in range(t.parts):
                     total += (<const floating*> (<const char*> &val[j] + part * (pitch // t.parts)))[0]
-                dw[lists.rows[i] * s.row_step + t.weight_at[lists.off[j]]] = total
+                dw[lists.rows[i] * s.row_step + t.weight_at[lists.offsets[j]]] = total
             val = val + lists.counts[i]
-            lists.off = lists.off + lists.counts[i]
+            lists.offsets = lists.offsets + lists.counts[i]
         index = fc_next_item(t.queue, t.items)
 
 
-cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
+cdef void set_lane_offsets(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
     """Set the offset of each lane in the padded block. If the block has fewer images than lanes for images, the other
     lanes get the offset of the last image.
     """
@@ -311,32 +314,32 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, cons
                     lane += 1
 
 
-cdef void place_targets(
-    fc_target* targets, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
+cdef void set_row_locations(
+    fc_row_location* locations, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Set the fc_target of each row of results in each lane: where the row is stored in the result."""
+    """Set the location, in the result, of each output row of each lane."""
     cdef const ConvAxis* axis
     cdef Py_ssize_t[3] o
-    cdef Py_ssize_t lane, line, n, d, h, w, left
+    cdef Py_ssize_t lane, row, n, d, h, w, left
     cdef Py_ssize_t lanes = s.lane_images * s.lane_parts[0] * s.lane_parts[1] * s.lane_parts[2]
-    cdef fc_target* target
-    for line in range(s.lines):
+    cdef fc_row_location* location
+    for row in range(s.out_rows):
         lane = 0
         for n in range(s.lane_images):
             for d in range(s.lane_parts[0]):
-                o[0] = block.begin[0] + d * s.part[0] + line // s.part[1]
+                o[0] = block.begin[0] + d * s.part[0] + row // s.part[1]
                 for h in range(s.lane_parts[1]):
-                    o[1] = block.begin[1] + h * s.part[1] + line % s.part[1]
+                    o[1] = block.begin[1] + h * s.part[1] + row % s.part[1]
                     for w in range(s.lane_parts[2]):
                         o[2] = block.begin[2] + w * s.part[2]
-                        target = &targets[line * lanes + lane]
+                        location = &locations[row * lanes + lane]
                         lane += 1
-                        target.to = target.n = 0
+                        location.offset = location.count = 0
                         left = min(s.part[2], axes[2].out - o[2])
                         if n < block.images and o[0] < axes[0].out and o[1] < axes[1].out and left > 0:
                             axis = &axes[0]
-                            target.n = left
-                            target.to = (
+                            location.count = left
+                            location.offset = (
                                 (block.image + n) * image_step
                                 + ((axis.output_offset + o[0] * axis.output_stride) * axes[1].output_size
                                    + axes[1].output_offset
@@ -367,7 +370,7 @@ cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t imag
 
 cdef void zero_lists(const fc_nonzeros_list* lists, Py_ssize_t rows, floating* dtype) noexcept nogil:
     cdef Py_ssize_t i, j, at = 0
-    cdef floating* val = <floating*> lists.val
+    cdef floating* val = <floating*> lists.values
     for i in range(rows):
         for j in range(lists.counts[i]):
             val[at + j] = 0
@@ -375,11 +378,11 @@ cdef void zero_lists(const fc_nonzeros_list* lists, Py_ssize_t rows, floating* d
 
 
 cdef void multiply(
-    const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
+    const Task* t, Py_ssize_t row_block, Py_ssize_t part, Py_ssize_t block_index, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
-    """Compute one block of the result for one set of rows. For each block of channels, copy the channels to vectors,
-    and add their products with the weights to the sums.
+    """Compute one block of the result for one row block. For each block of channels, copy the channels to vectors, and
+    add their products with the weights to the sums.
 
     For DOTS, first copy the rows of dout to vectors. Then add the products of dout and the channels to the partial sum
     with index `part`, which is stored in the lists of nonzero weights.
@@ -387,14 +390,14 @@ cdef void multiply(
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
     cdef Py_ssize_t[MOST_LANES] lane_at
-    cdef Py_ssize_t first_row, group = unravel_block(&first_row, t.first_set + chosen, s.rows, s.block_rows)
+    cdef Py_ssize_t first_row, group = unravel_block(&first_row, t.first_row_block + row_block, s.rows, s.block_rows)
     cdef Py_ssize_t rows = min(s.block_rows, s.rows - first_row), channel, here, c, i, k, row
     cdef Py_ssize_t image_step = s.groups * s.channels * t.volume, count = ceil_div(s.channels, s.block_channels)
-    cdef Py_ssize_t pitch = s.lines * s.wide * lanes
+    cdef Py_ssize_t pitch = s.out_rows * s.out_width * lanes
     cdef floating* patch = <floating*> space
     cdef floating* cells = <floating*> (space + s.lanes_at)
     cdef floating* sums = <floating*> (space + s.sums_at)
-    cdef fc_target* targets = <fc_target*> (space + s.targets_at)
+    cdef fc_row_location* locations = <fc_row_location*> (space + s.locations_at)
     cdef const floating* source = <const floating*> t.source + group * s.channels * t.volume
     cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * t.positions
     cdef const floating* initial = NULL
@@ -409,12 +412,13 @@ cdef void multiply(
     cdef fc_nonzeros_list lists
     if t.bias is not NULL:
         initial = <const floating*> t.bias + group * s.rows + first_row
-    place_lanes(lane_at, s, t.axes, block)
-    place_targets(targets, s, t.axes, block, s.groups * s.rows * t.positions)
+    set_lane_offsets(lane_at, s, t.axes, block)
+    set_row_locations(locations, s, t.axes, block, s.groups * s.rows * t.positions)
     if t.parts:
         for row in range(rows):
             missing = gradient_to_lanes(
-                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, targets, s.lines, s.wide
+                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, locations, s.out_rows,
+                s.out_width,
             )
     for i in range(count):
         channel = i * s.block_channels
@@ -426,32 +430,32 @@ cdef void multiply(
                 prefetch_channel(t, source + (channel + c + 1) * t.volume, image_step, block)
             for k in range(s.copies):
                 to_lanes(
-                    cells + c * s.channel_pitch + t.copies[2 * k], s.line_pitch, patch + t.copies[2 * k + 1],
-                    t.axes[1].pitch, lane_at, s.copy_lines, t.axes[2].halo + s.wide,
+                    cells + c * s.channel_pitch + t.copies[2 * k], s.row_pitch, patch + t.copies[2 * k + 1],
+                    t.axes[1].pitch, lane_at, s.copy_rows, t.axes[2].halo + s.out_width,
                 )
-        lists = lists_at(t.lists + (chosen * count + i) * s.list_pitch, s)
+        lists = lists_at(t.lists + (row_block * count + i) * s.list_pitch, s)
         if t.parts:
-            lists.val = <char*> lists.val + part * ((s.list_pitch - s.list_val) // t.parts)
-            if place == part:
+            lists.values = <char*> lists.values + part * ((s.list_pitch - s.list_values_at) // t.parts)
+            if block_index == part:
                 zero_lists(&lists, rows, dtype)
         for k in range(s.tiles):
             tile = t.tiles + 4 * k
             if t.parts:
                 dot_rows(
-                    <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
-                    sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes,
-                    mask + (tile[2] * s.wide + tile[3]) * lanes * t.itemsize if missing else NULL,
+                    <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.row_offsets + tile[2], &lists, rows,
+                    sums + (tile[2] * s.out_width + tile[3]) * lanes, pitch, s.out_width * lanes,
+                    mask + (tile[2] * s.out_width + tile[3]) * lanes * t.itemsize if missing else NULL,
                 )
                 continue
             add_rows(
-                <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
-                sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, initial, i > 0,
+                <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.row_offsets + tile[2], &lists, rows,
+                sums + (tile[2] * s.out_width + tile[3]) * lanes, pitch, s.out_width * lanes, initial, i > 0,
             )
     if t.parts:
         return
     for row in range(rows):
-        from_lanes(to + row * t.positions, targets, t.axes[2].output_stride, sums + row * pitch, s.lines, s.wide,
-                   t.positions if row + 1 < rows else 0)
+        from_lanes(to + row * t.positions, locations, t.axes[2].output_stride, sums + row * pitch, s.out_rows,
+                   s.out_width, t.positions if row + 1 < rows else 0)
 
 
 # The arguments of a call of `clear`. All threads of the call read them.

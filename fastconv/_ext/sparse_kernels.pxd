@@ -10,8 +10,8 @@ cdef extern from "sparse.h":
     ctypedef struct fc_nonzeros_list:
         int32_t* rows
         int32_t* counts
-        int32_t* off
-        void* val
+        int32_t* offsets
+        void* values
 
     ctypedef struct fc_weights:
         const void* w
@@ -20,34 +20,34 @@ cdef extern from "sparse.h":
         Py_ssize_t runs
         Py_ssize_t run_step
         Py_ssize_t n
-        const int32_t* at
+        const int32_t* tap_offsets
 
-    ctypedef struct fc_target:
-        Py_ssize_t to
-        Py_ssize_t n
+    ctypedef struct fc_row_location:
+        Py_ssize_t offset
+        Py_ssize_t count
 
     ctypedef void (*fc_prune_t)(
         const fc_weights* weights, const fc_nonzeros_list* to, const fc_nonzeros_list* space,
     ) noexcept nogil
     ctypedef void (*fc_to_lanes_t)(
         void* to, Py_ssize_t to_pitch, const void* source, Py_ssize_t source_pitch, const Py_ssize_t* at,
-        Py_ssize_t lines, Py_ssize_t n,
+        Py_ssize_t rows, Py_ssize_t n,
     ) noexcept nogil
     ctypedef void (*fc_add_rows_t)(
-        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_nonzeros_list* pruned, Py_ssize_t rows,
-        void* sums, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* initial, int add,
+        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned,
+        Py_ssize_t rows, void* sums, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* initial, int add,
     ) noexcept nogil
     ctypedef void (*fc_from_lanes_t)(
-        void* to, const fc_target* targets, Py_ssize_t step, const void* sums, Py_ssize_t lines, Py_ssize_t wide,
-        Py_ssize_t next_row,
+        void* to, const fc_row_location* locations, Py_ssize_t step, const void* sums, Py_ssize_t rows,
+        Py_ssize_t width, Py_ssize_t next_row,
     ) noexcept nogil
 
     ctypedef void (*fc_dot_rows_t)(
-        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_nonzeros_list* pruned, Py_ssize_t rows,
-        const void* dout, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* mask,
+        int height, int width, const void* x, const Py_ssize_t* row_offsets, const fc_nonzeros_list* pruned,
+        Py_ssize_t rows, const void* dout, Py_ssize_t pitch, Py_ssize_t row_pitch, const void* mask,
     ) noexcept nogil
     ctypedef int (*fc_gradient_to_lanes_t)(
-        void* to, void* mask, const void* source, const fc_target* targets, Py_ssize_t lines, Py_ssize_t wide,
+        void* to, void* mask, const void* source, const fc_row_location* locations, Py_ssize_t rows, Py_ssize_t width,
     ) noexcept nogil
     ctypedef void (*fc_clear_t)(const void* w, void* dw, Py_ssize_t n) noexcept nogil
 

@@ -1,38 +1,39 @@
 /* The kernels of convolution with pruned weights for one dtype and instruction set: see sparse.h. */
 #include "lanes.h"
 
-/* Write the nonzero weights among the n weights at `w` to `val`, and their offsets to `off`. Return the number of
- * nonzero weights. */
-FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
-                                      int32_t *FC_RESTRICT off, FC_T *FC_RESTRICT val)
+/* Write the nonzero weights among the n weights at `w` to `values_out`, and their offsets to `offsets_out`. Return the
+ * number of nonzero weights. */
+FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT tap_offsets,
+                                               ptrdiff_t n,
+                                               int32_t *FC_RESTRICT offsets_out, FC_T *FC_RESTRICT values_out)
 {
     ptrdiff_t count = 0, i = 0;
 #if FC_X86 && FC_VB == 64
     for (; i < n; i += FC_VL) {
 #if FC_BYTES == 4
-        const __mmask16 there = n - i >= FC_VL ? (__mmask16)-1 : (__mmask16)((1u << (n - i)) - 1);
-        const __m512 values = _mm512_maskz_loadu_ps(there, w + i);
-        const __m512i places = _mm512_maskz_loadu_epi32(there, at + i);
-        const __mmask16 some = _mm512_mask_cmp_ps_mask(_mm512_cmpge_epi32_mask(places, _mm512_setzero_si512()), values,
-                                                       _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        _mm512_storeu_ps(val + count, _mm512_maskz_compress_ps(some, values));
-        _mm512_storeu_si512(off + count, _mm512_maskz_compress_epi32(some, places));
+        const __mmask16 valid = n - i >= FC_VL ? (__mmask16)-1 : (__mmask16)((1u << (n - i)) - 1);
+        const __m512 vector = _mm512_maskz_loadu_ps(valid, w + i);
+        const __m512i offsets = _mm512_maskz_loadu_epi32(valid, tap_offsets + i);
+        const __mmask16 nonzero = _mm512_mask_cmp_ps_mask(_mm512_cmpge_epi32_mask(offsets, _mm512_setzero_si512()),
+                                                          vector, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_ps(values_out + count, _mm512_maskz_compress_ps(nonzero, vector));
+        _mm512_storeu_si512(offsets_out + count, _mm512_maskz_compress_epi32(nonzero, offsets));
 #else
-        const __mmask8 there = n - i >= FC_VL ? (__mmask8)-1 : (__mmask8)((1u << (n - i)) - 1);
-        const __m512d values = _mm512_maskz_loadu_pd(there, w + i);
-        const __m256i places = _mm256_maskz_loadu_epi32(there, at + i);
-        const __mmask8 some = _mm512_mask_cmp_pd_mask(_mm256_cmpge_epi32_mask(places, _mm256_setzero_si256()), values,
-                                                      _mm512_setzero_pd(), _CMP_NEQ_UQ);
-        _mm512_storeu_pd(val + count, _mm512_maskz_compress_pd(some, values));
-        _mm256_storeu_si256((__m256i *)(off + count), _mm256_maskz_compress_epi32(some, places));
+        const __mmask8 valid = n - i >= FC_VL ? (__mmask8)-1 : (__mmask8)((1u << (n - i)) - 1);
+        const __m512d vector = _mm512_maskz_loadu_pd(valid, w + i);
+        const __m256i offsets = _mm256_maskz_loadu_epi32(valid, tap_offsets + i);
+        const __mmask8 nonzero = _mm512_mask_cmp_pd_mask(_mm256_cmpge_epi32_mask(offsets, _mm256_setzero_si256()),
+                                                         vector, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        _mm512_storeu_pd(values_out + count, _mm512_maskz_compress_pd(nonzero, vector));
+        _mm256_storeu_si256((__m256i *)(offsets_out + count), _mm256_maskz_compress_epi32(nonzero, offsets));
 #endif
-        count += __builtin_popcount(some);
+        count += __builtin_popcount(nonzero);
     }
 #else
     for (; i < n; i++) {
-        val[count] = w[i];
-        off[count] = at[i];
-        count += (w[i] != 0) & (at[i] >= 0);
+        values_out[count] = w[i];
+        offsets_out[count] = tap_offsets[i];
+        count += (w[i] != 0) & (tap_offsets[i] >= 0);
     }
 #endif
     return count;
@@ -42,24 +43,25 @@ FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *
  * lists, in which `rows` has the start of each list. */
 static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space)
 {
-    ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, all = 0;
+    ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, total = 0;
     const FC_T *w = (const FC_T *)weights->w;
-    FC_T *values = (FC_T *)space->val, *val = (FC_T *)to->val;
-    int32_t *off = to->off;
+    FC_T *unsorted_values = (FC_T *)space->values, *sorted_values = (FC_T *)to->values;
+    int32_t *sorted_offsets = to->offsets;
     for (row = 0; row < weights->rows; row++, w += weights->row_step) {
         const FC_T *from = w;
-        const int32_t *at = weights->at;
-        const ptrdiff_t begin = all;
-        for (run = 0; run < weights->runs; run++, from += weights->run_step, at += weights->n)
-            all += FC_N(fc_nonzeros)(from, at, weights->n, space->off + all, values + all);
+        const int32_t *tap_offsets = weights->tap_offsets;
+        const ptrdiff_t begin = total;
+        for (run = 0; run < weights->runs; run++, from += weights->run_step, tap_offsets += weights->n)
+            total += FC_N(fc_list_row_nonzeros)(from, tap_offsets, weights->n, space->offsets + total,
+                                                unsorted_values + total);
         /* Prefetch the weights of a later row, because the hardware prefetcher does not follow from row to row. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
                 FC_PREFETCH(w + 4 * weights->row_step + i, 0);
-        fc_check(begin <= INT32_MAX && all - begin <= INT32_MAX);
+        fc_check(begin <= INT32_MAX && total - begin <= INT32_MAX);
         space->rows[row] = (int32_t)begin;
-        space->counts[row] = (int32_t)(all - begin);
-        ends[all - begin < FC_LENGTHS ? all - begin : FC_LENGTHS - 1]++;
+        space->counts[row] = (int32_t)(total - begin);
+        ends[total - begin < FC_LENGTHS ? total - begin : FC_LENGTHS - 1]++;
     }
     for (i = 1; i < FC_LENGTHS; i++)
         ends[i] += ends[i - 1];
@@ -73,25 +75,24 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
         const ptrdiff_t n = to->counts[i], begin = space->rows[to->rows[i]];
         for (j = 0; j < n; j += FC_VL) {
             /* The store may write past the end of a list, because the next list overwrites these elements. */
-            FC_N(fc_store)(val + j, FC_N(fc_load)(values + begin + j));
-            memcpy(off + j, space->off + begin + j, FC_VL * sizeof(int32_t));
+            FC_N(fc_store)(sorted_values + j, FC_N(fc_load)(unsorted_values + begin + j));
+            memcpy(sorted_offsets + j, space->offsets + begin + j, FC_VL * sizeof(int32_t));
         }
-        val += n;
-        off += n;
+        sorted_values += n;
+        sorted_offsets += n;
     }
 }
 
-/* Copy rows of a padded block to vectors: to[line][p][lane] = from[line][at[lane] + p] for p < n. Up to FC_TL - 1
+/* Copy rows of a padded block to vectors: to[row][p][lane] = from[row][at[lane] + p] for p < n. Up to FC_TL - 1
  * elements past the end of each row of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
-                              const ptrdiff_t *at,
-                              ptrdiff_t lines, ptrdiff_t n)
+                              const ptrdiff_t *at, ptrdiff_t rows, ptrdiff_t n)
 {
-    ptrdiff_t line, p;
+    ptrdiff_t row, p;
     int group, i;
-    for (line = 0; line < lines; line++) {
-        FC_T *to = (FC_T *)to_ + line * to_pitch;
-        const FC_T *from = (const FC_T *)from_ + line * from_pitch;
+    for (row = 0; row < rows; row++) {
+        FC_T *to = (FC_T *)to_ + row * to_pitch;
+        const FC_T *from = (const FC_T *)from_ + row * from_pitch;
         for (p = 0; p < n; p += FC_TL) {
             const ptrdiff_t here = n - p < FC_TL ? n - p : FC_TL;
             FC_UNROLL
@@ -116,21 +117,21 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
-/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with target t, and p < t.n,
- * to[t.to + p * step] = sums[line][p][lane]. The elements that are `next_row` elements further are prefetched, because
- * the next call writes them. */
-static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
-                                ptrdiff_t wide, ptrdiff_t next_row)
+/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
+ * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
+ * prefetched, because the next call writes them. */
+static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
-    ptrdiff_t line, p, j;
+    ptrdiff_t row, p, j;
     int group, i;
-    for (line = 0; line < lines; line++, sums += wide * FC_VL, targets += FC_VL) {
-        for (p = 0; p < wide; p += FC_TL) {
+    for (row = 0; row < rows; row++, sums += width * FC_VL, locations += FC_VL) {
+        for (p = 0; p < width; p += FC_TL) {
             /* The last block overlaps the previous block. */
-            const ptrdiff_t first = p + FC_TL <= wide || wide < FC_TL ? p : wide - FC_TL;
-            const ptrdiff_t here = wide - first < FC_TL ? wide - first : FC_TL;
+            const ptrdiff_t first = p + FC_TL <= width || width < FC_TL ? p : width - FC_TL;
+            const ptrdiff_t here = width - first < FC_TL ? width - first : FC_TL;
             FC_UNROLL
             for (group = 0; group < FC_VL; group += FC_TL) {
                 FC_N(fc_t) square[FC_TL];
@@ -140,9 +141,9 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
                 FC_N(fc_transpose)(square);
                 FC_UNROLL
                 for (i = 0; i < FC_TL; i++) {
-                    const fc_target *target = &targets[group + i];
-                    FC_T *cells = to + target->to + first * step;
-                    const ptrdiff_t left = target->n - first;
+                    const fc_row_location *location = &locations[group + i];
+                    FC_T *cells = to + location->offset + first * step;
+                    const ptrdiff_t left = location->count - first;
                     FC_PREFETCH(cells + next_row, 1);
                     if (left >= FC_TL && step == 1) {
                         *(FC_N(fc_tu) *)cells = square[i];
@@ -159,23 +160,23 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
 }
 
 /* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the sums or, if `add` is set,
- * add them. A tile has `high` rows of `wide` vectors, and its sums stay in registers.
+ * add them. A tile has `height` rows of `width` vectors, and its sums stay in registers.
  *
- * Row r of the image elements is at x + lines[r]. Two rows of a tile are `line_pitch` elements apart in `sums`, and the
- * sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also includes
- * initial[i], unless `initial` is NULL. */
-FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
-                                    const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
-                                        ptrdiff_t pitch,
-                                    ptrdiff_t line_pitch, const FC_T *initial, int add)
+ * Row r of the image elements is at x + row_offsets[r]. Two rows of a tile are `row_pitch` elements apart in `sums`,
+ * and the sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also
+ * includes initial[i], unless `initial` is NULL. */
+FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_T *FC_RESTRICT x,
+                                    const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
+                                    FC_T *FC_RESTRICT sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial,
+                                    int add)
 {
-    const FC_T *cells[4] = {x, x, x, x}, *FC_RESTRICT val = (const FC_T *)pruned->val;
-    const int32_t *FC_RESTRICT off = pruned->off;
+    const FC_T *cells[4] = {x, x, x, x}, *FC_RESTRICT values = (const FC_T *)pruned->values;
+    const int32_t *FC_RESTRICT offsets = pruned->offsets;
     ptrdiff_t entry, i;
     int r, c;
     FC_UNROLL
-    for (r = 0; r < high; r++)
-        cells[r] = x + lines[r];
+    for (r = 0; r < height; r++)
+        cells[r] = x + row_offsets[r];
     for (entry = 0; entry < rows; entry++) {
         const ptrdiff_t row = pruned->rows[entry], n = pruned->counts[entry];
         FC_T *to = sums + row * pitch;
@@ -183,62 +184,64 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
         if (add && n == 0)
             continue;
         FC_UNROLL
-        for (r = 0; r < high; r++) {
+        for (r = 0; r < height; r++) {
             FC_UNROLL
-            for (c = 0; c < wide; c++)
+            for (c = 0; c < width; c++)
                 tile[r][c] = FC_N(fc_broadcast)(0);
         }
         for (i = 0; i < n; i++) {
-            const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
-            const FC_V value = FC_N(fc_broadcast)(val[i]);
+            const ptrdiff_t at = (ptrdiff_t)offsets[i] * FC_VL;
+            const FC_V value = FC_N(fc_broadcast)(values[i]);
             FC_UNROLL
-            for (r = 0; r < high; r++) {
+            for (r = 0; r < height; r++) {
                 FC_UNROLL
-                for (c = 0; c < wide; c++)
+                for (c = 0; c < width; c++)
                     tile[r][c] += value * FC_N(fc_load)(cells[r] + at + c * FC_VL);
             }
         }
-        off += n;
-        val += n;
+        offsets += n;
+        values += n;
         if (add) {
             FC_UNROLL
-            for (r = 0; r < high; r++) {
+            for (r = 0; r < height; r++) {
                 FC_UNROLL
-                for (c = 0; c < wide; c++)
-                    tile[r][c] += FC_N(fc_load)(to + r * line_pitch + c * FC_VL);
+                for (c = 0; c < width; c++)
+                    tile[r][c] += FC_N(fc_load)(to + r * row_pitch + c * FC_VL);
             }
         } else if (initial) {
             const FC_V first = FC_N(fc_broadcast)(initial[row]);
             FC_UNROLL
-            for (r = 0; r < high; r++) {
+            for (r = 0; r < height; r++) {
                 FC_UNROLL
-                for (c = 0; c < wide; c++)
+                for (c = 0; c < width; c++)
                     tile[r][c] += first;
             }
         }
         FC_UNROLL
-        for (r = 0; r < high; r++) {
+        for (r = 0; r < height; r++) {
             FC_UNROLL
-            for (c = 0; c < wide; c++)
-                FC_N(fc_store)(to + r * line_pitch + c * FC_VL, tile[r][c]);
+            for (c = 0; c < width; c++)
+                FC_N(fc_store)(to + r * row_pitch + c * FC_VL, tile[r][c]);
         }
     }
 }
 
 /* Select the function for the size of the tile, in which the loops have constant lengths and are unrolled. */
-#define FC_ADD_ROWS(high, wide)                                                                                  \
-    case (high) * 16 + (wide):                                                                                   \
-        FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
+#define FC_ADD_ROWS(height, width)                                                                                  \
+    case (height) * 16 + (width):                                                                                   \
+        FC_N(fc_add_rows_of)(height, width, (const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch,           \
+                             row_pitch,                                                                                \
                              (const FC_T *)initial, add);                                                          \
         break;
-#define FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 1) FC_ADD_ROWS(high, 2) FC_ADD_ROWS(high, 3)
-#define FC_ADD_ROWS_7(high) \
-    FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 4) FC_ADD_ROWS(high, 5) FC_ADD_ROWS(high, 6) FC_ADD_ROWS(high, 7)
-static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
+#define FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 1) FC_ADD_ROWS(height, 2) FC_ADD_ROWS(height, 3)
+#define FC_ADD_ROWS_7(height) \
+    FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 4) FC_ADD_ROWS(height, 5) FC_ADD_ROWS(height, 6) FC_ADD_ROWS(height, 7)
+static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *initial,
                               int add)
 {
-    switch (high * 16 + wide) {
+    switch (height * 16 + width) {
         FC_ADD_ROWS_7(1)
         FC_ADD_ROWS_7(2)
 #if FC_REGISTERS >= 32
@@ -280,23 +283,24 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 }
 
 /* Add the products of dout and the image elements of a tile to the gradient of each nonzero weight. The gradients are
- * stored in `val`.
+ * stored in `values`.
  *
  * The arguments are the same as for `fc_add_rows_of`, with dout in place of the sums. If `masked` is set, image
  * elements are set to 0 where `mask` is not set. At these elements dout was filled up with zeros, and zero times inf
  * would be NaN. */
-FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
-                                    const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows,
-                                    const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
+FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const int width, const FC_T *FC_RESTRICT x,
+                                    const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
+                                    const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t row_pitch,
+                                        const FC_L *mask)
 {
     const FC_T *cells[4] = {x, x, x, x};
-    FC_T *FC_RESTRICT val = (FC_T *)pruned->val;
-    const int32_t *FC_RESTRICT off = pruned->off;
+    FC_T *FC_RESTRICT values = (FC_T *)pruned->values;
+    const int32_t *FC_RESTRICT offsets = pruned->offsets;
     ptrdiff_t entry, i;
     int r, c;
     FC_UNROLL
-    for (r = 0; r < high; r++)
-        cells[r] = x + lines[r];
+    for (r = 0; r < height; r++)
+        cells[r] = x + row_offsets[r];
     for (entry = 0; entry < rows; entry++) {
         const FC_T *from = dout + pruned->rows[entry] * pitch;
         const ptrdiff_t n = pruned->counts[entry];
@@ -304,50 +308,53 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int 
         if (n == 0)
             continue;
         FC_UNROLL
-        for (r = 0; r < high; r++) {
+        for (r = 0; r < height; r++) {
             FC_UNROLL
-            for (c = 0; c < wide; c++)
-                tile[r][c] = FC_N(fc_load)(from + r * line_pitch + c * FC_VL);
+            for (c = 0; c < width; c++)
+                tile[r][c] = FC_N(fc_load)(from + r * row_pitch + c * FC_VL);
         }
         for (i = 0; i < n; i++) {
-            const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
+            const ptrdiff_t at = (ptrdiff_t)offsets[i] * FC_VL;
             FC_V sums[4];
             FC_UNROLL
             for (r = 0; r < 4; r++)
                 sums[r] = FC_N(fc_broadcast)(0);
             FC_UNROLL
-            for (r = 0; r < high; r++) {
+            for (r = 0; r < height; r++) {
                 FC_UNROLL
-                for (c = 0; c < wide; c++) {
+                for (c = 0; c < width; c++) {
                     FC_V cell = FC_N(fc_load)(cells[r] + at + c * FC_VL);
                     if (masked)
-                        cell = FC_N(fc_select)(FC_N(fc_load_lanes)(mask + r * line_pitch + c * FC_VL), cell,
+                        cell = FC_N(fc_select)(FC_N(fc_load_lanes)(mask + r * row_pitch + c * FC_VL), cell,
                                                FC_N(fc_broadcast)(0));
-                    sums[(r * wide + c) % 4] += tile[r][c] * cell;
+                    sums[(r * width + c) % 4] += tile[r][c] * cell;
                 }
             }
-            val[i] += FC_N(fc_sum_lanes)((sums[0] + sums[1]) + (sums[2] + sums[3]));
+            values[i] += FC_N(fc_sum_lanes)((sums[0] + sums[1]) + (sums[2] + sums[3]));
         }
-        off += n;
-        val += n;
+        offsets += n;
+        values += n;
     }
 }
 
-#define FC_DOT_ROWS(high, wide)                                                                                    \
-    case (high) * 16 + (wide):                                                                                     \
+#define FC_DOT_ROWS(height, width)                                                                                    \
+    case (height) * 16 + (width):                                                                                     \
         if (mask)                                                                                                  \
-            FC_N(fc_dot_rows_of)(1, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
-                                 line_pitch, (const FC_L *)mask);                                                  \
+            FC_N(fc_dot_rows_of)(1, height, width, (const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout,     \
+                                 pitch,                                                                                \
+                                 row_pitch, (const FC_L *)mask);                                                  \
         else                                                                                                       \
-            FC_N(fc_dot_rows_of)(0, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
-                                 line_pitch, NULL);                                                                \
+            FC_N(fc_dot_rows_of)(0, height, width, (const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout,     \
+                                 pitch,                                                                                \
+                                 row_pitch, NULL);                                                                \
         break;
-#define FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 1) FC_DOT_ROWS(high, 2) FC_DOT_ROWS(high, 3)
-#define FC_DOT_ROWS_6(high) FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 4) FC_DOT_ROWS(high, 5) FC_DOT_ROWS(high, 6)
-static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *mask)
+#define FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 1) FC_DOT_ROWS(height, 2) FC_DOT_ROWS(height, 3)
+#define FC_DOT_ROWS_6(height) FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 4) FC_DOT_ROWS(height, 5) FC_DOT_ROWS(height, 6)
+static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
+                              const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *mask)
 {
-    switch (high * 16 + wide) {
+    switch (height * 16 + width) {
         FC_DOT_ROWS_6(1)
         FC_DOT_ROWS(1, 7)
 #if FC_REGISTERS >= 32
@@ -372,30 +379,29 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
 
-/* Copy dout to vectors. For each row and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
- * otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and to 0
- * elsewhere. */
-static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_target *targets,
-                                      ptrdiff_t lines,
-                                      ptrdiff_t wide)
+/* Copy dout to vectors. For each row and lane with location l, to[row][p][lane] is from[l.offset + p] if p < l.count,
+ * and otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and
+ * to 0 elsewhere. */
+static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_row_location *locations,
+                                      ptrdiff_t rows, ptrdiff_t width)
 {
     FC_T *to = (FC_T *)to_;
     FC_L *mask = (FC_L *)mask_;
     const FC_T *from = (const FC_T *)from_;
-    ptrdiff_t line, p;
+    ptrdiff_t row, p;
     int lane, missing = 0;
-    for (line = 0; line < lines; line++, to += wide * FC_VL, targets += FC_VL) {
+    for (row = 0; row < rows; row++, to += width * FC_VL, locations += FC_VL) {
         for (lane = 0; lane < FC_VL; lane++) {
-            const FC_T *cells = from + targets[lane].to;
-            const ptrdiff_t n = targets[lane].n;
-            missing |= n < wide;
+            const FC_T *cells = from + locations[lane].offset;
+            const ptrdiff_t n = locations[lane].count;
+            missing |= n < width;
             for (p = 0; p < n; p++)
                 to[p * FC_VL + lane] = cells[p];
-            for (; p < wide; p++)
+            for (; p < width; p++)
                 to[p * FC_VL + lane] = 0;
             if (mask)
-                for (p = 0; p < wide; p++)
-                    mask[(line * wide + p) * FC_VL + lane] = p < n ? -1 : 0;
+                for (p = 0; p < width; p++)
+                    mask[(row * width + p) * FC_VL + lane] = p < n ? -1 : 0;
         }
     }
     return missing;

@@ -20,42 +20,39 @@
 /* The number of entries that are copied at a time. A list has room for FC_CHUNK more entries past its end. */
 enum { FC_CHUNK = 16 };
 
-/* The n entries of a matrix row along one axis, each of which is a pair (offset, tap): see AxisPattern in
- * toeplitz/pattern.py. `index_pitch` and `weight_pitch` are the strides of the axis in the image and in the weights, in
- * elements. */
+/* The entries of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. */
 typedef struct {
-    const ptrdiff_t *entry;
-    const ptrdiff_t *lists;
-    ptrdiff_t n;
-    ptrdiff_t index_pitch;
-    ptrdiff_t weight_pitch;
-    /* If `places` is NULL, the taps of the entries have the keys `key`, `key` + 1, and so on, modulo `keys`. Otherwise,
-     * the position is mirrored, and places[i] is the index of the image element that the tap with key i reads. */
-    const ptrdiff_t *places;
-    ptrdiff_t key;
-    ptrdiff_t keys;
+    const ptrdiff_t *entry; /* a pair (offset, tap) for each entry */
+    const ptrdiff_t *lists; /* lists of taps that read the same image element */
+    ptrdiff_t n;            /* the number of entries */
+    ptrdiff_t index_pitch;  /* the stride of the axis in the image, in elements */
+    ptrdiff_t weight_pitch; /* the stride of the axis in the weights, in elements */
+    /* If `element_of_key` is NULL, the taps of the entries have the keys `first_key`, `first_key` + 1, and so on,
+     * modulo `keys`. Otherwise, the position is mirrored, and element_of_key[i] is the index of the image element that
+     * the tap with key i reads, counted from the first image element that the segment reads. */
+    const ptrdiff_t *element_of_key;
+    ptrdiff_t first_key;
+    ptrdiff_t keys;         /* the number of keys */
 } fc_span;
 
-/* A set of positions along one axis whose entries are equal up to a shift. AxisPattern in toeplitz/pattern.py explains
- * the fields. */
+/* A set of positions along one axis whose entries are equal up to a shift: see AxisPattern in toeplitz/pattern.py. */
 typedef struct {
-    ptrdiff_t start;
-    ptrdiff_t step;
-    ptrdiff_t count;
-    ptrdiff_t begin;
-    ptrdiff_t end;
-    ptrdiff_t base;
-    ptrdiff_t base_step;
-    ptrdiff_t key;
+    ptrdiff_t start;     /* the first position */
+    ptrdiff_t step;      /* the distance between two positions */
+    ptrdiff_t count;     /* the number of positions */
+    ptrdiff_t begin;     /* the index of the first entry */
+    ptrdiff_t end;       /* the end of the entries */
+    ptrdiff_t base;      /* the column of the first entry of the first position */
+    ptrdiff_t base_step; /* the distance between the columns of two positions */
+    ptrdiff_t key;       /* the key of the first entry or, if the positions are mirrored, ~(index in element_of_key) */
 } fc_segment;
 
-/* The entries of a matrix row: all combinations of the entries along three axes and of `cols` channels. `index_step`
- * and `weight_step` are the strides of the channel axis in the image and in the weights, in elements. */
+/* The entries of a matrix row: all combinations of the entries along three axes and of all channels. */
 typedef struct {
     fc_span axis[3];
-    ptrdiff_t cols;
-    ptrdiff_t index_step;
-    ptrdiff_t weight_step;
+    ptrdiff_t cols;        /* the number of channels */
+    ptrdiff_t index_step;  /* the stride of the channel axis in the image, in elements */
+    ptrdiff_t weight_step; /* the stride of the channel axis in the weights, in elements */
 } fc_row;
 
 /* A node of the tree of nonzero weights. It stands for a channel, a depth of the kernel or a tap line, which `key`
@@ -65,24 +62,22 @@ typedef struct {
     ptrdiff_t first;
 } fc_node;
 
-/* A tap line: its offset from the first image element that the matrix row reads, the index of its channel, and the
- * range [first, end) of its nonzero weights. */
+/* A tap line. */
 typedef struct {
-    ptrdiff_t at;
-    ptrdiff_t channel;
-    ptrdiff_t first;
-    ptrdiff_t end;
-} fc_line;
+    ptrdiff_t at;      /* its offset from the first image element that the matrix row reads */
+    ptrdiff_t channel; /* the index of its channel */
+    ptrdiff_t first;   /* the index of its first nonzero weight */
+    ptrdiff_t end;     /* the end of its nonzero weights */
+} fc_tap_line;
 
-/* A nonzero weight: the offset of its tap line from the first image element that the matrix row reads, the key of its
- * tap along the last axis, and its index in `value` of fc_nonzeros. */
+/* A nonzero weight. */
 typedef struct {
-    ptrdiff_t at;
-    ptrdiff_t key;
-    ptrdiff_t source;
-} fc_point;
+    ptrdiff_t at;     /* the offset of its tap line from the first image element that the matrix row reads */
+    ptrdiff_t key;    /* the key of its tap along the last axis */
+    ptrdiff_t source; /* its index in `value` of fc_nonzeros */
+} fc_nonzero;
 
-/* A range [begin, end) of nonzero weights (fc_point) whose tap lines read the same row of the image. */
+/* A range [begin, end) of nonzero weights (fc_nonzero) whose tap lines read the same row of the image. */
 typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
@@ -97,18 +92,18 @@ typedef struct {
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* The tap lines that have nonzero weights, for one segment of each of the first two axes: see fc_lines. */
-    fc_line *lines;
+    /* The tap lines that have nonzero weights, for one segment of each of the first two axes: see fc_list_tap_lines. */
+    fc_tap_line *lines;
     ptrdiff_t n_lines;
-    /* The nonzero weights in another form, used only if an axis has mirrored positions. fc_points sorts `points`, and
-     * writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
-    fc_point *points;
-    fc_point *spare_points;
+    /* The nonzero weights in another form, used only if an axis has mirrored positions. fc_order_nonzeros sorts
+     * `sorted`, and writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
+    fc_nonzero *sorted;
+    fc_nonzero *sort_space;
     ptrdiff_t *at;
     ptrdiff_t *key;
     void *ordered;
     fc_group *groups;
-    ptrdiff_t n_points;
+    ptrdiff_t n_sorted;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
     /* A workspace in which the columns and the values of a list are sorted. */
@@ -132,19 +127,19 @@ typedef struct {
     ptrdiff_t low;
     ptrdiff_t high;
     const ptrdiff_t *offset;
-} fc_keys;
+} fc_key_range;
 
-/* Write the keys of a segment to `parts`, as one range or, if the keys wrap around, as two ranges. Return the number of
- * ranges. */
-static inline int fc_parts(const fc_span *span, fc_keys parts[2])
+/* Write the keys of a segment to `ranges`, as one range or, if the keys wrap around, as two ranges. Return the number
+ * of ranges. */
+static inline int fc_key_ranges(const fc_span *span, fc_key_range ranges[2])
 {
-    const ptrdiff_t end = span->key + span->n;
-    parts[0].low = span->key, parts[0].offset = span->entry;
-    parts[0].high = end < span->keys ? end : span->keys;
+    const ptrdiff_t end = span->first_key + span->n;
+    ranges[0].low = span->first_key, ranges[0].offset = span->entry;
+    ranges[0].high = end < span->keys ? end : span->keys;
     if (end <= span->keys)
         return 1;
-    parts[1].low = 0, parts[1].high = end - span->keys;
-    parts[1].offset = span->entry + 2 * (span->keys - span->key);
+    ranges[1].low = 0, ranges[1].high = end - span->keys;
+    ranges[1].offset = span->entry + 2 * (span->keys - span->first_key);
     return 2;
 }
 
@@ -164,29 +159,30 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
 /* List the tap lines of a matrix row that have nonzero weights, in the order of the image elements that they read.
  * Nodes of the tree whose keys are outside the segments are skipped. This function is for axes without mirrored
  * positions. */
-static inline void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
+static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
     const ptrdiff_t zero = d->entry[0] * d->index_pitch + h->entry[0] * h->index_pitch;
-    fc_line *to = nonzeros->lines;
-    fc_keys parts_d[2], parts_h[2];
-    const int many_d = fc_parts(d, parts_d), many_h = fc_parts(h, parts_h);
+    fc_tap_line *to = nonzeros->lines;
+    fc_key_range ranges_d[2], ranges_h[2];
+    const int n_ranges_d = fc_key_ranges(d, ranges_d), n_ranges_h = fc_key_ranges(h, ranges_h);
     ptrdiff_t q, i, j, n = 0;
     int a, b;
     for (q = 0; q < nonzeros->channels; q++) {
         const ptrdiff_t end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
-        for (a = 0; a < many_d; a++) {
-            const fc_keys pd = parts_d[a];
-            for (i = fc_first_node(plane, channel[q].first, end_d, pd.low); i < end_d && plane[i].key < pd.high; i++) {
-                const ptrdiff_t at_d = at_q + pd.offset[2 * (plane[i].key - pd.low)] * d->index_pitch;
+        for (a = 0; a < n_ranges_d; a++) {
+            const fc_key_range range_d = ranges_d[a];
+            for (i = fc_first_node(plane, channel[q].first, end_d,
+                                   range_d.low); i < end_d && plane[i].key < range_d.high; i++) {
+                const ptrdiff_t at_d = at_q + range_d.offset[2 * (plane[i].key - range_d.low)] * d->index_pitch;
                 const ptrdiff_t end_h = plane[i + 1].first;
                 nonzeros->visits++;
-                for (b = 0; b < many_h; b++) {
-                    const fc_keys ph = parts_h[b];
-                    j = fc_first_node(line, plane[i].first, end_h, ph.low);
-                    for (; j < end_h && line[j].key < ph.high; j++, n++) {
-                        to[n].at = at_d + ph.offset[2 * (line[j].key - ph.low)] * h->index_pitch;
+                for (b = 0; b < n_ranges_h; b++) {
+                    const fc_key_range range_h = ranges_h[b];
+                    j = fc_first_node(line, plane[i].first, end_h, range_h.low);
+                    for (; j < end_h && line[j].key < range_h.high; j++, n++) {
+                        to[n].at = at_d + range_h.offset[2 * (line[j].key - range_h.low)] * h->index_pitch;
                         to[n].channel = q;
                         to[n].first = line[j].first, to[n].end = line[j + 1].first;
                     }
@@ -212,73 +208,74 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
 
 /* Return the index of the image element that the tap with key `key` reads, counted from the first image element that
  * the segment reads. The segment must have all keys. */
-static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
+static inline ptrdiff_t fc_lookup_element(const fc_span *span, ptrdiff_t key)
 {
-    if (span->places)
-        return span->places[key];
-    key -= span->key;
+    if (span->element_of_key)
+        return span->element_of_key[key];
+    key -= span->first_key;
     return span->entry[2 * (key < 0 ? key + span->keys : key)] - span->entry[0];
 }
 
-static inline int fc_behind(const fc_point *a, const fc_point *b)
+static inline int fc_is_after(const fc_nonzero *a, const fc_nonzero *b)
 {
     return a->at > b->at || (a->at == b->at && a->key > b->key);
 }
 
-/* Sort `points` by the offset of the tap line, then by key. */
-static inline void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
+/* Sort `sorted` by the offset of the tap line, then by key. */
+static inline void fc_sort_nonzeros(fc_nonzeros *nonzeros, ptrdiff_t n)
 {
     enum { RUN = 12 };
-    fc_point *from = nonzeros->points, *to = nonzeros->spare_points;
+    fc_nonzero *from = nonzeros->sorted, *to = nonzeros->sort_space;
     ptrdiff_t i, j, size;
     for (i = 0; i < n; i += RUN) {
         const ptrdiff_t end = i + RUN < n ? i + RUN : n;
         ptrdiff_t next;
         for (next = i + 1; next < end; next++) {
-            const fc_point moved = from[next];
-            for (j = next; j > i && fc_behind(&from[j - 1], &moved); j--)
+            const fc_nonzero moved = from[next];
+            for (j = next; j > i && fc_is_after(&from[j - 1], &moved); j--)
                 from[j] = from[j - 1];
             from[j] = moved;
         }
     }
     for (size = RUN; size < n; size *= 2) {
-        fc_point *const swap = from;
+        fc_nonzero *const swap = from;
         for (i = 0; i < n; i += 2 * size) {
             const ptrdiff_t middle = i + size < n ? i + size : n, end = i + 2 * size < n ? i + 2 * size : n;
             ptrdiff_t a = i, b = middle, at;
             for (at = i; at < end; at++)
-                to[at] = a == middle || (b < end && fc_behind(&from[a], &from[b])) ? from[b++] : from[a++];
+                to[at] = a == middle || (b < end && fc_is_after(&from[a], &from[b])) ? from[b++] : from[a++];
         }
         from = to, to = swap;
     }
-    nonzeros->points = from, nonzeros->spare_points = to;
+    nonzeros->sorted = from, nonzeros->sort_space = to;
 }
 
 /* Fill in the sorted arrays of nonzero weights (see fc_nonzeros) for all segments of the last axis. This function is
  * for axes with mirrored positions, whose segments have all keys. For any two tap lines, either both read the same
  * image row, or all elements that one line reads come before all elements that the other line reads. So only the order
  * of weights that read the same image row depends on the segment of the last axis. */
-static inline void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
+static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
-    fc_point *to = nonzeros->points;
+    fc_nonzero *to = nonzeros->sorted;
     ptrdiff_t q, i, j, k, n = 0, groups = 0, grouped = 0;
-    int rising = 1;
+    int ascending = 1;
     for (q = 0; q < nonzeros->channels; q++)
         for (i = channel[q].first; i < channel[q + 1].first; i++) {
-            const ptrdiff_t at_d = channel[q].key * row->index_step + fc_met(d, plane[i].key) * d->index_pitch;
+            const ptrdiff_t at_d =
+                channel[q].key * row->index_step + fc_lookup_element(d, plane[i].key) * d->index_pitch;
             for (j = plane[i].first; j < plane[i + 1].first; j++) {
-                const ptrdiff_t at = at_d + fc_met(h, line[j].key) * h->index_pitch;
+                const ptrdiff_t at = at_d + fc_lookup_element(h, line[j].key) * h->index_pitch;
                 for (k = line[j].first; k < line[j + 1].first; k++, n++) {
                     to[n].at = at, to[n].key = nonzeros->tap[k], to[n].source = k;
-                    rising &= n == 0 || !fc_behind(&to[n - 1], &to[n]);
+                    ascending &= n == 0 || !fc_is_after(&to[n - 1], &to[n]);
                 }
             }
         }
-    if (!rising)
-        fc_sort_points(nonzeros, n);
-    to = nonzeros->points;
+    if (!ascending)
+        fc_sort_nonzeros(nonzeros, n);
+    to = nonzeros->sorted;
     for (i = 0; i < n; i = j) {
         for (j = i + 1; j < n && to[j].at == to[i].at; j++)
             ;
@@ -293,42 +290,42 @@ static inline void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t
     else
         for (i = 0; i < n; i++)
             ((float *)nonzeros->ordered)[i] = ((const float *)nonzeros->value)[to[i].source];
-    nonzeros->n_points = n, nonzeros->n_groups = groups, nonzeros->n_grouped = grouped;
+    nonzeros->n_sorted = n, nonzeros->n_groups = groups, nonzeros->n_grouped = grouped;
     nonzeros->visits += n;
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment, where the tap with key i reads
- * element places[i]. Return -1 if weights that read the same image row do not read its elements in ascending order,
- * because they would have to be sorted first. */
-static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
+ * element element_of_key[i]. Return -1 if weights that read the same image row do not read its elements in ascending
+ * order, because they would have to be sorted first. */
+static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros, const ptrdiff_t *element_of_key)
 {
     const ptrdiff_t *key = nonzeros->key;
-    ptrdiff_t n = nonzeros->n_points, g, k;
-    int rising = 1;
+    ptrdiff_t n = nonzeros->n_sorted, g, k;
+    int ascending = 1;
     for (g = 0; g < nonzeros->n_groups; g++) {
         const fc_group group = nonzeros->groups[g];
-        ptrdiff_t before = places[key[group.begin]];
+        ptrdiff_t before = element_of_key[key[group.begin]];
         for (k = group.begin + 1; k < group.end; k++) {
-            const ptrdiff_t here = places[key[k]];
+            const ptrdiff_t here = element_of_key[key[k]];
             n -= here == before;
-            rising &= here >= before;
+            ascending &= here >= before;
             before = here;
         }
     }
-    return rising ? n : -1;
+    return ascending ? n : -1;
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment, or -1 if the entries have to be
- * sorted before they can be counted. If two weights read the same image row, segments without `places` are always
- * sorted, because there are few such segments. */
-static inline ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
+ * sorted before they can be counted. If two weights read the same image row, segments without `element_of_key` are
+ * always sorted, because there are few such segments. */
+static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
-        return nonzeros->n_points;
-    if (!span->places)
+        return nonzeros->n_sorted;
+    if (!span->element_of_key)
         return -1;
     nonzeros->visits += nonzeros->n_grouped;
-    return fc_tally_places(nonzeros, span->places);
+    return fc_count_ascending_elements(nonzeros, span->element_of_key);
 }
 
 /* A product y = A x of a CSR matrix A and a dense matrix x. x and y have `width` columns, a multiple of the vector
@@ -360,12 +357,14 @@ typedef struct {
 } fc_contraction;
 
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
-typedef ptrdiff_t (*fc_walk_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
-typedef void (*fc_spread_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
-                            const ptrdiff_t *places, const void *indptr, ptrdiff_t first, void *data, void *indices,
-                            void *values, void *columns);
-typedef ptrdiff_t (*fc_numbers_t)(const void *w, const fc_weights *weights);
-typedef void (*fc_find_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
+typedef ptrdiff_t (*fc_list_nonzeros_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
+typedef void (*fc_write_mirrored_rows_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
+                                         ptrdiff_t segments,
+                                         const ptrdiff_t *element_of_key, const void *indptr, ptrdiff_t first,
+                                             void *data, void *indices,
+                                         void *values, void *columns);
+typedef ptrdiff_t (*fc_count_nonzeros_t)(const void *w, const fc_weights *weights);
+typedef void (*fc_build_tree_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step);
 typedef void (*fc_spmm_t)(const fc_spmm *product, ptrdiff_t begin, ptrdiff_t end);
@@ -376,14 +375,14 @@ typedef void (*fc_collect_t)(void *sums, double *totals, ptrdiff_t slots);
 typedef struct {
     fc_list_t list_i32;
     fc_list_t list_i64;
-    fc_walk_t walk_i32;
-    fc_walk_t walk_i64;
-    fc_walk_t gather_i32;
-    fc_walk_t gather_i64;
-    fc_spread_t spread_i32;
-    fc_spread_t spread_i64;
-    fc_numbers_t number;
-    fc_find_t find;
+    fc_list_nonzeros_t list_nonzeros_i32;
+    fc_list_nonzeros_t list_nonzeros_i64;
+    fc_list_nonzeros_t list_ordered_i32;
+    fc_list_nonzeros_t list_ordered_i64;
+    fc_write_mirrored_rows_t write_mirrored_rows_i32;
+    fc_write_mirrored_rows_t write_mirrored_rows_i64;
+    fc_count_nonzeros_t count_nonzeros;
+    fc_build_tree_t build_tree;
     fc_repeat_t repeat_i32;
     fc_repeat_t repeat_i64;
     fc_spmm_t spmm_i32;

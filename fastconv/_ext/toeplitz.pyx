@@ -25,18 +25,18 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t n
         Py_ssize_t index_pitch
         Py_ssize_t weight_pitch
-        const Py_ssize_t* places
-        Py_ssize_t key
+        const Py_ssize_t* element_of_key
+        Py_ssize_t first_key
         Py_ssize_t keys
 
     ctypedef struct fc_node:
         Py_ssize_t key
         Py_ssize_t first
 
-    ctypedef struct fc_line:
+    ctypedef struct fc_tap_line:
         pass
 
-    ctypedef struct fc_point:
+    ctypedef struct fc_nonzero:
         pass
 
     ctypedef struct fc_group:
@@ -57,14 +57,14 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t* tap
         void* value
         Py_ssize_t channels
-        fc_line* lines
-        fc_point* points
-        fc_point* spare_points
+        fc_tap_line* lines
+        fc_nonzero* sorted
+        fc_nonzero* sort_space
         Py_ssize_t* at
         Py_ssize_t* key
         void* ordered
         fc_group* groups
-        Py_ssize_t n_points
+        Py_ssize_t n_sorted
         Py_ssize_t n_groups
         Py_ssize_t n_grouped
         Py_ssize_t* spare_columns
@@ -110,19 +110,19 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
     ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
-    ctypedef Py_ssize_t (*fc_walk_t)(
+    ctypedef Py_ssize_t (*fc_list_nonzeros_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
     ) noexcept nogil
-    ctypedef void (*fc_spread_t)(
+    ctypedef void (*fc_write_mirrored_rows_t)(
         fc_nonzeros* nonzeros, const fc_row* row, const Segment* segment, Py_ssize_t segments,
-        const Py_ssize_t* places, const void* indptr, Py_ssize_t first, void* data, void* indices,
+        const Py_ssize_t* element_of_key, const void* indptr, Py_ssize_t first, void* data, void* indices,
         void* values, void* columns,
     ) noexcept nogil
-    void fc_lines(fc_nonzeros* nonzeros, const fc_row* row)
-    void fc_points(fc_nonzeros* nonzeros, const fc_row* row, Py_ssize_t itemsize)
-    Py_ssize_t fc_tally(fc_nonzeros* nonzeros, const fc_span* span)
-    ctypedef Py_ssize_t (*fc_numbers_t)(const void* w, const fc_weights* weights) noexcept nogil
-    ctypedef void (*fc_find_t)(const void* w, const fc_weights* weights, fc_nonzeros* nonzeros) noexcept nogil
+    void fc_list_tap_lines(fc_nonzeros* nonzeros, const fc_row* row)
+    void fc_order_nonzeros(fc_nonzeros* nonzeros, const fc_row* row, Py_ssize_t itemsize)
+    Py_ssize_t fc_count_elements(fc_nonzeros* nonzeros, const fc_span* span)
+    ctypedef Py_ssize_t (*fc_count_nonzeros_t)(const void* w, const fc_weights* weights) noexcept nogil
+    ctypedef void (*fc_build_tree_t)(const void* w, const fc_weights* weights, fc_nonzeros* nonzeros) noexcept nogil
     ctypedef void (*fc_repeat_t)(
         const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
         Py_ssize_t rows, Py_ssize_t first, Py_ssize_t step,
@@ -132,14 +132,14 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef struct fc_toeplitz_kernels:
         fc_list_t list_i32
         fc_list_t list_i64
-        fc_walk_t walk_i32
-        fc_walk_t walk_i64
-        fc_walk_t gather_i32
-        fc_walk_t gather_i64
-        fc_spread_t spread_i32
-        fc_spread_t spread_i64
-        fc_numbers_t number
-        fc_find_t find
+        fc_list_nonzeros_t list_nonzeros_i32
+        fc_list_nonzeros_t list_nonzeros_i64
+        fc_list_nonzeros_t list_ordered_i32
+        fc_list_nonzeros_t list_ordered_i64
+        fc_write_mirrored_rows_t write_mirrored_rows_i32
+        fc_write_mirrored_rows_t write_mirrored_rows_i64
+        fc_count_nonzeros_t count_nonzeros
+        fc_build_tree_t build_tree
         fc_repeat_t repeat_i32
         fc_repeat_t repeat_i64
         fc_spmm_t spmm_i32
@@ -177,7 +177,7 @@ cdef struct Axis:
     const Segment* segment
     const Py_ssize_t* entry
     const Py_ssize_t* lists
-    const Py_ssize_t* places
+    const Py_ssize_t* element_of_key
     const Py_ssize_t* keys
 
 
@@ -201,10 +201,10 @@ cdef struct Matrix:
     Py_ssize_t n_weights
     fc_weights weight       # the layout of a row of weights
     fc_list_t list
-    fc_walk_t walk
-    fc_spread_t spread
+    fc_list_nonzeros_t list_nonzeros
+    fc_write_mirrored_rows_t write_mirrored_rows
     bint mirrored           # whether an axis has mirrored positions
-    fc_find_t find
+    fc_build_tree_t build_tree
     fc_repeat_t repeat
 
 
@@ -216,7 +216,7 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n     # the number of entries of each list
     Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # the segments for which `nonzeros` has lines of taps or points, or NULL
+    const Segment* d        # the segments for which `nonzeros` has tap lines or sorted weights, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
@@ -228,7 +228,7 @@ cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
     cdef const Py_ssize_t* at = table + i * HEADER
     axis.positions, axis.limit, axis.segments, axis.n_keys = at[0], at[1], at[2], at[3]
     axis.segment, axis.entry, axis.lists = <const Segment*> (table + at[4]), table + at[5], table + at[6]
-    axis.places, axis.keys = table + at[7], table + at[8]
+    axis.element_of_key, axis.keys = table + at[7], table + at[8]
     return axis
 
 
@@ -241,7 +241,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     m.plane = m.d.positions * m.h.positions * m.w.positions
     m.cells = m.d.limit * m.h.limit * m.w.limit
     m.total = sizes[0] * m.rows
-    m.mirrored = m.d.places != m.d.keys or m.h.places != m.h.keys or m.w.places != m.w.keys
+    m.mirrored = m.d.element_of_key != m.d.keys or m.h.element_of_key != m.h.keys or m.w.element_of_key != m.w.keys
     m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
     m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
     m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
@@ -255,11 +255,11 @@ cdef inline void give_weights(Matrix* m, Buffer weights, int dtype, bint wide, i
     cdef const fc_toeplitz_kernels* k = fc_toeplitz_for(dtype, isa)
     m.list = k.list_i64 if wide else k.list_i32
     if m.mirrored:
-        m.walk = k.gather_i64 if wide else k.gather_i32
+        m.list_nonzeros = k.list_ordered_i64 if wide else k.list_ordered_i32
     else:
-        m.walk = k.walk_i64 if wide else k.walk_i32
-    m.spread = k.spread_i64 if wide else k.spread_i32
-    m.find = k.find
+        m.list_nonzeros = k.list_nonzeros_i64 if wide else k.list_nonzeros_i32
+    m.write_mirrored_rows = k.write_mirrored_rows_i64 if wide else k.write_mirrored_rows_i32
+    m.build_tree = k.build_tree
     m.repeat = k.repeat_i64 if wide else k.repeat_i32
 
 
@@ -267,7 +267,8 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
     cdef fc_span span
     span.entry, span.lists, span.n = axis.entry + 2 * s.begin, axis.lists, s.end - s.begin
     span.index_pitch, span.weight_pitch = index, weight
-    span.places, span.key, span.keys = axis.places + ~s.key if s.key < 0 else NULL, s.key, axis.n_keys
+    span.element_of_key = axis.element_of_key + ~s.key if s.key < 0 else NULL
+    span.first_key, span.keys = s.key, axis.n_keys
     return span
 
 
@@ -297,9 +298,9 @@ cdef inline void begin_line(
     if maker.d != d or maker.h != h:
         maker.d, maker.h = d, h
         if m.mirrored:
-            fc_points(&maker.nonzeros, r, m.itemsize)
+            fc_order_nonzeros(&maker.nonzeros, r, m.itemsize)
         else:
-            fc_lines(&maker.nonzeros, r)
+            fc_list_tap_lines(&maker.nonzeros, r)
 
 
 cdef Py_ssize_t list_row(
@@ -315,7 +316,7 @@ cdef Py_ssize_t list_row(
     r = row_of(m, d, h, w)
     if maker.few:
         begin_line(m, d, h, maker, &r)
-        return m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
+        return m.list_nonzeros(&maker.nonzeros, &r, maker.values, maker.columns)
     maker.visits += m.cols * r.axis[0].n * r.axis[1].n * r.axis[2].n
     return m.list(m.weights + weights_of(m, row) * m.itemsize, &r, maker.values, maker.columns)
 
@@ -327,7 +328,7 @@ cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noe
     maker.few = few
     if few and maker.row != row:
         maker.row, maker.d = row, NULL
-        m.find(m.weights + weights_of(m, row) * m.itemsize, &m.weight, &maker.nonzeros)
+        m.build_tree(m.weights + weights_of(m, row) * m.itemsize, &m.weight, &maker.nonzeros)
 
 
 # The arguments of a call, which all of its threads read.
@@ -385,11 +386,11 @@ cdef Py_ssize_t maker_of(
     for level in range(3):
         maker.nonzeros.level[level] = <fc_node*> (space + at)
         at += line_up((min(most, cols) + 1 if level == 0 else most + 1) * sizeof(fc_node))
-    maker.nonzeros.lines, at = <fc_line*> (space + at), at + line_up(most * sizeof(fc_line))
+    maker.nonzeros.lines, at = <fc_tap_line*> (space + at), at + line_up(most * sizeof(fc_tap_line))
     maker.nonzeros.tap, at = <Py_ssize_t*> (space + at), at + line_up((most + 1) * 8)
     maker.nonzeros.value, at = <void*> (space + at), at + line_up((most + 1) * itemsize)
-    maker.nonzeros.points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
-    maker.nonzeros.spare_points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
+    maker.nonzeros.sorted, at = <fc_nonzero*> (space + at), at + line_up(most * sizeof(fc_nonzero))
+    maker.nonzeros.sort_space, at = <fc_nonzero*> (space + at), at + line_up(most * sizeof(fc_nonzero))
     maker.nonzeros.at, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
     maker.nonzeros.key, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
     maker.nonzeros.ordered, at = <void*> (space + at), at + line_up(most * itemsize)
@@ -429,13 +430,13 @@ cdef inline void end_lists(const Task* t, Py_ssize_t worker_id, const Maker* mak
     (<Py_ssize_t*> (t.space + worker_id * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
 
 
-def merge(cells, order, taps, starts, segments, entries, lists, places):
-    """Group positions into segments, and write segments, entries, lists and places: see toeplitz/pattern.py.
+def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
+    """Group positions into segments, and write segments, entries, lists and element_of_key: see toeplitz/pattern.py.
 
     `cells` (positions, taps) has the cell that each tap of each position reads, and `order` (positions, taps) sorts the
     cells of each position. `starts` holds the first position, and the numbers of earlier entries, integers in lists,
-    and places. The results have room for one segment for each position. Returns the numbers of new segments, entries,
-    integers in lists, and places.
+    and integers in element_of_key. The results have room for one segment for each position. Return the numbers of new
+    segments, entries, integers in lists, and integers in element_of_key.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = index_pointer(starts)
@@ -445,7 +446,7 @@ def merge(cells, order, taps, starts, segments, entries, lists, places):
     cdef Buffer segment = contiguous_buffer(segments, sizeof(Segment), True)
     cdef Buffer entry = contiguous_buffer(entries, sizeof(Py_ssize_t), True)
     cdef Buffer several = contiguous_buffer(lists, sizeof(Py_ssize_t), True)
-    cdef Buffer place = contiguous_buffer(places, sizeof(Py_ssize_t), True)
+    cdef Buffer element = contiguous_buffer(element_of_key, sizeof(Py_ssize_t), True)
     cdef const Py_ssize_t* tap = index_pointer(taps)
     with nogil:
         fc_check(at.n == n * k)
@@ -453,20 +454,20 @@ def merge(cells, order, taps, starts, segments, entries, lists, places):
         fc_check(segment.n >= n)
         fc_check(entry.n >= 2 * n * k)
         fc_check(several.n >= 3 * n * k // 2)
-        fc_check(place.n >= n * k)
+        fc_check(element.n >= n * k)
         merge_positions(
             n, k, <const Py_ssize_t*> at.at, <const Py_ssize_t*> by.at, tap, first, <Segment*> segment.at,
-            <Py_ssize_t*> entry.at, <Py_ssize_t*> several.at, <Py_ssize_t*> place.at, made,
+            <Py_ssize_t*> entry.at, <Py_ssize_t*> several.at, <Py_ssize_t*> element.at, made,
         )
     return made[0], made[1], made[2], made[3]
 
 
 cdef void merge_positions(
     Py_ssize_t n, Py_ssize_t k, const Py_ssize_t* at, const Py_ssize_t* by, const Py_ssize_t* tap,
-    const Py_ssize_t* first, Segment* segment, Py_ssize_t* entry, Py_ssize_t* lists, Py_ssize_t* places,
+    const Py_ssize_t* first, Segment* segment, Py_ssize_t* entry, Py_ssize_t* lists, Py_ssize_t* element_of_key,
     Py_ssize_t* made,
 ) noexcept nogil:
-    cdef Py_ssize_t p, i, j, a, base, before = 0, entries = 0, n_lists = 0, n_places = 0
+    cdef Py_ssize_t p, i, j, a, base, before = 0, entries = 0, n_lists = 0, n_elements = 0
     cdef Segment* s = segment - 1
     cdef bint alike
     for p in range(n):
@@ -481,7 +482,7 @@ cdef void merge_positions(
         else:
             s = s + 1
             s.start, s.step, s.count, s.base, s.base_step = first[0] + p, 1, 1, base, 0
-            s.begin, s.key = first[1] + entries, ~(first[3] + n_places)
+            s.begin, s.key = first[1] + entries, ~(first[3] + n_elements)
             i = 0
             while i < k:
                 a = at[by[i]]
@@ -503,10 +504,10 @@ cdef void merge_positions(
                 entry, entries = entry + 2, entries + 1
             s.end = first[1] + entries
             for i in range(k):
-                places[n_places + i] = at[i] - base
-            n_places += k
+                element_of_key[n_elements + i] = at[i] - base
+            n_elements += k
         at, by, before = at + k, by + k, base
-    made[0], made[1], made[2], made[3] = s + 1 - segment, entries, n_lists, n_places
+    made[0], made[1], made[2], made[3] = s + 1 - segment, entries, n_lists, n_elements
 
 
 cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
@@ -525,10 +526,10 @@ cdef void numbers_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_worker worker = fc_new_worker(t.queue)
     cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
-    cdef fc_numbers_t number = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0, 0).number
+    cdef fc_count_nonzeros_t count_nonzeros = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0, 0).count_nonzeros
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
-            t.counts[row] = number(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)
+            t.counts[row] = count_nonzeros(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)
         begin = fc_next_chunk(t.queue, &worker, t.m.total)
 
 
@@ -604,12 +605,12 @@ cdef inline void count_line(
     cdef fc_row r = row_of(m, d, h, m.w.segment)
     begin_line(m, d, h, maker, &r)
     for k in range(m.w.segments):
-        counts[k] = maker.nonzeros.n_points
+        counts[k] = maker.nonzeros.n_sorted
         if maker.nonzeros.n_groups:
             r.axis[2] = span_of(&m.w, m.w.segment + k, 1, 1)
-            counts[k] = fc_tally(&maker.nonzeros, &r.axis[2])
+            counts[k] = fc_count_elements(&maker.nonzeros, &r.axis[2])
             if counts[k] < 0:
-                counts[k] = m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
+                counts[k] = m.list_nonzeros(&maker.nonzeros, &r, maker.values, maker.columns)
 
 
 def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
@@ -620,23 +621,23 @@ def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
     t.counts, t.starts = index_pointer(counts), index_pointer(starts)
     t.indptr = contiguous_buffer(indptr, 8 if wide else 4, True).at
     with nogil:
-        fc_parallel_for(t.queue, places_worker, &t)
+        fc_parallel_for(t.queue, indptr_worker, &t)
 
 
-cdef void places_worker(void* task) noexcept nogil:
+cdef void indptr_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_worker worker = fc_new_worker(t.queue)
     cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             if t.wide:
-                place_row(t, row, <int64_t*> t.indptr)
+                write_indptr(t, row, <int64_t*> t.indptr)
             else:
-                place_row(t, row, <int32_t*> t.indptr)
+                write_indptr(t, row, <int32_t*> t.indptr)
         begin = fc_next_chunk(t.queue, &worker, t.m.total)
 
 
-cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
+cdef void write_indptr(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
     """Write indptr for the matrix rows of one row of weights: first the length of each matrix row, in the order of the
     segments, then the running sums of the lengths.
     """
@@ -683,13 +684,13 @@ def fill(
     cdef Task t = read_task(table, sizes, w, dtype, wide, isa, queue)
     cdef Py_ssize_t width = 8 if wide else 4
     cdef Buffer columns = contiguous_buffer(indices, width, True), values = contiguous_buffer(data, t.m.itemsize, True)
-    cdef Buffer places = contiguous_buffer(indptr, width, False)
+    cdef Buffer starts = contiguous_buffer(indptr, width, False)
     give_space(&t, numbers, share, longest, most, space)
-    t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
+    t.indptr, t.indices, t.data, t.pieces = starts.at, <char*> columns.at, <char*> values.at, pieces
     with nogil:
-        fc_check(places.n == t.m.total * t.m.plane + 1)
+        fc_check(starts.n == t.m.total * t.m.plane + 1)
         fc_check(values.n == columns.n)
-        fc_check(start_of(&t, places.n - 1) == values.n)
+        fc_check(start_of(&t, starts.n - 1) == values.n)
         fc_parallel_for(t.queue, fills_worker, &t)
 
 
@@ -734,7 +735,7 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
                 continue
             k = 0
             if m.mirrored and maker.few:
-                k = spread_lines(t, row, low, high, d, h, maker)
+                k = write_mirrored_lines(t, row, low, high, d, h, maker)
             while k < m.w.segments:
                 lists = 0
                 for a in range(d.count):
@@ -754,7 +755,7 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
                 k += lists
 
 
-cdef Py_ssize_t spread_lines(
+cdef Py_ssize_t write_mirrored_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
     """Write the matrix rows of the first segments of the lines of d and h directly, without lists. These are the
@@ -772,7 +773,7 @@ cdef Py_ssize_t spread_lines(
         return 0
     r = row_of(m, d, h, m.w.segment)
     begin_line(m, d, h, maker, &r)
-    if maker.nonzeros.n_groups and maker.nonzeros.n_points > SHORT and d.count * h.count > 1:
+    if maker.nonzeros.n_groups and maker.nonzeros.n_sorted > SHORT and d.count * h.count > 1:
         return 0
     for a in range(d.count):
         line = (d.start + a * d.step) * m.h.positions + h.start
@@ -780,8 +781,8 @@ cdef Py_ssize_t spread_lines(
             if low <= line and line < high:
                 indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
                 cell = (d.base + a * d.base_step) * m.h.limit + h.base + b * h.base_step
-                m.spread(
-                    &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr,
+                m.write_mirrored_rows(
+                    &maker.nonzeros, &r, m.w.segment, n, m.w.element_of_key, indptr,
                     row // m.rows * m.cols * m.cells + cell * m.w.limit, t.data, t.indices, maker.values,
                     maker.columns,
                 )
@@ -959,7 +960,7 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
     cdef double* totals = <double*> (space + most * 64)
     cdef double* counted = totals + most + FC_CHUNK
     cdef int64_t* columns = <int64_t*> (counted + most + FC_CHUNK)
-    cdef int64_t* places = columns + most + FC_CHUNK
+    cdef int64_t* slots_of_entries = columns + most + FC_CHUNK
     cdef Py_ssize_t cells = (row // m.rows * m.cols + channel) * m.cells, at = (row * m.cols + channel) * m.taps
     cdef const Segment* d
     cdef const Segment* h
@@ -968,7 +969,7 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
     cdef Maker maker
     maker.few, maker.visits, maker.values, maker.columns = False, 0, <char*> counted, <char*> columns
     m.cols = min(t.block, m.cols - channel)
-    c.columns, c.slots, c.width, c.sums = columns, places, t.width, <void*> space
+    c.columns, c.slots, c.width, c.sums = columns, slots_of_entries, t.width, <void*> space
     for i in range(slots):
         totals[i] = 0
     for i in range(slots * 64):
@@ -983,7 +984,7 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
                 if not n:
                     continue
                 for a in range(n):
-                    places[a] = <int64_t> counted[a] - 1
+                    slots_of_entries[a] = <int64_t> counted[a] - 1
                 c.n, c.x_step, c.dy_step, c.count = n, s.base_step, s.step, s.count
                 for a in range(d.count):
                     for b in range(h.count):

@@ -47,7 +47,7 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     FC_INDEX *from = columns + begin, *to = (FC_INDEX *)spare->spare_columns;
     FC_T *from_value = values + begin, *to_value = (FC_T *)spare->spare_values;
     const ptrdiff_t count = n - begin;
-    ptrdiff_t i, j, size, kept = begin;
+    ptrdiff_t i, j, size, n_distinct = begin;
     for (i = 0; i < count; i += RUN) {
         const ptrdiff_t end = i + RUN < count ? i + RUN : count;
         ptrdiff_t next;
@@ -83,32 +83,32 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
         double total = (double)from_value[i];
         for (j = i + 1; j < count && from[j] == from[i]; j++)
             total += (double)from_value[j];
-        columns[kept] = from[i];
-        values[kept++] = (FC_T)total;
+        columns[n_distinct] = from[i];
+        values[n_distinct++] = (FC_T)total;
     }
-    return kept;
+    return n_distinct;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, which fc_lines has listed. */
-static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+/* Do the work of fc_list, but read only the nonzero weights, which fc_list_tap_lines has listed. */
+static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
     FC_INDEX *columns = (FC_INDEX *)columns_;
-    const fc_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
+    const fc_tap_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
     const ptrdiff_t *tap = nonzeros->tap;
     const FC_T *value = (const FC_T *)nonzeros->value;
     const ptrdiff_t zero = row->axis[2].entry[0];
-    fc_keys parts[2];
-    const int many = fc_parts(&row->axis[2], parts);
+    fc_key_range ranges[2];
+    const int n_ranges = fc_key_ranges(&row->axis[2], ranges);
     ptrdiff_t n = 0;
     int c;
     for (; line < last; line++)
-        for (c = 0; c < many; c++) {
-            const fc_keys part = parts[c];
+        for (c = 0; c < n_ranges; c++) {
+            const fc_key_range range = ranges[c];
             const ptrdiff_t at = line->at - zero;
-            ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
-            for (; k < line->end && tap[k] < part.high; k++, n++) {
-                columns[n] = (FC_INDEX)(at + part.offset[2 * (tap[k] - part.low)]);
+            ptrdiff_t k = fc_first_tap(tap, line->first, line->end, range.low);
+            for (; k < line->end && tap[k] < range.high; k++, n++) {
+                columns[n] = (FC_INDEX)(at + range.offset[2 * (tap[k] - range.low)]);
                 values[n] = value[k];
             }
         }
@@ -116,50 +116,51 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* Write the entries of the nonzero weights [k, k + count). No two entries may have the same column. */
-FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
-                                   FC_T *values, FC_INDEX *columns, const int count)
+/* Write `count` entries, those of the nonzero weights from index k on. No two entries may have the same column. */
+FC_INLINE void FC_I_(fc_write_entries)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
+                                       ptrdiff_t k, FC_T *values, FC_INDEX *columns, const int count)
 {
     int i;
     memcpy(values, (const FC_T *)from->ordered + k, (size_t)count * sizeof(FC_T));
     FC_UNROLL
     for (i = 0; i < count; i++)
-        columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
+        columns[i] = (FC_INDEX)(first + from->at[k + i] + element_of_key[from->key[k + i]]);
 }
 
 /* Write the entries of the nonzero weights [begin, end). No two entries may have the same column. */
-FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
-                                 ptrdiff_t end, FC_T *values, FC_INDEX *columns)
+FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
+                                        ptrdiff_t begin, ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
     const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
-#define FC_TAKE(at, count) FC_I_(fc_next_item)(from, places, first, begin + (at), values + (at), columns + (at), count)
+#define FC_WRITE_ENTRIES(at, count) FC_I_(fc_write_entries)(from, element_of_key, first, begin + (at), values + (at),  \
+                                                            columns + (at), count)
     for (; n - k >= 8; k += 8)
-        FC_TAKE(k, 8);
+        FC_WRITE_ENTRIES(k, 8);
     if (k == n)
         return;
     /* The last chunk overlaps the chunk before it. */
     if (n >= 8) {
-        FC_TAKE(n - 8, 8);
+        FC_WRITE_ENTRIES(n - 8, 8);
     } else if (n >= 4) {
-        FC_TAKE(0, 4);
-        FC_TAKE(n - 4, 4);
+        FC_WRITE_ENTRIES(0, 4);
+        FC_WRITE_ENTRIES(n - 4, 4);
     } else {
         for (; k < n; k++)
-            FC_TAKE(k, 1);
+            FC_WRITE_ENTRIES(k, 1);
     }
-#undef FC_TAKE
+#undef FC_WRITE_ENTRIES
 }
 
 /* Write the entries of a group of nonzero weights that read the same image row. Weights that read the same element are
  * added up to one entry. The weights must read the elements in ascending order. Return the number of entries. */
-FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
-                                     FC_T *values, FC_INDEX *columns)
+FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
+                                           fc_group group, FC_T *values, FC_INDEX *columns)
 {
     ptrdiff_t k, n = 0, before = -1;
     double total = 0;
     for (k = group.begin; k < group.end; k++) {
-        const ptrdiff_t here = places[from->key[k]];
+        const ptrdiff_t here = element_of_key[from->key[k]];
         const double value = (double)((const FC_T *)from->ordered)[k];
         total = here == before ? total + value : value;
         n += here != before;
@@ -170,35 +171,35 @@ FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *p
     return n;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, which fc_points has sorted. */
-static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+/* Do the work of fc_list, but read only the nonzero weights, which fc_order_nonzeros has sorted. */
+static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
     FC_INDEX *columns = (FC_INDEX *)columns_;
     const fc_span span = row->axis[2];
-    const ptrdiff_t *where = nonzeros->at, *key = nonzeros->key;
+    const ptrdiff_t *line_at = nonzeros->at, *key = nonzeros->key;
     const FC_T *ordered = (const FC_T *)nonzeros->ordered;
     ptrdiff_t g, k = 0, n = 0;
-    nonzeros->visits += nonzeros->n_points;
+    nonzeros->visits += nonzeros->n_sorted;
     for (g = 0; g <= nonzeros->n_groups; g++) {
         const int last = g == nonzeros->n_groups;
-        const ptrdiff_t begin = last ? nonzeros->n_points : nonzeros->groups[g].begin, start = n + begin - k;
+        const ptrdiff_t begin = last ? nonzeros->n_sorted : nonzeros->groups[g].begin, start = n + begin - k;
         ptrdiff_t before = -1;
-        int rising = 1;
+        int ascending = 1;
         for (; k < begin; k++, n++) {
-            columns[n] = (FC_INDEX)(where[k] + fc_met(&span, key[k]));
+            columns[n] = (FC_INDEX)(line_at[k] + fc_lookup_element(&span, key[k]));
             values[n] = ordered[k];
         }
         if (last)
             break;
         for (; k < nonzeros->groups[g].end; k++, n++) {
-            const ptrdiff_t here = fc_met(&span, key[k]);
-            rising &= here > before;
+            const ptrdiff_t here = fc_lookup_element(&span, key[k]);
+            ascending &= here > before;
             before = here;
-            columns[n] = (FC_INDEX)(where[k] + here);
+            columns[n] = (FC_INDEX)(line_at[k] + here);
             values[n] = ordered[k];
         }
-        if (!rising)
+        if (!ascending)
             n = FC_I_(fc_sort)(nonzeros, values, columns, start, n);
     }
     return n;
@@ -207,40 +208,42 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
 /* Write the matrix rows of `segments` segments that consist of one mirrored position each. The positions form one row
  * of the output along the last axis. `indptr` has the starts of the matrix rows of this row, and `first` is the column
  * of the first image element of the image row. `values` and `columns` are a workspace for one list. */
-static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
-                             const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
-                             void *indices_, void *values_, void *columns_)
+static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
+                                          ptrdiff_t segments,
+                                          const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,
+                                              void *data_,
+                                          void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
     /* Use a local copy, because the compiler then knows that no store changes it. */
     const fc_nonzeros from = *nonzeros;
-    const ptrdiff_t count = from.n_points, groups = from.n_groups;
+    const ptrdiff_t count = from.n_sorted, groups = from.n_groups;
     ptrdiff_t i, j, g, k;
     fc_row here = *row;
     for (i = 0; i < segments; i++) {
         const ptrdiff_t start = indptr[segment[i].start];
-        const ptrdiff_t at = first + segment[i].base, *met = places + ~segment[i].key;
+        const ptrdiff_t at = first + segment[i].base, *elements = element_of_key + ~segment[i].key;
         FC_T *data = (FC_T *)data_ + start;
         FC_INDEX *indices = (FC_INDEX *)indices_ + start;
-        const ptrdiff_t n = groups ? fc_tally_places(&from, met) : count;
+        const ptrdiff_t n = groups ? fc_count_ascending_elements(&from, elements) : count;
         if (n == count) {
             fc_check(indptr[segment[i].start + 1] == start + n);
-            FC_I_(fc_singles)(&from, met, at, 0, count, data, indices);
+            FC_I_(fc_write_distinct)(&from, elements, at, 0, count, data, indices);
         } else if (n >= 0) {
             for (g = k = 0; g < groups; g++) {
                 const fc_group group = from.groups[g];
-                FC_I_(fc_singles)(&from, met, at, k, group.begin, data, indices);
+                FC_I_(fc_write_distinct)(&from, elements, at, k, group.begin, data, indices);
                 data += group.begin - k, indices += group.begin - k;
-                j = FC_I_(fc_merged)(&from, met, at, group, data, indices);
+                j = FC_I_(fc_write_merged)(&from, elements, at, group, data, indices);
                 data += j, indices += j, k = group.end;
             }
             fc_check(data + count - k == (FC_T *)data_ + indptr[segment[i].start + 1]);
-            FC_I_(fc_singles)(&from, met, at, k, count, data, indices);
+            FC_I_(fc_write_distinct)(&from, elements, at, k, count, data, indices);
         } else {
             const FC_INDEX *columns = (const FC_INDEX *)columns_;
             ptrdiff_t found;
-            here.axis[2].places = met;
-            found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);
+            here.axis[2].element_of_key = elements;
+            found = FC_I_(fc_list_ordered)(nonzeros, &here, values_, columns_);
             fc_check(indptr[segment[i].start + 1] == start + found);
             nonzeros->visits -= count;
             for (j = 0; j < found; j++)
@@ -252,8 +255,8 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
 }
 
 /* Copy `count` entries of a list to a matrix row, and add `base` to their columns. */
-FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
-                               FC_UNSIGNED *indices, const int count)
+FC_INLINE void FC_I_(fc_write_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
+                                     FC_UNSIGNED *indices, const int count)
 {
     int i;
     memcpy(data, values, (size_t)count * sizeof(FC_T));
@@ -272,7 +275,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     FC_T *data = (FC_T *)data_, *const end = data + rows * n;
     FC_UNSIGNED *indices = (FC_UNSIGNED *)indices_, base = (FC_UNSIGNED)first;
     ptrdiff_t j, left;
-#define FC_WRITE(at, count) FC_I_(fc_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
+#define FC_WRITE(at, count) FC_I_(fc_write_chunk)(values + (at), columns + (at), base, data + (at), indices + (at),    \
+                                                  count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
         /* The last chunk of a row may overwrite the start of the next row, which is written later. In the last row, no
          * chunk may pass the end. */

@@ -26,14 +26,14 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
 }
 
 /* Return the number of nonzero weights in one weight row. */
-static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
+static ptrdiff_t FC_N(fc_count_nonzeros)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
     ptrdiff_t q, i, j, k, n = 0;
     if (at->keys[0] * at->keys[1] * at->keys[2] == at->taps) {
-        const int whole = at->col_step == at->taps;
-        const ptrdiff_t run = whole ? at->cols * at->taps : at->taps;
-        for (q = 0; q < (whole ? 1 : at->cols); q++, w += at->col_step)
+        const int contiguous = at->col_step == at->taps;
+        const ptrdiff_t run = contiguous ? at->cols * at->taps : at->taps;
+        for (q = 0; q < (contiguous ? 1 : at->cols); q++, w += at->col_step)
             for (k = 0; k < run; k++)
                 n += w[k] != 0;
         return n;
@@ -49,10 +49,10 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 }
 
 /* Build the tree of the nonzero weights of one weight row: see fc_nonzeros. */
-static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
+static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzeros *nonzeros)
 {
     const FC_T *w = (const FC_T *)w_;
-    FC_T *value = (FC_T *)found->value;
+    FC_T *value = (FC_T *)nonzeros->value;
     ptrdiff_t q, i, j, k, channels = 0, planes = 0, lines = 0, n = 0;
     for (q = 0; q < at->cols; q++, w += at->col_step) {
         const ptrdiff_t plane = planes;
@@ -63,26 +63,26 @@ static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *fou
                 const ptrdiff_t first = n;
                 for (k = 0; k < at->keys[2]; k++) {
                     const FC_T v = from[at->key[2][k]];
-                    found->tap[n] = k;
+                    nonzeros->tap[n] = k;
                     value[n] = v;
                     n += v != 0;
                 }
-                found->level[2][lines].key = j;
-                found->level[2][lines].first = first;
+                nonzeros->level[2][lines].key = j;
+                nonzeros->level[2][lines].first = first;
                 lines += n > first;
             }
-            found->level[1][planes].key = i;
-            found->level[1][planes].first = line;
+            nonzeros->level[1][planes].key = i;
+            nonzeros->level[1][planes].first = line;
             planes += lines > line;
         }
-        found->level[0][channels].key = q;
-        found->level[0][channels].first = plane;
+        nonzeros->level[0][channels].key = q;
+        nonzeros->level[0][channels].first = plane;
         channels += planes > plane;
     }
-    found->level[0][channels].first = planes;
-    found->level[1][planes].first = lines;
-    found->level[2][lines].first = n;
-    found->channels = channels;
+    nonzeros->level[0][channels].first = planes;
+    nonzeros->level[1][planes].first = lines;
+    nonzeros->level[2][lines].first = n;
+    nonzeros->channels = channels;
 }
 
 /* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
@@ -161,14 +161,14 @@ static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
 const fc_toeplitz_kernels FC_N(fc_toeplitz_kernels) = {
     .list_i32 = FC_N(fc_list_i32),
     .list_i64 = FC_N(fc_list_i64),
-    .walk_i32 = FC_N(fc_walk_i32),
-    .walk_i64 = FC_N(fc_walk_i64),
-    .gather_i32 = FC_N(fc_gather_i32),
-    .gather_i64 = FC_N(fc_gather_i64),
-    .spread_i32 = FC_N(fc_spread_i32),
-    .spread_i64 = FC_N(fc_spread_i64),
-    .number = FC_N(fc_number),
-    .find = FC_N(fc_find),
+    .list_nonzeros_i32 = FC_N(fc_list_nonzeros_i32),
+    .list_nonzeros_i64 = FC_N(fc_list_nonzeros_i64),
+    .list_ordered_i32 = FC_N(fc_list_ordered_i32),
+    .list_ordered_i64 = FC_N(fc_list_ordered_i64),
+    .write_mirrored_rows_i32 = FC_N(fc_write_mirrored_rows_i32),
+    .write_mirrored_rows_i64 = FC_N(fc_write_mirrored_rows_i64),
+    .count_nonzeros = FC_N(fc_count_nonzeros),
+    .build_tree = FC_N(fc_build_tree),
     .repeat_i32 = FC_N(fc_repeat_i32),
     .repeat_i64 = FC_N(fc_repeat_i64),
     .spmm_i32 = FC_N(fc_spmm_i32),

@@ -65,36 +65,36 @@ cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step       # the distance between two rows of the weight matrix
-    Py_ssize_t block_rows     # the number of rows of a work item
-    Py_ssize_t pass_rows      # the number of rows of a pass, which are multiplied and then transformed back
-    Py_ssize_t channels       # the number of channels of the source in a group
-    Py_ssize_t channel_step   # the distance between the weights of two channels
-    Py_ssize_t block_channels  # the number of channels of a work item
-    Py_ssize_t kernel         # the number of taps of the kernel
+    Py_ssize_t rows              # the number of filters of a group or, for dx, of channels of a group
+    Py_ssize_t row_step          # the distance between two rows of the weight matrix
+    Py_ssize_t block_rows        # the number of rows of a work item
+    Py_ssize_t pass_rows         # the number of rows of a pass, which are multiplied and then transformed back
+    Py_ssize_t channels          # the number of channels of the source in a group
+    Py_ssize_t channel_step      # the distance between the weights of two channels
+    Py_ssize_t block_channels    # the number of channels of a work item
+    Py_ssize_t kernel            # the number of taps of the kernel
     Py_ssize_t subkernels
-    Py_ssize_t phases         # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
-    Py_ssize_t weights_resident           # whether the workspace holds the transformed weights of all rows of an item
-    Py_ssize_t parts          # for dw: the number of partial sums
-    Py_ssize_t chunk          # the number of channels whose weights are transposed at a time
-    Py_ssize_t lanes          # the number of channels in the workspace, rounded up to whole vectors
-    Py_ssize_t rows_lanes     # the number of filters in the workspace, rounded up to whole vectors
-    Py_ssize_t zero_at        # the offset of a vector of zeros, which stands for elements outside the image
-    Py_ssize_t v_at           # the offset of v, the transformed tiles of the image
-    Py_ssize_t u_at           # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
-    Py_ssize_t m_at           # the offset of m, the products of u and v
-    Py_ssize_t g_at           # the offset of the transposed weights
-    Py_ssize_t bias_at        # the offset of a copy of the bias
+    Py_ssize_t phases            # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
+    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of an item
+    Py_ssize_t parts             # for dw: the number of partial sums
+    Py_ssize_t chunk             # the number of channels whose weights are transposed at a time
+    Py_ssize_t lanes             # the number of channels in the workspace, rounded up to whole vectors
+    Py_ssize_t rows_lanes        # the number of filters in the workspace, rounded up to whole vectors
+    Py_ssize_t zero_at           # the offset of a vector of zeros, which stands for elements outside the image
+    Py_ssize_t v_at              # the offset of v, the transformed tiles of the image
+    Py_ssize_t u_at              # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
+    Py_ssize_t m_at              # the offset of m, the products of u and v
+    Py_ssize_t g_at              # the offset of the transposed weights
+    Py_ssize_t bias_at           # the offset of a copy of the bias
     # The offset of the array `check`, with one element for each row or, for dw, for each channel. The element becomes
     # NaN if a result of the row or the channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step         # the distance between two tiles in v
-    Py_ssize_t u_step         # for dw: the distance between two tiles in u
-    Py_ssize_t m_step         # for dw: the distance between two filters in m
-    Py_ssize_t v_pitch        # the distance between two interpolation points in v
-    Py_ssize_t u_pitch        # the padding after each point in u; for dw, the distance between two points in u
-    Py_ssize_t m_pitch        # the distance between two interpolation points in m
+    Py_ssize_t v_step            # the distance between two tiles in v
+    Py_ssize_t u_step            # for dw: the distance between two tiles in u
+    Py_ssize_t m_step            # for dw: the distance between two filters in m
+    Py_ssize_t v_pitch           # the distance between two interpolation points in v
+    Py_ssize_t u_pitch           # the padding after each point in u; for dw, the distance between two points in u
+    Py_ssize_t m_pitch           # the distance between two interpolation points in m
 
 
 # The transforms of one dtype and instruction set.
@@ -259,53 +259,53 @@ cdef inline void to_channels_last(
 
 
 # The pixels that a tile reads from a channels-last patch. A pixel is all channels at one position.
-cdef struct Cells:
-    Py_ssize_t high       # the number of rows of pixels that a tile reads
-    Py_ssize_t wide       # the number of columns of pixels that a tile reads
-    Py_ssize_t down       # the stride along H: a tile reads every `down`-th row of the patch
-    Py_ssize_t right      # the stride along W: a tile reads every `right`-th column of the patch
-    Py_ssize_t lanes      # the number of channels of a pixel
-    Py_ssize_t zero_cell    # the offset of a pixel of zeros from the start of the patch, in elements
+cdef struct PixelGrid:
+    Py_ssize_t rows         # the number of rows of pixels that a tile reads
+    Py_ssize_t columns      # the number of columns of pixels that a tile reads
+    Py_ssize_t row_step     # the stride along H: a tile reads every `row_step`-th row of the patch
+    Py_ssize_t column_step  # the stride along W: a tile reads every `column_step`-th column of the patch
+    Py_ssize_t lanes        # the number of channels of a pixel
+    Py_ssize_t zero_pixel   # the offset of a pixel of zeros from the start of the patch, in elements
 
 
-cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
+cdef inline void list_interior_offsets(Py_ssize_t* at, const PixelGrid* grid, const Window* window) noexcept nogil:
     """Write the offset of each pixel of a tile from the first pixel of the tile to `at`. The offsets are valid for
     every tile that lies inside the window.
     """
     cdef Py_ssize_t i, j
-    for i in range(cells.high):
-        for j in range(cells.wide):
-            at[i * cells.wide + j] = (i * cells.down * window.n[2] + j * cells.right) * cells.lanes
+    for i in range(grid.rows):
+        for j in range(grid.columns):
+            at[i * grid.columns + j] = (i * grid.row_step * window.n[2] + j * grid.column_step) * grid.lanes
 
 
-cdef inline const Py_ssize_t* list_cells(
+cdef inline const Py_ssize_t* list_pixel_offsets(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
-    Py_ssize_t x, const Cells* cells, const Window* window,
+    Py_ssize_t x, const PixelGrid* grid, const Window* window,
 ) noexcept nogil:
     """Return an array with the offset of each pixel of a tile from `base`. The first pixel of the tile is at (depth, y,
     x) in the window of image n.
 
-    If the tile lies inside the window, the array is `inside` (see `list_inside`). Otherwise the array is `at`, which
-    this function fills in. A pixel outside the window gets the offset of a pixel of zeros.
+    If the tile lies inside the window, the array is `inside` (see `list_interior_offsets`). Otherwise the array is
+    `at`, which this function fills in. A pixel outside the window gets the offset of a pixel of zeros.
     """
     cdef Py_ssize_t i, j, row
-    base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
+    base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * grid.lanes
     if (
-        depth >= 0 and depth < window.n[0] and y >= 0 and y + (cells.high - 1) * cells.down < window.n[1]
-        and x >= 0 and x + (cells.wide - 1) * cells.right < window.n[2]
+        depth >= 0 and depth < window.n[0] and y >= 0 and y + (grid.rows - 1) * grid.row_step < window.n[1]
+        and x >= 0 and x + (grid.columns - 1) * grid.column_step < window.n[2]
     ):
         return inside
     base[0] = 0
-    for i in range(cells.high):
-        row = ((n * window.n[0] + depth) * window.n[1] + y + i * cells.down) * window.n[2]
-        if depth < 0 or depth >= window.n[0] or y + i * cells.down < 0 or y + i * cells.down >= window.n[1]:
-            for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.zero_cell
+    for i in range(grid.rows):
+        row = ((n * window.n[0] + depth) * window.n[1] + y + i * grid.row_step) * window.n[2]
+        if depth < 0 or depth >= window.n[0] or y + i * grid.row_step < 0 or y + i * grid.row_step >= window.n[1]:
+            for j in range(grid.columns):
+                at[i * grid.columns + j] = grid.zero_pixel
         else:
-            for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.zero_cell
-                if 0 <= x + j * cells.right < window.n[2]:
-                    at[i * cells.wide + j] = (row + x + j * cells.right) * cells.lanes
+            for j in range(grid.columns):
+                at[i * grid.columns + j] = grid.zero_pixel
+                if 0 <= x + j * grid.column_step < window.n[2]:
+                    at[i * grid.columns + j] = (row + x + j * grid.column_step) * grid.lanes
     return at
 
 
@@ -317,13 +317,14 @@ cdef inline void transform_image(
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef const Py_ssize_t* offset
-    cdef const Py_ssize_t* cells_at
+    cdef const Py_ssize_t* pixel_offsets
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, q, c, base, depth, y, x, steps_h, steps_w
-    cdef Cells cells
-    cells.high, cells.wide, cells.down, cells.right = axes[1].points, axes[2].points, axes[1].stride, axes[2].stride
-    cells.lanes, cells.zero_cell = s.lanes, s.zero_at
-    list_inside(inside, &cells, window)
+    cdef PixelGrid grid
+    grid.rows, grid.columns = axes[1].points, axes[2].points
+    grid.row_step, grid.column_step = axes[1].stride, axes[2].stride
+    grid.lanes, grid.zero_pixel = s.lanes, s.zero_at
+    list_interior_offsets(inside, &grid, window)
     steps_h, steps_w = axes[1].outputs * axes[1].stride, axes[2].outputs * axes[2].stride
     for n in range(b.images):
         for od in range(b.n[0]):
@@ -336,14 +337,14 @@ cdef inline void transform_image(
                     # later.
                     offset = call.offsets
                     for q in range(s.subkernels):
-                        cells_at = list_cells(
-                            at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &cells, window,
+                        pixel_offsets = list_pixel_offsets(
+                            at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &grid, window,
                         )
                         c = 0
                         while c < channels:
                             t.input(
-                                <int> cells.high, <int> cells.wide, patch + base + c, cells_at, v + q * channels + c,
-                                s.v_pitch,
+                                <int> grid.rows, <int> grid.columns, patch + base + c, pixel_offsets,
+                                v + q * channels + c, s.v_pitch,
                             )
                             c += t.kernel.lanes
                         offset += 3

@@ -10,8 +10,9 @@ from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
 from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
 from fastconv._ext.winograd_tiles cimport (
-    MOST_POINTS, Block, Call, Cells, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles, has_nan,
-    list_cells, list_inside, read_call, source_window, to_channels_last, total, transform_image,
+    MOST_POINTS, Block, Call, PixelGrid, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles,
+    has_nan, list_interior_offsets, list_pixel_offsets, read_call, source_window, to_channels_last, total,
+    transform_image,
 )
 
 
@@ -32,27 +33,27 @@ cdef void transform_gradient(
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
-    cdef const Py_ssize_t* cells_at
+    cdef const Py_ssize_t* pixel_offsets
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, f, base
-    cdef Cells cells
-    cells.high, cells.wide, cells.down, cells.right = axes[1].outputs, axes[2].outputs, 1, 1
-    cells.lanes, cells.zero_cell = s.rows_lanes, s.zero_at
-    list_inside(inside, &cells, window)
+    cdef PixelGrid grid
+    grid.rows, grid.columns, grid.row_step, grid.column_step = axes[1].outputs, axes[2].outputs, 1, 1
+    grid.lanes, grid.zero_pixel = s.rows_lanes, s.zero_at
+    list_interior_offsets(inside, &grid, window)
     for n in range(b.images):
         for od in range(b.n[0]):
             for oh in range(b.n[1]):
                 for ow in range(b.n[2]):
-                    cells_at = list_cells(
+                    pixel_offsets = list_pixel_offsets(
                         at, inside, &base, n, b.begin[0] + od - window.first[0],
                         (b.begin[1] + oh) * axes[1].outputs - window.first[1],
-                        (b.begin[2] + ow) * axes[2].outputs - window.first[2], &cells, window,
+                        (b.begin[2] + ow) * axes[2].outputs - window.first[2], &grid, window,
                     )
                     f = 0
                     while f < s.rows_lanes:
                         t.weights(
                             <int> axes[1].points, <int> axes[1].outputs, <int> axes[2].points,
-                            <int> axes[2].outputs, patch + base + f, cells_at, u + f, s.u_pitch,
+                            <int> axes[2].outputs, patch + base + f, pixel_offsets, u + f, s.u_pitch,
                         )
                         f += t.kernel.lanes
                     u = u + s.u_step

@@ -6,10 +6,10 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    FEW = 1024          # Arrays of more than FEW weights are first tested with a sample of FIRST weights.
+    SAMPLED_FIRST = 1024          # Arrays of more than FEW weights are first tested with a sample of FIRST weights.
     COUNTED = 4096      # All weights are counted in arrays of at most COUNTED weights.
     SAMPLE = 1024       # SAMPLE weights are counted in arrays of more than COUNTED weights.
-    FIRST = 128         # The size of the first sample, which detects dense arrays.
+    FIRST_SAMPLE = 128         # The size of the first sample, which detects dense arrays.
 
 
 #: A density is rounded up to a multiple of 1 / steps.
@@ -28,7 +28,7 @@ def density(int dtype, w, double dense):
     """
     cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found
-    if run.n > FEW and sample(dtype, &run, FIRST) > dense * FIRST:
+    if run.n > SAMPLED_FIRST and sample(dtype, &run, FIRST_SAMPLE) > dense * FIRST_SAMPLE:
         return 1.0
     if run.n > COUNTED:
         found = sample(dtype, &run, SAMPLE)
@@ -54,12 +54,12 @@ cdef Py_ssize_t count_double(const double* w, Py_ssize_t n) noexcept nogil:
     return found
 
 
-cdef Py_ssize_t sample(int dtype, const Buffer* run, Py_ssize_t places) noexcept nogil:
-    cdef uint64_t turn = 0
+cdef Py_ssize_t sample(int dtype, const Buffer* run, Py_ssize_t count) noexcept nogil:
+    cdef uint64_t fraction_bits = 0
     cdef Py_ssize_t _i, at, found = 0
-    for _i in range(places):
-        turn += 0x9E3779B97F4A7C15UL   # 2**64 divided by the golden ratio
-        at = <Py_ssize_t> (<double> (turn >> 11) * (1.0 / 9007199254740992.0) * <double> run.n)
+    for _i in range(count):
+        fraction_bits += 0x9E3779B97F4A7C15UL   # 2**64 divided by the golden ratio
+        at = <Py_ssize_t> (<double> (fraction_bits >> 11) * (1.0 / 9007199254740992.0) * <double> run.n)
         at = min(at, run.n - 1)
         found += (<const double*> run.at)[at] != 0 if dtype else (<const float*> run.at)[at] != 0
     return found

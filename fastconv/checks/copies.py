@@ -79,6 +79,6 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
     items = -(-high // block_high) * -(-wide // block_wide)
     for size, _, _ in outer:
         items *= size
-    past = math.prod(shape) * itemsize >= _PAST_BYTES
-    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer), past]
+    nontemporal = math.prod(shape) * itemsize >= _PAST_BYTES
+    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer), nontemporal]
     return np.array(header + [number for axis in outer for number in axis], np.intp), items

@@ -25,19 +25,19 @@ static ptrdiff_t passes_of(const ptrdiff_t *transform) { return transform[0] == 
 
 static void check_borders(void)
 {
-    fc_fft_line line = {5, 1, 2, -7, 12, FC_FFT_ZEROS};
+    fc_fft_tile_axis tile_axis = {5, 1, 2, -7, 12, FC_FFT_ZEROS};
     static const ptrdiff_t wanted[4][12] = {{-1, -1, -1, -1, 1, 3, -1, -1, -1, -1, -1, -1},
                                             {1, 3, 3, 1, 1, 3, 3, 1, 1, 3, 3, 1},
                                             {0, 0, 0, 0, 1, 3, 4, 4, 4, 4, 4, 4},
                                             {3, 0, 2, 4, 1, 3, 0, 2, 4, 1, 3, 0}};
     ptrdiff_t p;
-    for (line.border = 0; line.border < 4; line.border++)
+    for (tile_axis.border = 0; tile_axis.border < 4; tile_axis.border++)
         for (p = 0; p < 12; p++)
-            same("a cell", 0, 0, (double)fc_fft_cell(&line, p), (double)wanted[line.border][p]);
-    line.border = FC_FFT_ZEROS;
+            same("a cell", 0, 0, (double)fc_fft_cell(&tile_axis, p), (double)wanted[tile_axis.border][p]);
+    tile_axis.border = FC_FFT_ZEROS;
     for (p = 0; p < 14; p++)
-        same("any cell", 0, 0, fc_fft_meets(&line, p, 2), p >= 3 && p <= 5);
-    same("no cell past the last position", 0, 0, (double)fc_fft_cell(&line, 12), -1);
+        same("any cell", 0, 0, fc_fft_has_cell(&tile_axis, p, 2), p >= 3 && p <= 5);
+    same("no cell past the last position", 0, 0, (double)fc_fft_cell(&tile_axis, 12), -1);
 }
 
 /* result[p] = sum of source[p + t] * weights[t], or the gradient of the weights, in tiles of some size. */
@@ -64,17 +64,17 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
         tile[i] = of[i][0] - taps[i] + 1;
         outs[i] = of[i][0] > 1 ? tile[i] + 2 : 1;
         sizes[i] = outs[i] + taps[i] - 1;
-        n[i] = fc_fft_pieces(outs[i], tile[i]);
+        n[i] = fc_fft_ceil_div(outs[i], tile[i]);
         x_count *= sizes[i], out_count *= outs[i], w_count *= taps[i];
         task.tau[i] = task.phi[i] = 1;
         task.tile[i] = tile[i];
-        task.tiles_of[i] = n[i];
+        task.tiles_along[i] = n[i];
     }
     x = numbers(dtype, x_count), w = numbers(dtype, w_count), out = numbers(dtype, out_count);
     task.itemsize = (ptrdiff_t)size_of(dtype);
     task.groups = task.images = task.rows = task.columns = task.taus = task.phis = 1;
     task.tiles = n[0] * n[1] * n[2];
-    task.of_rows = task.of_columns = task.of_pairs = task.of_groups = task.parts = 1;
+    task.block_rows = task.block_columns = task.block_pairs = task.block_groups = task.parts = 1;
     task.gradient = gradient, task.shared = shared, task.fused = 1, task.lanes = lanes;
     for (i = 0; i < 3; i++) {
         const ptrdiff_t *const sizes_of[3] = {sizes, taps, outs};
@@ -85,14 +85,14 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
             array->size[p] = sizes_of[i][p];
             array->pitch[p] = q;
             array->step[p] = 1;
-            array->whole[p] = PTRDIFF_MAX;
+            array->positions[p] = PTRDIFF_MAX;
             array->count[p] = i == 0 ? of[p][0] : i == 1 ? taps[p] : tile[p];
             q *= sizes_of[i][p];
         }
     }
-    rows = of[0][0] * fc_fft_pieces(of[1][0], lanes) * of[2][0] + 1;
+    rows = of[0][0] * fc_fft_ceil_div(of[1][0], lanes) * of[2][0] + 1;
     task.pitch = rows * 2 * lanes;
-    q = (of[0][0] * of[1][0] * fc_fft_pieces(of[2][0], lanes) + 1) * 2 * lanes;
+    q = (of[0][0] * of[1][0] * fc_fft_ceil_div(of[2][0], lanes) + 1) * 2 * lanes;
     task.flat_at = (of[0][0] > 1 ? of[0][0] : of[1][0]) * 2 * lanes;
     task.volume_at = task.flat_at + 2 * task.pitch;
     task.slot_pitch = task.volume_at + 2 * q;
@@ -138,7 +138,7 @@ static void check_products(int dtype, int isa)
                 void *out = numbers(dtype, of_x * of_k * rows * row);
                 fc_fft_product m = {0};
                 double first = get(dtype, out, row);
-                m.x = x, m.k = w, m.out = out, m.of_x = of_x, m.of_k = of_k, m.n = n;
+                m.x = x, m.k = w, m.out = out, m.n_x = of_x, m.n_k = of_k, m.n = n;
                 m.x_pitch = m.k_pitch = n * rows * row;
                 m.x_step = m.k_step = rows * row;
                 m.out_x = of_k * rows * row, m.out_k = rows * row;

@@ -10,24 +10,24 @@ static const ptrdiff_t sums[] = {1, 1, 3}, plus[] = {0, 1, 0}, maxima[] = {1, 2,
 static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)
 {
     const ptrdiff_t out = (WIDE + lo - 6) / stride + 1, n = (out - 1) * stride + 6, pitch = PLANES * n + SLACK;
-    const fc_running_strip strip = {0, out, -lo, n};
+    const fc_target_range range = {0, out, -lo, n};
     char *x = numbers(dtype, PLANES * WIDE), *space = zeros(dtype, 2 * pitch), *to = zeros(dtype, 2 * pitch);
     ptrdiff_t p, o, k;
     int maximum;
     set(dtype, x, WIDE / 2, (double)NAN);
     for (maximum = 0; maximum < 2; maximum++) {
         fc_running_width w = {WIDE, 3, stride, lo, 1, 0, 6, 0, 1, !maximum, maximum ? maxima : sums,
-                              maximum ? none : plus, &strip};
-        const ptrdiff_t segment = fc_running_segment(&w, &strip);
+                              maximum ? none : plus, &range};
+        const ptrdiff_t plane_pitch = fc_running_plane_pitch(&w, &range);
         const int op = maximum ? FC_RUNNING_MAX : FC_RUNNING_SUM;
-        const int odd = fc_pool_running_for(dtype, isa)->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL, 1,
-                                                             to,
+        const int has_nan = fc_pool_running_for(dtype, isa)->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL,
+                                                                 1, to,
                                                          pitch, 0, PLANES, WIDE);
-        same("NaN", dtype, isa, odd, maximum);
+        same("NaN", dtype, isa, has_nan, maximum);
         for (p = 0; p < PLANES; p++)
             for (o = 0; o < out; o++) {
                 double sum = 0, best = -(double)INFINITY;
-                const double found = get(dtype, to, p * segment + o);
+                const double found = get(dtype, to, p * plane_pitch + o);
                 for (k = 0; k < 6; k++) {
                     const ptrdiff_t cell = o * stride - lo + k;
                     const double value = cell < 0 || cell >= WIDE ? 0 : get(dtype, x, p * WIDE + cell);

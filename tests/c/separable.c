@@ -83,7 +83,7 @@ static void factor(int dtype)
     const ptrdiff_t k[3] = {2, 3, 4}, order[ENTRIES] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
     void *w = zeros(dtype, 24), *from = numbers(dtype, ENTRIES), *to = zeros(dtype, ENTRIES);
     double *space = (double *)malloc((size_t)fc_factor_space(k) * sizeof(double));
-    fc_off off = {0, 0, 0};
+    fc_mismatch mismatch = {0, 0, 0};
     ptrdiff_t i, j, l, twice;
     if (space == NULL)
         abort();
@@ -93,8 +93,8 @@ static void factor(int dtype)
             set(dtype, w, i, get(dtype, from, i / 12) * get(dtype, from, 2 + i / 4 % 3) * get(dtype, from, 5 + i % 4));
         if (twice)
             set(dtype, w, 17, get(dtype, w, 17) + 0.5);
-        found = dtype ? fc_factor_f64((double *)w, k, order, ENTRIES, (double *)to, space, &off)
-                      : fc_factor_f32((float *)w, k, order, ENTRIES, (float *)to, space, &off);
+        found = dtype ? fc_factor_f64((double *)w, k, order, ENTRIES, (double *)to, space, &mismatch)
+                      : fc_factor_f32((float *)w, k, order, ENTRIES, (float *)to, space, &mismatch);
         same("rank", dtype, 0, found, (double)twice);
         for (i = 0; i < 2 && !twice; i++)
             for (j = 0; j < 3; j++)

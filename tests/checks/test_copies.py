@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 import fastconv
 from fastconv import layers
 from fastconv.checks import arrays as _arrays, copies as _copies
-from fastconv.runtime import isa as _isa, memory as _memory
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -275,3 +275,13 @@ def test_copies_come_from_the_memory_of_results(rng, monkeypatch):
     monkeypatch.setattr(_memory, "empty", lambda *args: given.append(empty(*args)) or given[-1])
     copy = _copies.contiguous(x)
     assert len(given) == 1 and copy is given[0] and copy.shape == x.shape and copy.dtype == x.dtype
+
+
+def test_the_kernel_refuses_the_plan_of_another_array():
+    # One plane of 4 x 6 elements, in one block, and no further axes.
+    plan = np.array([6, 1, 6, 4, 6, 4, 6, 0, 0], np.intp)
+    with pytest.raises(ValueError) as raised:
+        _threads.share(
+            _copies._ext.copy, (np.ones((4, 6)), np.empty((4, 5)), plan, 1, _isa.current), items=1, work=24, threads=1
+        )
+    assert str(raised.value) == "the plan copies 24 elements, but the array `to` has 20"

@@ -7,7 +7,9 @@ import pytest
 
 import fastconv
 from fastconv import layers
+from fastconv._ext import norm as _ext
 from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
+from fastconv.runtime import isa as _isa, threads as _threads
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
@@ -245,7 +247,7 @@ def test_nan_stays_in_its_channel(isa, rng):
 @dtypes
 @pytest.mark.parametrize(
     "shape",
-    # A draw takes several short sets at a time, and one set is left at the end.
+    # A kernel call processes several short channels, and one channel is left at the end.
     [(3, 24, 31, 17), (2, 2049, 7, 7), (1, 4097, 7, 7), (1, 4097, 3), (2, 2052, 1)],
     ids=str,
 )
@@ -412,3 +414,31 @@ def test_central_differences(name, rng):
     for array, analytic in zip(arrays, backward(dout, cache), strict=True):
         numeric = eval_numerical_gradient_array(lambda _: forward(*arrays, *rest)[0], array, dout)
         assert rel_error(numeric, analytic) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": 25}, "x, dout and the result have 25, 25 and 24 elements, but the layer needs 24"),
+        ({"out": 26}, "x, dout and the result have 24, 24 and 26 elements, but the layer needs 24"),
+        ({"gamma": 4}, "gamma has 4 elements, but the layer needs 3"),
+        ({"mean": 2}, "mean has 2 elements, but the layer needs 3"),
+        ({"variance": 4}, "variance has 4 elements, but the layer needs 3"),
+    ],
+    ids=["x", "out", "gamma", "mean", "variance"],
+)
+def test_kernels_name_the_array_whose_size_is_wrong(changed, message):
+    sizes = {"x": 24, "out": 24, "gamma": 3, "beta": 3, "mean": 3, "variance": 3, "scale": 3} | changed
+    arrays = [np.ones(size) for size in sizes.values()]
+    with pytest.raises(ValueError) as raised:
+        call = (1, *arrays, (2, 3, 4, 1), 1e-5, True, _isa.current)
+        _threads.share(_ext.batch_forward, call, items=3, work=24, threads=1)
+    assert str(raised.value) == message
+
+
+def test_kernels_refuse_arrays_that_are_not_aligned():
+    unaligned = np.frombuffer(bytearray(8 * 3 + 1), np.uint8)[1:].view(np.float64)
+    arrays = [np.ones(24), np.ones(24), unaligned, *(np.ones(3) for _ in range(4))]
+    with pytest.raises(ValueError, match=r"^gamma must be aligned to its itemsize of 8 bytes$"):
+        call = (1, *arrays, (2, 3, 4, 1), 1e-5, True, _isa.current)
+        _threads.share(_ext.batch_forward, call, items=3, work=24, threads=1)

@@ -56,16 +56,16 @@ def _array(
     sizes: tuple[int, ...],
     axes: _Axes,
     borders: tuple[int, ...] = (0, 0, 0),
-    whole: tuple[int, ...] = (_MOST,) * 3,
+    positions: tuple[int, ...] = (_MOST,) * 3,
 ) -> list[int]:
     """Return the integers that describe one array to the kernel.
 
     `outer`, `group` and `inner` are the distances, in elements, between neighbouring images (or filters), groups and
-    channels. `whole` is the number of positions of all tiles along each axis.
+    channels. `positions` is the number of positions of all tiles along each axis.
     """
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]
-    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *whole]
+    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *positions]
 
 
 def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
@@ -82,8 +82,8 @@ def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
             (phase_axis.step, origin, phase_axis.common * phase_axis.s, phase_axis.common * phase_axis.d, count)
         )
     borders = tuple(phase_axis.border for phase_axis in phase_axes)
-    whole = tuple(phase_axis.whole if tiling.problem.op == "backward_data" else _MOST for phase_axis in phase_axes)
-    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, whole)
+    positions = tuple(phase_axis.whole if tiling.problem.op == "backward_data" else _MOST for phase_axis in phase_axes)
+    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, positions)
 
 
 def _out_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:

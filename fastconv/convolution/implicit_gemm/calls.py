@@ -45,9 +45,9 @@ from fastconv.runtime.plan_cache import is_large, plans
 #: positions of one block.
 _SUMMED, _LEAST_SUMMED = 320, 128
 #: The largest number of panels of image cells that stay in the second-level cache, and the largest number of their
-#: bytes. With pruned weights, a few rows of dw at a time are computed from these panels. `_HELD` must not exceed
-#: MOST_HELD of implicit_weights.pyx.
-_HELD, _HELD_BYTES = 64, 1 << 17
+#: bytes. With pruned weights, a few rows of dw at a time are computed from these panels. `_PANELS_AT_A_TIME` must
+#: not exceed MOST_PANELS_AT_A_TIME of implicit_weights.pyx.
+_PANELS_AT_A_TIME, _PANELS_BYTES = 64, 1 << 17
 #: The largest number of lanes of a vector in any instruction set.
 _MOST_LANES = 64
 #: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
@@ -300,9 +300,11 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     length = count * block[0] * ((block[1] - 1) * row + block[2])
     panel_at = align_up(block_channels * channel_pitch + 2 * nr)
     positions_at = align_up(panel_at + filters * whole + nr)
-    held_pitch = align_up((length + 1) * nr)
-    held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), ceil_div(block_channels * taps, nr)))
-    edge_at = align_up(positions_at + held * held_pitch)
+    panel_pitch = align_up((length + 1) * nr)
+    panels_at_a_time = max(
+        1, min(_PANELS_AT_A_TIME, _PANELS_BYTES // (panel_pitch * itemsize), ceil_div(block_channels * taps, nr))
+    )
+    edge_at = align_up(positions_at + panels_at_a_time * panel_pitch)
     lists_at = align_up(edge_at + 2 * mr * nr)
     sizes = [
         images,
@@ -320,8 +322,8 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         edge_at,
         lists_at,
         whole,
-        held,
-        held_pitch,
+        panels_at_a_time,
+        panel_pitch,
     ]
     tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
     space = align_up(lists_at + ceil_div(vectors * whole * np.dtype(np.intp).itemsize, itemsize))

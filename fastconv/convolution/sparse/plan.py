@@ -24,7 +24,7 @@ from fastconv.runtime.plan_cache import is_large
 
 #: The kinds of calls of the kernel: list the nonzero weights, multiply by them, compute dot products, and copy the dot
 #: products to dw.
-_LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
+_LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
@@ -46,8 +46,8 @@ class SparsePlan(Plan):
 class SparseProduct(SparsePlan):
     """The product of a problem. There is one for the forward op, for each stride phase of dx, and for dw.
 
-    The rows of weights are divided into sets. For some sets at a time, the kernel first lists the nonzero weights of
-    their rows, and then multiplies by them.
+    The rows of weights are divided into row blocks. For a few row blocks at a time, the kernel first lists their
+    nonzero weights, and then multiplies by them.
     """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
@@ -76,11 +76,11 @@ class SparseProduct(SparsePlan):
     @cached_property
     def _workers(self) -> int:
         tables = self.tables
-        return max(1, min(self.case.threads, max(tables.units, tables.blocks * tables.sets)))
+        return max(1, min(self.case.threads, max(tables.units, tables.blocks * tables.row_blocks)))
 
     @cached_property
     def _lists(self) -> int:
-        return self.tables.sets_at_once * self.tables.list_bytes
+        return self.tables.row_blocks_at_once * self.tables.list_bytes
 
     @cached_property
     def _shape(self) -> tuple[int]:
@@ -91,20 +91,25 @@ class SparseProduct(SparsePlan):
         return list(self._planned_calls())
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield the arguments of each call of the kernel: the step, the first set of rows, the number of sets, the
-        number of work items, and the estimated time, as the number of bytes that a plain copy moves in that time.
+        """Yield the arguments of each call of the kernel: the step, the first row block, the number of row
+        blocks, the number of work items, and the estimated time, as the number of bytes that a plain copy moves in
+        that time.
 
-        The lists of the sets of one call take at most `LISTS_BYTES` bytes, unless the call has only one set.
+        The lists of the row blocks of one call take at most `LISTS_BYTES` bytes, unless the call has only one row
+        block.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
-        for first in range(0, tables.sets, tables.sets_at_once):
-            sets = min(tables.sets_at_once, tables.sets - first)
+        for first in range(0, tables.row_blocks, tables.row_blocks_at_once):
+            row_blocks = min(tables.row_blocks_at_once, tables.row_blocks - first)
             for step in self.steps:
-                items, work = (tables.parts or tables.blocks) * sets, product
-                if step in (_LIST, _SPREAD):
-                    items, work = tables.units * sets // tables.sets, tables.weights * self.case.dtype.itemsize
-                yield step, first, sets, items, int(work * sets / tables.sets)
+                items, work = (tables.parts or tables.blocks) * row_blocks, product
+                if step in (_LIST, _SCATTER):
+                    items, work = (
+                        tables.units * row_blocks // tables.row_blocks,
+                        tables.weights * self.case.dtype.itemsize,
+                    )
+                yield step, first, row_blocks, items, int(work * row_blocks / tables.row_blocks)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -123,7 +128,7 @@ class SparseProduct(SparsePlan):
         all other vector operations. `weights` is the number of weights that are compared with zero.
         """
         tables, threads = self.tables, self.case.threads
-        items = tables.sets * (tables.parts or tables.blocks)
+        items = tables.row_blocks * (tables.parts or tables.blocks)
         part = ceil_div(items, threads) / items
         return {
             "call": 1.0,
@@ -141,12 +146,12 @@ class SparseProduct(SparsePlan):
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
-            for step, first, sets, items, work in self._calls:
+            for step, first, row_blocks, items, work in self._calls:
                 _threads.share(
                     _ext.product,
                     (
                         *(dtype, source, w, bias, results[step], *arrays, space, self._lists, tables.space),
-                        *(first, sets, weight_at, tables.parts, step, isa),
+                        *(first, row_blocks, weight_at, tables.parts, step, isa),
                     ),
                     items=items,
                     work=work,
@@ -187,7 +192,7 @@ class SparseWeightGradient(SparseProduct):
     """
 
     masks = True
-    steps = _LIST, _DOT, _SPREAD
+    steps = _LIST, _DOT, _SCATTER
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -199,7 +204,7 @@ class SparseWeightGradient(SparseProduct):
         if third is None:
             raise ValueError("a plan of sparse for the gradient of nonzero weights needs the weights as a mask")
         result.fill(0)
-        self._run(first, third, None, {_LIST: second, _DOT: second, _SPREAD: result})
+        self._run(first, third, None, {_LIST: second, _DOT: second, _SCATTER: result})
 
 
 class SparseGradient(SparsePlan):

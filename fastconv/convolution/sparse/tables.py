@@ -31,10 +31,10 @@ LINE = 64
 class SparseTables:
     """The tables of a product, which all stride phases of equal sizes share.
 
-    A set is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is the
-    number of bytes of the lists of a set, and `units` the number of lists of all sets. `space` is the number of bytes
-    of the workspace of a thread. `product` is the number of vector operations of the products if no weight is zero, and
-    `overhead` the number of all other vector operations.
+    A row block is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is
+    the number of bytes of the lists of a row block, and `units` the number of lists of all row blocks. `space` is the
+    number of bytes of the workspace of a thread. `product` is the number of vector operations of the products if no
+    weight is zero, and `overhead` the number of all other vector operations.
     """
 
     axes: np.ndarray
@@ -42,7 +42,7 @@ class SparseTables:
     sizes: np.ndarray
     #: Three tables: the offsets of the rows of cells that are copied to lanes, the offsets of the rows of results, and
     #: the tiles, as `tiling.tiles_of` returns them.
-    places: tuple[np.ndarray, np.ndarray, np.ndarray]
+    offsets_and_tiles: tuple[np.ndarray, np.ndarray, np.ndarray]
     #: Distances, in elements, within the part of a block that one lane holds: the offset of each tap, and the distance
     #: between neighbouring channels.
     tap_offsets: np.ndarray
@@ -50,8 +50,8 @@ class SparseTables:
     channels: int
     list_bytes: int
     space: int
-    sets: int
-    sets_at_once: int
+    row_blocks: int
+    row_blocks_at_once: int
     units: int
     blocks: int
     weights: int
@@ -64,7 +64,7 @@ class SparseTables:
     @property
     def nbytes(self) -> int:
         """The number of bytes of the tables."""
-        return sum(table.nbytes for table in (self.sizes, *self.places, self.tap_offsets))
+        return sum(table.nbytes for table in (self.sizes, *self.offsets_and_tiles, self.tap_offsets))
 
     def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the arguments of the kernel for a problem: a tuple of tables, and an array `weight_at`.
@@ -82,7 +82,7 @@ class SparseTables:
         if self.dots:
             weights = channels * problem.channel_step + np.arange(taps)
             weight_at[offsets[offsets >= 0]] = weights[offsets >= 0]
-        return (axes, self.phases, self.sizes, offsets.ravel(), *self.places), weight_at
+        return (axes, self.phases, self.sizes, offsets.ravel(), *self.offsets_and_tiles), weight_at
 
 
 def sizes_of(problem: Problem) -> Problem:
@@ -135,20 +135,20 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
         for sh in range(n_phases[1])
         for sw in range(n_phases[2])
     ]
-    lines = [lanes * (cell * pitches[0] + line * pitches[1]) for cell in range(deep) for line in range(high)]
-    tiles = _tiling.tiles_of(len(lines), wide, tiling.tile)
+    row_offsets = [lanes * (cell * pitches[0] + row * pitches[1]) for cell in range(deep) for row in range(high)]
+    tiles = _tiling.tiles_of(len(row_offsets), wide, tiling.tile)
 
     listed = tiling.rows * tiling.channels * taps + _ext.spare
-    list_off = align_up(8 * tiling.rows, LINE)
-    list_val = list_off + align_up(4 * listed, LINE)
+    list_offsets_at = align_up(8 * tiling.rows, LINE)
+    list_values_at = list_offsets_at + align_up(4 * listed, LINE)
     blocks = ceil_div(problem.images, tiling.lanes[0])
     blocks *= math.prod(ceil_div(line.out, n) for line, n in zip(problem.conv_axes, block, strict=True))
     parts = min(threads, blocks) if dots else 0
-    list_pitch = list_val + max(parts, 1) * align_up(itemsize * listed, LINE)
+    list_pitch = list_values_at + max(parts, 1) * align_up(itemsize * listed, LINE)
     lanes_at = align_up(itemsize * (tiling.lanes[0] * patch.image_pitch + 2 * LINE), LINE)
     sums_at = lanes_at + align_up(itemsize * lanes * tiling.channels * channel_pitch, LINE)
-    targets_at = sums_at + align_up(itemsize * lanes * (tiling.rows + dots) * len(lines) * wide, LINE)
-    space = targets_at + align_up(16 * lanes * len(lines), LINE)
+    locations_at = sums_at + align_up(itemsize * lanes * (tiling.rows + dots) * len(row_offsets) * wide, LINE)
+    space = locations_at + align_up(16 * lanes * len(row_offsets), LINE)
     sizes = [
         problem.images,
         problem.groups,
@@ -164,38 +164,38 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
         inner.pitches[1] * lanes,
         high + h.halo,
         len(copies),
-        len(lines),
+        len(row_offsets),
         wide,
         len(tiles),
         *tiling.lanes,
         *tiling.part,
         lanes_at,
         sums_at,
-        targets_at,
-        list_off,
-        list_val,
+        locations_at,
+        list_offsets_at,
+        list_values_at,
         list_pitch,
     ]
     lists = ceil_div(problem.channels, tiling.channels)
-    sets = problem.groups * ceil_div(problem.rows, tiling.rows)
+    row_blocks = problem.groups * ceil_div(problem.rows, tiling.rows)
     used = math.prod(line.taps for line in problem.conv_axes) * problem.channels
     return SparseTables(
         patch.axes(),
         patch.phases(),
         np.array(sizes, np.intp),
-        (np.array(copies, np.intp), np.array(lines, np.intp), np.array(tiles, np.intp)),
+        (np.array(copies, np.intp), np.array(row_offsets, np.intp), np.array(tiles, np.intp)),
         inner.taps(),
         channel_pitch,
         tiling.channels,
         list_bytes=lists * list_pitch,
         space=max(space, list_pitch),
-        sets=sets,
-        sets_at_once=max(1, min(sets, _tiling.LISTS_BYTES // (lists * list_pitch))),
-        units=sets * lists,
+        row_blocks=row_blocks,
+        row_blocks_at_once=max(1, min(row_blocks, _tiling.LISTS_BYTES // (lists * list_pitch))),
+        units=row_blocks * lists,
         blocks=blocks,
         weights=problem.groups * problem.rows * problem.channels * taps,
-        product=float(blocks * sets * tiling.rows * used * len(lines) * wide),
-        overhead=float(blocks * sets * tiling.overhead),
+        product=float(blocks * row_blocks * tiling.rows * used * len(row_offsets) * wide),
+        overhead=float(blocks * row_blocks * tiling.overhead),
         dots=dots,
         parts=parts,
     )

@@ -37,10 +37,10 @@ class AxisPattern:
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
     negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``, and after the last element
-    of `keys` the first follows. If `key` is negative, the segment has entries for all taps, and `places` has the
-    distances of their cells from `base`, from index ``~key`` on.
+    of `keys` the first follows. If `key` is negative, the segment has entries for all taps, and `element_of_key` has,
+    from index ``~key`` on, the distances of their cells from `base`.
 
-    The fields `segments`, `entries`, `lists` and `places` are lists of arrays, which the method `arrays` joins.
+    The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
 
     positions: int
@@ -48,21 +48,21 @@ class AxisPattern:
     segments: list[np.ndarray] = field(default_factory=list)
     entries: list[np.ndarray] = field(default_factory=list)
     lists: list[np.ndarray] = field(default_factory=list)
-    places: list[np.ndarray] = field(default_factory=list)
+    element_of_key: list[np.ndarray] = field(default_factory=list)
     keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.intp))
     n_entries: int = 0
     n_lists: int = 0
-    n_places: int = 0
+    n_elements: int = 0
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return five arrays: segments (count, 8), entries (count, 2), `lists`, `places` and `keys`."""
+        """Return five arrays: segments (count, 8), entries (count, 2), `lists`, `element_of_key` and `keys`."""
         empty = np.empty(0, np.intp)
-        segments, entries, lists, places = (
+        segments, entries, lists, element_of_key = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])
-            for pieces in (self.segments, self.entries, self.lists, self.places)
+            for pieces in (self.segments, self.entries, self.lists, self.element_of_key)
         )
         keys = np.ascontiguousarray(self.keys, np.intp)
-        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
+        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, element_of_key, keys
 
     def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
         """Add one entry for each tap, and return the index of the first entry."""
@@ -121,16 +121,16 @@ class AxisPattern:
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
         pieces = tuple(np.empty(size, np.intp) for size in (n * _SEGMENT, 2 * n * k, (3 * n * k + 1) // 2, n * k))
-        starts = np.array([first, self.n_entries, self.n_lists, self.n_places], np.intp)
+        starts = np.array([first, self.n_entries, self.n_lists, self.n_elements], np.intp)
         made = _ext.merge(cells, np.argsort(cells, axis=1, kind="stable"), taps, starts, *pieces)
-        segments, entries, lists, places = (
+        segments, entries, lists, element_of_key = (
             piece[: count * width] for piece, count, width in zip(pieces, made, (_SEGMENT, 2, 1, 1), strict=True)
         )
         self.segments.append(segments.reshape(-1, _SEGMENT))
         self.entries.append(entries.reshape(-1, 2))
         self.lists.append(lists)
-        self.places.append(places)
-        self.n_entries, self.n_lists, self.n_places = (starts[1:] + made[1:]).tolist()
+        self.element_of_key.append(element_of_key)
+        self.n_entries, self.n_lists, self.n_elements = (starts[1:] + made[1:]).tolist()
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

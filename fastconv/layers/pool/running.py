@@ -38,7 +38,7 @@ _MULTIPLE = 32
 #: The number of bytes of workspace that fit in the L2 cache. A plan may use four times as many if this saves time.
 RING_BYTES = 1 << 20
 #: The minimum width of a piece, in elements, unless the plane itself is narrower.
-_LEAST_STRIP = 64
+_LEAST_WIDTH = 64
 #: The maximum length, in elements, of a row of the workspace that holds rows of several planes side by side.
 GROUP_ELEMENTS = 512
 #: The maximum number of bytes of workspace per thread. Windows that need more raise an error.
@@ -137,19 +137,19 @@ def _walk_backward(row: Row) -> _Walk:
     last = (cell - phase * dilation) // stride
     count = taps + (phase < rest)
     first = last - (count - 1) * step
-    unseen = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
+    unread = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
     made = steps(taps, step, False) if taps else []
     early = -1
     if taps and rest:
         early = len(made)
         made.append((1, step))
     gets = np.where((phase < rest) | (early < 0), _FROM_LAST, _FROM_EARLY)
-    gets[unseen] = _FROM_NOTHING
-    begin = int(first[~unseen].min()) if not unseen.all() else 0
-    end = int(last[~unseen].max()) if not unseen.all() else 0
+    gets[unread] = _FROM_NOTHING
+    begin = int(first[~unread].min()) if not unread.all() else 0
+    end = int(last[~unread].max()) if not unread.all() else 0
     # If no window reads a cell, the kernel writes the cell when it writes the neighbouring cells.
-    last = np.where(unseen, np.clip(cell // stride, begin, end), last)
-    first = np.where(unseen, last, first)
+    last = np.where(unread, np.clip(cell // stride, begin, end), last)
+    first = np.where(unread, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
@@ -182,7 +182,7 @@ def _depths(walk: _Walk) -> np.ndarray:
     return np.where(needed.any(axis=0), levels - needed[::-1].argmax(axis=0), -1)
 
 
-def _bands(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+def _target_ranges(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
     found = []
     for begin, end in cut:
         source = int(walk.begin[begin:end].min())
@@ -207,11 +207,11 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
         numbers.put(np.cumsum(np.bincount(walk.end))),
         numbers.put(order),
         numbers.put(walk.gets[order]),
-        numbers.put(_bands(walk, cut)),
+        numbers.put(_target_ranges(walk, cut)),
     ]
 
 
-def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
+def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
     """Return, for a strip of columns, the range of its targets, its first source, and the number of its sources."""
     _, k, stride, lo, dilation, _ = row
     if not backward:
@@ -245,7 +245,7 @@ class RunningTable(NamedTuple):
 class _Cuts(NamedTuple):
     depths: int
     heights: int
-    strips: int
+    ranges_w: int
 
 
 class _Costs:
@@ -330,8 +330,8 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
         for heights in _pieces(high, 2 * threads if deep == 1 else max(high // 4, 2 * threads)):
-            for strips in _pieces(wide, max(1, wide // _LEAST_STRIP)):
-                cuts = _Cuts(depths, heights, strips)
+            for ranges_w in _pieces(wide, max(1, wide // _LEAST_WIDTH)):
+                cuts = _Cuts(depths, heights, ranges_w)
                 if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
@@ -363,33 +363,33 @@ def _make(
     costs = _Costs(geometry, maximum, backward, itemsize)
     rows = costs.rows
     cuts = _choose(costs, geometry, itemsize, threads)
-    strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
-    bands = _cut(costs.targets[1], cuts.heights)
+    ranges_w = [_range_w(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.ranges_w)]
+    ranges_h = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
-    row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
+    row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
     # A plane takes as many elements of a shared row as it has sources or targets, whichever is more.
-    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
-    high = max(end - begin for begin, end in bands)
+    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
+    high = max(end - begin for begin, end in ranges_h)
     deep_rows, high_rows = costs.rings
     space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
     # Check the size of the windows before the tables are made, because the tables are as long as a window.
     _check_space(geometry, space, itemsize)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     numbers = _Numbers(71)
-    head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
+    head = [cuts.ranges_w, cuts.heights, cuts.depths, row_pitch, pitch, high]
     after = [0] * (3 - len(geometry.axes)) + [axis.hi if include_pad else 0 for axis in geometry.axes]
     for (size, k, stride, lo, dilation, _), hi in zip(rows, after, strict=True):
         head += [size, k, stride, lo, dilation, -lo if include_pad else 0, size + hi]
     head += _put_axis(
         numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
     )
-    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], bands)
+    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], ranges_h)
     size, k, stride, lo, dilation, out = rows[2]
     phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
     made = steps(taps, step, maximum) if taps else []
-    keeps = rest > 0 or any(plus for plus, _ in made)
-    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, keeps]
-    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(strips)]
+    copies_sources = rest > 0 or any(plus for plus, _ in made)
+    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, copies_sources]
+    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(ranges_w)]
     inside, outside = geometry.cells, math.prod(geometry.out_shape[2:])
     head += [*((outside, inside) if backward else (inside, outside)), group]
     table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])

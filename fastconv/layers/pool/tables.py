@@ -38,10 +38,10 @@ LOST_BYTES = 1 << 23
 #: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The header begins with
 #: the sizes of the three axes, which have no names here.
 HEADER = (
-    *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "width", "left", "right"),
-    *("range_d", "range_h", "phase", "at", "delta", "first", "count_d", "count_h", "count_w"),
-    *("tap_end", "offset", "seen_end_d", "seen_end_h", "seen_d", "seen_h"),
-    *("lanes", "block", "batch"),
+    *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "phase_width", "left", "right"),
+    *("range_d", "range_h", "phase", "tap_offset", "tap_distance", "first_inside", "count_d", "count_h", "count_w"),
+    *("tap_end", "offset", "readers_end_d", "readers_end_h", "readers_d", "readers_h"),
+    *("tables", "block", "batch"),
 )
 
 Rows = tuple[tuple[int, ...], ...]
@@ -68,9 +68,9 @@ def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
 
     A batch has several blocks if blocks are small, because reading a block right after writing it would stall.
     """
-    lanes = _round_up(2 * (out + SLACK) + taps)
+    tables = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))
-    return {"lanes": lanes, "block": block, "batch": batch, "space": SLACK + lanes + batch * block}
+    return {"tables": tables, "block": block, "batch": batch, "space": SLACK + tables + batch * block}
 
 
 def _table(axes: Rows, numbers: dict[str, int], lists: dict[str, Sequence[int] | np.ndarray]) -> np.ndarray:
@@ -119,21 +119,21 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
             "rows": rows,
             "n_phases": len(phases),
             "phase_pitch": phase_pitch,
-            "width": width,
+            "phase_width": width,
         },
         {
             "range_d": ranges[0],
             "range_h": ranges[1],
             "phase": np.stack([phases - lo, np.minimum(np.maximum(first, 0), last), last], axis=1),
-            "at": np.add.outer(np.arange(h[1]) * h[4] * pitch, place.ravel() * phase_pitch + steps // stride),
-            "delta": np.add.outer(np.arange(h[1]) * h[4] * size, steps),
-            "first": ranges[2][:, 0] * dilation,
+            "tap_offset": np.add.outer(np.arange(h[1]) * h[4] * pitch, place.ravel() * phase_pitch + steps // stride),
+            "tap_distance": np.add.outer(np.arange(h[1]) * h[4] * size, steps),
+            "first_inside": ranges[2][:, 0] * dilation,
             **_counts(geometry, include_pad),
         },
     )
 
 
-def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
+def _readers(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
     """Return, for each cell along an axis, the outputs that read the cell.
 
     The second list has the outputs for all cells, one cell after another. The first list has the index at which the
@@ -166,7 +166,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     right = max(0, max(needed) - left - out)
     farthest = left + max((shift for of in shifts for shift in of), default=0)
     pitch = _round_up(max(left + out + right, _round_up(-(-size // stride)) + farthest) + SLACK)
-    (ends_d, seen_d), (ends_h, seen_h) = _seen(*d), _seen(*h)
+    (ends_d, readers_d), (ends_h, readers_h) = _readers(*d), _readers(*h)
     deep = int(np.diff(ends_d, prepend=0).max())
     extent = (h[1] - 1) * h[4] + 1
     # A block has `block_rows` rows of dx. The windows that read these rows are in `rows` rows of outputs.
@@ -181,10 +181,10 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
         {
             "tap_end": np.cumsum([len(of) for of in shifts]),
             "offset": [shift + left for of in shifts for shift in of],
-            "seen_end_d": ends_d,
-            "seen_end_h": ends_h,
-            "seen_d": seen_d,
-            "seen_h": seen_h,
+            "readers_end_d": ends_d,
+            "readers_end_h": ends_h,
+            "readers_d": readers_d,
+            "readers_h": readers_h,
             **_counts(geometry, include_pad),
         },
     )

@@ -141,7 +141,7 @@ class DepthwisePlan(Plan):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         geometry = case.geometry
-        #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
+        #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
         self.copied = int(
             multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + total_bytes(geometry, case.dtype)
         )

@@ -56,7 +56,7 @@ class Separable(Algorithm):
         if geometry.rank == 1:
             return "the kernel must have 2 or 3 axes, and it has only one"
         if geometry.w_shape[1] > 1:
-            return f"it needs groups of one channel, and the groups have {geometry.w_shape[1]}"
+            return f"groups must have one channel, got groups of {geometry.w_shape[1]} channels"
         if case.op == "backward_weights":
             return Delegated("another algorithm computes the gradient of the full kernel")
         tables = tables_for(case.op, geometry, dtype, 1, case.isa)

@@ -31,7 +31,7 @@ from fastconv.runtime.records import dataclass
 
 #: The smallest number of work items for each thread. A work item is a row of weights or, if there are few, part of one.
 _ITEMS = 8
-#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists are made from the nonzero weights only.
+#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists of entries are made from these weights only.
 _FEW = 3
 #: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
 _SLOTS = 2048

@@ -217,7 +217,7 @@ def plan_weights(case: Case) -> Plan:
 
 
 class WeightGradient(Plan):
-    """The gradient of the weights from one block of images."""
+    """Computes the gradient of the weights for one block of images."""
 
     algorithm = "toeplitz"
     exploits_sparsity = True

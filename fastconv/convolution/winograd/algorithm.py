@@ -122,7 +122,7 @@ class Winograd(Algorithm):
         return _space_to_batch.reason(geometry) or _excess(case)
 
     def plan(self, case: Case) -> Plan:
-        """Return a plan for tiles of the image, or of the parts of a dilated image."""
+        """Return the plan of the op. If the convolution is dilated, the plan splits images into undilated parts."""
         return wrappers.space_to_batch(case, self._undilated)
 
     def _undilated(self, case: Case) -> Plan:

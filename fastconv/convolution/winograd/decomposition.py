@@ -404,7 +404,7 @@ class WinogradProblem:
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to transform the products at the points to the outputs of a tile."""
+        """The number of vector operations to transform products at the points to a row of outputs of a tile."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -243,7 +243,11 @@ def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
 
 def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[NormSizes]:
     """Return the call of a normalisation or of its gradient, with its plan."""
-    return Call(sizes, None, None, lambda sizes, dtype, *_: plan_norm(kind, sizes, dtype), dtype)
+
+    def make_plan(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> Any:
+        return plan_norm(kind, sizes, dtype)
+
+    return Call(sizes, None, None, make_plan, dtype)
 
 
 def gradient_calls(kind: type[NormPlan]) -> Calls[Call[NormSizes]]:

@@ -5,10 +5,11 @@ if planes are small. fastconv.convolution.winograd.tiles divides the work into i
 here.
 """
 
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_fetch_add, fc_prefetch, floating, zero
-from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
+from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_worker_id
 from fastconv._ext.winograd_tiles cimport (
     MOST_LANES, MOST_POINTS, Block, Call, Sizes, TileAxis, Transforms, Window, block_at, count_tiles, has_nan,
     read_call, source_window, to_channels_last, total, transform_image,
@@ -242,36 +243,28 @@ cdef void multiply(
 
 
 def product(
-    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
+    int dtype, source, w, bias, result, axes, sizes, offsets, taps, starts, planes, overflows, space, int isa, queue,
 ):
-    """Compute result = w * source + bias, where * is the convolution. `planes` are the offsets of the channels of an
-    image.
+    """Compute result = w * source + bias, where * is the convolution. `dtype` is 0 (float32) or 1 (float64), and `bias`
+    may be empty. `planes` are the offsets of the channels of an image. `space` has a row for each thread.
 
     Returns 0 if the whole result is finite. Otherwise `overflows` is above 0 for each image with an inf or NaN.
     """
     cdef Call call
-    cdef fc_work_queue* shared = work_queue(queue)
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Buffer weights = contiguous_buffer(w, itemsize, False), of_bias = contiguous_buffer(bias, itemsize, False)
+    read_call(&call, sizes, axes, offsets, taps, overflows, space, dtype, isa, queue)
+    call.tile = fc_microkernel_for(dtype, isa).tile_rows
+    call.source = contiguous_buffer(source, itemsize, False).at
+    call.result = contiguous_buffer(result, itemsize, True).at
+    call.w, call.group_step = weights.at, weights.n // call.sizes.groups
+    call.bias = of_bias.at if of_bias.n else NULL
+    call.starts, call.planes = index_pointer(starts), index_pointer(planes)
+    call.items = ceil_div(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
     with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_rows
-        fc_check(starts.shape[0] == call.sizes.phases and overflows.shape[0] == call.sizes.images)
-        call.overflows = &overflows[0]
-        call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
-        call.bias = NULL
-        if bias.shape[0]:
-            call.bias = <const void*> &bias[0]
-        call.starts, call.planes = &starts[0, 0], &planes[0]
-        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        call.group_step = w.shape[0] // call.sizes.groups
-        call.items = ceil_div(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
-        if floating is float:
-            fc_parallel_for(shared, product_of_float, &call)
-        else:
-            fc_parallel_for(shared, product_of_double, &call)
-    return total(overflows)
+        fc_check(call.counts == call.sizes.images)
+        fc_parallel_for(call.queue, product_of_double if dtype else product_of_float, &call)
+    return total(&call)
 
 
 cdef void product_of_float(void* task) noexcept nogil:

@@ -1,4 +1,18 @@
-from collections.abc import Callable, Mapping
+import numpy as np
 
-# The compiled function for each dtype; the key is the name of the dtype in C.
-weights: Mapping[str, Callable[..., int]]
+def weights(
+    dtype: int,
+    source: np.ndarray,
+    dout: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    taps: np.ndarray,
+    planes: np.ndarray,
+    filter_planes: np.ndarray,
+    overflows: np.ndarray,
+    space: np.ndarray,
+    isa: int,
+    queue: np.ndarray | bytearray,
+) -> int: ...

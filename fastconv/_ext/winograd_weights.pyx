@@ -5,10 +5,11 @@ The image is correlated with the tiles of dout. fastconv.convolution.winograd.ti
 makes all tables that are read here.
 """
 
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
-from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
+from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_worker_id
 from fastconv._ext.winograd_tiles cimport (
     MOST_POINTS, Block, Call, Cells, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles, has_nan,
     list_cells, list_inside, read_call, source_window, to_channels_last, total, transform_image,
@@ -100,32 +101,27 @@ cdef void contract(
 
 
 def weights(
-    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
+    int dtype, source, dout, result, axes, sizes, offsets, taps, planes, filter_planes, overflows, space, int isa, queue,
 ):
     """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
-    so on, where `parts` is the number of partial sums.
+    so on, where `parts` is the number of partial sums. `dtype` is 0 (float32) or 1 (float64).
 
     Returns 0 if all partial sums are finite.
     """
     cdef Call call
     cdef const Sizes* s = &call.sizes
-    cdef fc_work_queue* shared = work_queue(queue)
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Buffer sums = contiguous_buffer(result, itemsize, True)
+    read_call(&call, sizes, axes, offsets, taps, overflows, space, dtype, isa, queue)
+    call.tile = fc_microkernel_for(dtype, isa).tile_strided
+    call.source = contiguous_buffer(source, itemsize, False).at
+    call.dout = contiguous_buffer(dout, itemsize, False).at
+    call.result, call.part_pitch = sums.at, sums.n // s.parts
+    call.planes, call.filter_planes = index_pointer(planes), index_pointer(filter_planes)
+    call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
     with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_strided
-        call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
-        call.part_pitch, call.overflows = result.shape[1], &overflows[0]
-        call.planes, call.filter_planes = &planes[0], &filter_planes[0]
-        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
-        if floating is float:
-            fc_parallel_for(shared, weights_of_float, &call)
-        else:
-            fc_parallel_for(shared, weights_of_double, &call)
-    return total(overflows)
+        fc_parallel_for(call.queue, weights_of_double if dtype else weights_of_float, &call)
+    return total(&call)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
@@ -142,7 +138,7 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
-    cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
+    cdef Py_ssize_t row, channel, group, part, block_index, channels, filters, c, f, q
     cdef Py_ssize_t worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, call.items)
     cdef floating* own = <floating*> call.space + worker_id * call.space_pitch
     cdef floating* check = own + s.check_at
@@ -156,15 +152,15 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
         group, part = part % s.groups, part // s.groups
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
-        piece = part
-        while piece < call.blocks and not fc_stopped(call.queue):
-            block_at(&block, piece, s, axes)
+        block_index = part
+        while block_index < call.blocks and not fc_stopped(call.queue):
+            block_at(&block, block_index, s, axes)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
                 <const floating*> call.dout + (group * s.rows + row) * call.positions, &block, channels, filters, own,
-                piece > part,
+                block_index > part,
             )
-            piece += s.parts
+            block_index += s.parts
         zero(check, s.lanes)
         for f in range(filters):
             to = (

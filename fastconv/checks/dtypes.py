@@ -6,5 +6,3 @@ import numpy as np
 
 #: The index of each dtype in the kernels' tables.
 DTYPES: dict[np.dtype, int] = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-#: The name of each dtype in C. Cython uses this name to select the version of a function for the dtype.
-NAMES = dict(zip(DTYPES, ("float", "double"), strict=True))

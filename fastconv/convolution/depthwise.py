@@ -38,9 +38,6 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
-_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
-
 #: The largest number of channels, and of filters, of a group. With more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
 #: The bytes of the padded image of a block. It shares the first-level cache with the rows of the result.
@@ -182,7 +179,7 @@ class DepthwisePlan(Plan):
         if plan is None:
             return
         self._share(
-            _PRODUCT[result.dtype],
+            _ext.product,
             plan,
             (
                 first.reshape(-1),
@@ -201,7 +198,7 @@ class DepthwisePlan(Plan):
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
-        self._share(_WEIGHTS[dw.dtype], plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
+        self._share(_ext.weights, plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
 
@@ -210,7 +207,7 @@ class DepthwisePlan(Plan):
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
         with _workspace.workspace("blocks of the image", (workers, plan.space), self.case.dtype) as space:
-            arguments = *arrays, space, lists, plan.isa
+            arguments = _arrays.DTYPES[self.case.dtype], *arrays, space, lists, plan.isa
             _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
 
 

@@ -26,9 +26,6 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 
-_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
-_WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.items()}
-
 #: The largest number of taps of a kernel, and of the taps of all channels or all filters of a group. They are limited
 #: because tables and transformed weights are many times longer.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
@@ -161,7 +158,7 @@ class WinogradPlan(Plan):
         self.tiles = cheapest_tiles(case, points, taps)
         #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
         self.copied = int(self.tiles.work["product"] * case.threads * _isa.BYTES_PER_OPERATION)
-        self.kernel = (_WEIGHTS if case.op == "backward_weights" else _PRODUCT)[case.dtype]
+        self.kernel = _ext_weights.weights if case.op == "backward_weights" else _ext.product
 
     def __str__(self) -> str:
         return Winograd.name
@@ -209,7 +206,7 @@ class WinogradPlan(Plan):
         with _workspace.workspace("blocks of the image", (workers, tiles.space), source.dtype) as space:
             found = _threads.share(
                 self.kernel,
-                (source.reshape(-1), *arrays, *tiles.tables, counts, space, case.isa),
+                (_arrays.DTYPES[case.dtype], source.reshape(-1), *arrays, *tiles.tables, counts, space, case.isa),
                 items=tiles.items,
                 work=self.copied,
                 threads=case.threads,

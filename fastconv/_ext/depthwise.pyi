@@ -1,6 +1,7 @@
 import numpy as np
 
 def lanes(dtype: int, isa: int) -> int: ...
+def all_finite(array: np.ndarray) -> bool: ...
 def product(
     dtype: int,
     source: np.ndarray,

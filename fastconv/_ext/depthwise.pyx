@@ -17,13 +17,22 @@ from fastconv._ext.depthwise_gradient cimport Weights, read_weight_sizes, weight
 from fastconv._ext.depthwise_kernels cimport fc_isa_lanes
 from fastconv._ext.depthwise_product cimport PART_COLUMNS, Product, product_of_double, product_of_float, read_sizes
 from fastconv._ext.patches cimport ConvAxis, read_conv_axes
-from fastconv._ext.runs cimport fc_check
+from fastconv._ext.runs cimport fc_all_finite_f32, fc_all_finite_f64, fc_check
 from fastconv._ext.team cimport fc_parallel_for, work_queue
 
 
 def lanes(int dtype, int isa):
     """Return the number of lanes of a vector."""
     return fc_isa_lanes(dtype, isa)
+
+
+def all_finite(array):
+    """Return whether no element of a C-contiguous float32 or float64 array is inf or NaN."""
+    cdef Py_ssize_t itemsize = array.itemsize
+    cdef Buffer run = contiguous_buffer(array, itemsize, False)
+    if itemsize == 8:
+        return bool(fc_all_finite_f64(<const double*> run.at, run.n))
+    return bool(fc_all_finite_f32(<const float*> run.at, run.n))
 
 
 cdef int read_axes(ConvAxis* axes, table, phases) except -1:
@@ -40,13 +49,13 @@ def product(
     """
     cdef Product p
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number = sizeof(Py_ssize_t)
-    cdef Buffer image = contiguous_buffer(source, itemsize, False), weights_of_call = contiguous_buffer(w, itemsize, False)
+    cdef Buffer image = contiguous_buffer(source, itemsize, False), of_w = contiguous_buffer(w, itemsize, False)
     cdef Buffer of_bias = contiguous_buffer(bias, itemsize, False), of_parts = contiguous_buffer(parts, number, False)
     cdef Buffer blocks = contiguous_buffer(space, itemsize, True), of_lists = contiguous_buffer(lists, number, True)
     p.sizes = read_sizes(index_pointer(sizes))
     read_axes(p.axes, axes, phases)
     p.source, p.sources = image.at, image.n
-    p.w, p.group_step = weights_of_call.at, weights_of_call.n // p.sizes.groups
+    p.w, p.group_step = of_w.at, of_w.n // p.sizes.groups
     p.bias = of_bias.at if of_bias.n else NULL
     p.result = contiguous_buffer(result, itemsize, True).at
     p.parts, p.parts_count = <const Py_ssize_t*> of_parts.at, of_parts.n // PART_COLUMNS

@@ -87,6 +87,15 @@ FC_INLINE FC_I FC_N(fc_equal)(FC_I a, FC_I b)
 #endif
 }
 
+FC_INLINE FC_I FC_N(fc_equal_numbers)(FC_V a, FC_V b)
+{
+#if FC_VECTORS
+    return (FC_I)(a == b);
+#else
+    return -(FC_L)(a == b);
+#endif
+}
+
 FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
 {
 #if FC_VECTORS
@@ -115,6 +124,16 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
+/* The functions with names in _end work at the end of an array. They are rarely called, and would make every loop that
+ * calls them longer if they were inlined. */
+static FC_NOINLINE void FC_N(fc_store_end)(FC_T *to, FC_V v, ptrdiff_t n)
+{
+    FC_T all[FC_VL];
+    FC_N(fc_store)(all, v);
+    for (; n > 0; n--)
+        to[n - 1] = all[n - 1];
+}
+
 /* Store the first n elements of a vector. `end` is the end of the array. If the whole vector fits before `end`, the
  * whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
@@ -122,24 +141,32 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     if (end - to >= FC_VL) {
         FC_N(fc_store)(to, v);
     } else {
-        FC_T all[FC_VL];
-        FC_N(fc_store)(all, v);
         fc_check(n <= end - to);
-        for (; n > 0; n--)
-            to[n - 1] = all[n - 1];
+        FC_N(fc_store_end)(to, v, n);
     }
+}
+
+static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t there)
+{
+    FC_T some[FC_VL];
+    ptrdiff_t i;
+    for (i = 0; i < FC_VL; i++)
+        some[i] = i < there ? from[i] : 0;
+    return FC_N(fc_load)(some);
 }
 
 /* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
 {
-    FC_T some[FC_VL];
-    ptrdiff_t i;
-    if (there >= FC_VL)
-        return FC_N(fc_load)(from);
-    for (i = 0; i < FC_VL; i++)
-        some[i] = i < there ? from[i] : 0;
-    return FC_N(fc_load)(some);
+    return there >= FC_VL ? FC_N(fc_load)(from) : FC_N(fc_load_end)(from, there);
+}
+
+static FC_NOINLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I places, ptrdiff_t n)
+{
+    int32_t all[FC_VL];
+    FC_N(fc_store_int32)((int32_t *)all, places);
+    for (; n > 0; n--)
+        to[n - 1] = all[n - 1];
 }
 
 /* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
@@ -149,10 +176,7 @@ FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I places, ptrdiff_t n, ptr
     if (there >= FC_VL) {
         FC_N(fc_store_int32)(to, places);
     } else {
-        int32_t all[FC_VL];
-        FC_N(fc_store_int32)((int32_t *)all, places);
         fc_check(n <= there);
-        for (; n > 0; n--)
-            to[n - 1] = all[n - 1];
+        FC_N(fc_store_indices_end)(to, places, n);
     }
 }

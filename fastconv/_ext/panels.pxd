@@ -1,7 +1,7 @@
-# Packing of weights into panels for the tiles of implicit.pyx. A panel holds the weights of some rows; for every k, the
+# Packing of weights into panels for the tiles of implicit_product.pxd. A panel holds the weights of some rows; for every k, the
 # weights of these rows are contiguous.
 
-from fastconv._ext.kernels cimport Kernels
+from fastconv._ext.microkernel cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
 
 
@@ -32,7 +32,7 @@ cdef struct Sizes:
     Py_ssize_t kc             # the depth of a block of k
     Py_ssize_t channel_pitch  # the distance between two channels of a block
     Py_ssize_t image_pitch    # the distance between two images of a block
-    Py_ssize_t mode           # a value of Mode in implicit.pyx
+    Py_ssize_t mode           # a value of Mode in implicit_tiles.pxd
     Py_ssize_t weight_layout          # a value of WeightLayout
     Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
     Py_ssize_t packing        # whether positions are packed into a panel even if their lanes are contiguous

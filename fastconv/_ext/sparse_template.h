@@ -402,8 +402,13 @@ static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
 {
     const FC_T *FC_RESTRICT w = (const FC_T *)w_;
     FC_T *FC_RESTRICT dw = (FC_T *)dw_;
+    const FC_V zero = FC_N(fc_broadcast)(0);
     ptrdiff_t i;
-    for (i = 0; i < n; i++)
+    for (i = 0; i + FC_VL <= n; i += FC_VL) {
+        const FC_I zeros = FC_N(fc_equal_numbers)(FC_N(fc_load)(w + i), zero);
+        FC_N(fc_store)(dw + i, FC_N(fc_select)(zeros, zero, FC_N(fc_load)(dw + i)));
+    }
+    for (; i < n; i++)
         dw[i] = w[i] != 0 ? dw[i] : 0;
 }
 

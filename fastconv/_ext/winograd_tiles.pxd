@@ -9,7 +9,7 @@
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
+from fastconv._ext.microkernel cimport Kernels, fc_tile_t, kernels
 from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.team cimport fc_work_queue, work_queue
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from fastconv._ext import depthwise as _ext
-from fastconv._ext.implicit import all_finite
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import (
@@ -190,7 +189,7 @@ class DepthwisePlan(Plan):
             ),
         )
         # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
-        if gradient and not (case.geometry.pointwise or all_finite(second)):
+        if gradient and not (case.geometry.pointwise or _ext.all_finite(second)):
             data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:

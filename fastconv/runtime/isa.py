@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from fastconv._ext import implicit as _ext
+from fastconv._ext import microkernel as _ext
 
 #: The names of the instruction sets, in the order of their numbers in the kernels.
 NAMES: tuple[str, ...] = _ext.isas

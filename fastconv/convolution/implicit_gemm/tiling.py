@@ -14,7 +14,7 @@ from dataclasses import replace
 from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
 from fastconv.runtime.records import dataclass
 
-#: Modes of making tiles: see implicit.pyx.
+#: Modes of making tiles: see implicit_tiles.pxd.
 CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
 #: The bytes of the padded image of a block, and of packed weights. Together they stay in the second-level cache.
@@ -25,7 +25,7 @@ _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
 #: Positions are packed into a panel if at least `_PACKING_ROWS` tiles of rows use the panel, and the panel stays in the
 #: first-level cache. `_NEAR_BYTES` bytes of that cache are for panels, or for tiles multiplied by the same weights.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: The largest number of tiles that are multiplied by the same weights. It equals MOST_TILES of implicit.pyx.
+#: The largest number of tiles that are multiplied by the same weights. It equals MOST_TILES of implicit_product.pxd.
 _MOST_TILES = 16
 #: The approximate number of positions of a block, which makes packing the weights cheap compared with the products.
 _NC = 480

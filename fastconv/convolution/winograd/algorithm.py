@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import implicit as _shape, winograd as _ext, winograd_weights as _ext_weights
+from fastconv._ext import microkernel as _shape, winograd as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
@@ -158,7 +158,7 @@ class WinogradPlan(Plan):
         self.tiles = cheapest_tiles(case, points, taps)
         #: The bytes that a plain copy moves in the time of the call, for `_threads.share`.
         self.copied = int(self.tiles.work["product"] * case.threads * _isa.BYTES_PER_OPERATION)
-        self.kernel = _ext_weights.weights if case.op == "backward_weights" else _ext.product
+        self.kernel = _ext.weights if case.op == "backward_weights" else _ext.product
 
     def __str__(self) -> str:
         return Winograd.name

@@ -1,22 +1,17 @@
-"""The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that
-sums over tiles.
+# The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that sums
+# over tiles. The image is correlated with the tiles of dout.
 
-The image is correlated with the tiles of dout. fastconv.convolution.winograd.tiles divides the work into items, and
-makes all tables that are read here.
-"""
-
-from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
-from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
+from fastconv._ext.blocks cimport unravel_block
+from fastconv._ext.microkernel cimport next_vectors
 from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
-from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_worker_id
+from fastconv._ext.team cimport fc_next_item, fc_stopped, fc_worker_id
 from fastconv._ext.winograd_tiles cimport (
     MOST_POINTS, Block, Call, Cells, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles, has_nan,
-    list_cells, list_inside, read_call, source_window, to_channels_last, total, transform_image,
+    list_cells, list_inside, source_window, to_channels_last, transform_image,
 )
 
 
-cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
+cdef inline Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
     """Return the window of dout that a block reads: its outputs that are inside dout."""
     cdef Window window
     cdef Py_ssize_t i, begin
@@ -26,7 +21,7 @@ cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil
     return window
 
 
-cdef void transform_gradient(
+cdef inline void transform_gradient(
     floating* u, const floating* patch, const Block* b, const Window* window, const Call* call
 ) noexcept nogil:
     """Transform the tiles of a patch of dout, and store them in u (points, tiles, filters)."""
@@ -59,7 +54,7 @@ cdef void transform_gradient(
                     u = u + s.u_step
 
 
-cdef void contract(
+cdef inline void contract(
     const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
     Py_ssize_t filters, floating* space, bint add,
 ) noexcept nogil:
@@ -100,39 +95,7 @@ cdef void contract(
             c += vectors
 
 
-def weights(
-    int dtype, source, dout, result, axes, sizes, offsets, taps, planes, filter_planes, overflows, space, int isa, queue,
-):
-    """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
-    so on, where `parts` is the number of partial sums. `dtype` is 0 (float32) or 1 (float64).
-
-    Returns 0 if all partial sums are finite.
-    """
-    cdef Call call
-    cdef const Sizes* s = &call.sizes
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Buffer sums = contiguous_buffer(result, itemsize, True)
-    read_call(&call, sizes, axes, offsets, taps, overflows, space, dtype, isa, queue)
-    call.tile = fc_microkernel_for(dtype, isa).tile_strided
-    call.source = contiguous_buffer(source, itemsize, False).at
-    call.dout = contiguous_buffer(dout, itemsize, False).at
-    call.result, call.part_pitch = sums.at, sums.n // s.parts
-    call.planes, call.filter_planes = index_pointer(planes), index_pointer(filter_planes)
-    call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
-    with nogil:
-        fc_parallel_for(call.queue, weights_of_double if dtype else weights_of_float, &call)
-    return total(&call)
-
-
-cdef void weights_of_float(void* task) noexcept nogil:
-    gradients_worker(<const Call*> task, <float*> NULL)
-
-
-cdef void weights_of_double(void* task) noexcept nogil:
-    gradients_worker(<const Call*> task, <double*> NULL)
-
-
-cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
+cdef inline void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
     """Compute items of the gradient until none are left."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -182,3 +145,11 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
         if has_nan(check, channels):
             fc_fetch_add(&call.overflows[0], 1)
         index = fc_next_item(call.queue, call.items)
+
+
+cdef inline void weights_of_float(void* task) noexcept nogil:
+    gradients_worker(<const Call*> task, <float*> NULL)
+
+
+cdef inline void weights_of_double(void* task) noexcept nogil:
+    gradients_worker(<const Call*> task, <double*> NULL)

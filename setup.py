@@ -1,7 +1,7 @@
 """Build of the compiled modules and of the sdist; everything else is in pyproject.toml.
 
-``FASTCONV_DEBUG=1`` builds with bounds checks on every memoryview access and
-on every run of elements that a kernel reads or writes.
+``FASTCONV_DEBUG=1`` builds with bounds checks on every run of elements that a
+kernel reads or writes.
 ``FASTCONV_SANITIZE=address,undefined`` builds for GCC's or clang's sanitizers.
 ``FASTCONV_BUILD_CACHE=FOLDER`` keeps compiled objects in a folder, and takes
 them from there if their sources, compiler and settings are the same.
@@ -50,14 +50,16 @@ LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 DIRECTIVES = {
     "language_level": 3,
-    "boundscheck": DEBUG,
-    "initializedcheck": DEBUG,
+    "boundscheck": False,
     "wraparound": False,
     "cdivision": True,
     # The next two make the generated C shorter. Functions need no signature, because only fastconv calls them.
     "binding": False,
     "emit_code_comments": DEBUG,
 }
+
+#: Families whose kernels have no plain loop over many elements.
+WITHOUT_PLAIN_LOOPS = {"depthwise", "microkernel", "pool", "pool_running", "sparse", "winograd"}
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
@@ -89,7 +91,8 @@ else:
         # Strip symbols, and make the tables that the loader fills read-only afterwards (full RELRO).
         link_args += ["-s", "-Wl,-z,relro,-z,now"]
     kernel_args = [*(checked or ["-O3", "-g0"]), *compile_args]
-    # The modules leave all loops over many elements to kernels, so -O3 would only lengthen the build.
+    # At -O3, the compiler vectorises plain loops. Modules leave loops over many elements to kernels, and the kernels of
+    # some families use vectors themselves. For them, -O3 would only lengthen the build.
     module_args = [*(checked or ["-O2", "-g0"]), *compile_args]
 
 
@@ -196,12 +199,13 @@ class BuildModules(build_ext):
     def _kernel_units(self, family: str) -> list[Unit]:
         """An object for each instruction set and dtype."""
         source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
+        arguments = module_args if family in WITHOUT_PLAIN_LOOPS else kernel_args
         units = []
         for isa, dtype in build_stamps.versions(FOLDER):
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
-            digest = build_stamps.digest(sources, [self._kernel_settings, only])
+            digest = build_stamps.digest(sources, [self._kernel_settings, only, arguments])
             name = f"{family}-{isa}-{dtype}"
-            units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], kernel_args))
+            units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], arguments))
         return units
 
     def _module_unit(self, extension: Extension) -> Unit:
@@ -280,7 +284,7 @@ class BuildModules(build_ext):
         commands = [getattr(self.compiler, name, None) for name in ("compiler_type", "compiler_so", "linker_so")]
         python = [sys.implementation.cache_tag if not LIMITED_API else "abi3", sys.abiflags if os.name != "nt" else ""]
         target = [sysconfig.get_platform(), os.environ.get("MACOSX_DEPLOYMENT_TARGET")]
-        of_kernels = [*commands, *target, self._run("--version"), debug_macros, kernel_args, self._optional]
+        of_kernels = [*commands, *target, self._run("--version"), debug_macros, self._optional]
         of_kernels.append(bool(self.debug))
         return of_kernels, [*of_kernels, *python, version("cython"), DIRECTIVES, macros, module_args, link_args]
 

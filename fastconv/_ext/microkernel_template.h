@@ -159,13 +159,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     } while (k > 0);
 }
 
-/* Define a kernel that handles all tile sizes, each with unrolled loops: 1 to FC_TILE_ROWS rows, or FC_MASKED_TILE_ROWS
- * with a mask, and 1 to FC_TILE_VECTORS vectors. */
-#define FC_TILE_SIZE(rows, vectors)                                                                                    \
-    case (vectors) * 16 + (rows):                                                                                      \
-        FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
-                         pitch, FC_MASKED ? NULL : (const FC_T *)bias, FC_MASKED ? (const FC_T *)bias : NULL, add);    \
-        break;
+/* The sizes of tiles: 1 to FC_TILE_ROWS rows, or FC_MASKED_TILE_ROWS with a mask, and 1 to FC_TILE_VECTORS vectors. */
 #define FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
 #if FC_TILE_ROWS == 8
 #define FC_TILE_SIZES(v) \
@@ -176,59 +170,49 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
 #define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v)
 #endif
 #if FC_TILE_VECTORS == 3
-#define FC_IF_WIDE(sizes) sizes
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2) sizes(3)
 #else
-#define FC_IF_WIDE(sizes)
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2)
 #endif
-#define FC_TILE(name, SIZES)                                                                                           \
-    static void name(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,                 \
-                     const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)                         \
-    {                                                                                                                  \
-        switch (vectors * 16 + rows) {                                                                                 \
-            SIZES(1)                                                                                                   \
-            SIZES(2)                                                                                                   \
-            FC_IF_WIDE(SIZES(3))                                                                                       \
-        default:                                                                                                       \
-            fc_check(0);                                                                                               \
-        }                                                                                                              \
-    }
 
+#define FC_TILE fc_tile_masked_listed
 #define FC_MASKED 1
-#define FC_OF_B FC_LISTED
 #define FC_OF_A FC_PANEL
-FC_TILE(FC_N(fc_tile_masked_listed), FC_MASKED_TILE_SIZES)
-#undef FC_OF_B
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_masked
+#define FC_MASKED 1
+#define FC_OF_A FC_PANEL
 #define FC_OF_B FC_PANEL
-FC_TILE(FC_N(fc_tile_masked), FC_MASKED_TILE_SIZES)
-#undef FC_OF_B
-#undef FC_MASKED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_listed
 #define FC_MASKED 0
-#define FC_OF_B FC_LISTED
-FC_TILE(FC_N(fc_tile_listed), FC_TILE_SIZES)
-#undef FC_OF_A
-#define FC_OF_A FC_ROWS
-FC_TILE(FC_N(fc_tile_rows_listed), FC_TILE_SIZES)
-#undef FC_OF_A
-#undef FC_OF_B
-#define FC_OF_B FC_PANEL
-#define FC_OF_A FC_ROWS
-FC_TILE(FC_N(fc_tile_rows), FC_TILE_SIZES)
-#undef FC_OF_A
 #define FC_OF_A FC_PANEL
-FC_TILE(FC_N(fc_tile), FC_TILE_SIZES)
-#undef FC_OF_A
-#undef FC_OF_B
-#define FC_OF_B FC_STRIDED
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile
+#define FC_MASKED 0
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_PANEL
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows_listed
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_PANEL
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_strided
+#define FC_MASKED 0
 #define FC_OF_A FC_STRIDED
-FC_TILE(FC_N(fc_tile_strided), FC_TILE_SIZES)
-#undef FC_OF_A
-#undef FC_OF_B
-#undef FC_MASKED
-#undef FC_TILE
-#undef FC_TILE_SIZE
+#define FC_OF_B FC_STRIDED
+#include "microkernel_tile_template.h"
 #undef FC_TILE_SIZES
 #undef FC_MASKED_TILE_SIZES
-#undef FC_IF_WIDE
+#undef FC_ALL_SIZES
 
 /* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
  * are `stride` elements apart, and b is packed in panels that are one vector wide. With so small a k, memory accesses
@@ -386,7 +370,9 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
                     for (; i < n; i++)
                         to[i] = lanes[i];
             } else if (step == 1) {
-                for (i = 0; i < n; i++)
+                for (i = 0; i + FC_VL <= n; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(to + i) + FC_N(fc_load)(lanes + i));
+                for (; i < n; i++)
                     to[i] += lanes[i];
             } else if (add) {
                 for (i = 0; i < n; i++)

@@ -116,6 +116,15 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
+/* Store n elements that are `step` elements apart. This function is not inlined, because fc_from_lanes would contain it
+ * once for each lane. */
+static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_T *from, ptrdiff_t n)
+{
+    ptrdiff_t i;
+    for (i = 0; i < n; i++)
+        to[i * step] = from[i];
+}
+
 /* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each line and lane with target t, and p < t.n,
  * to[t.to + p * step] = sums[line][p][lane]. The cells that are `next_row` elements further are prefetched, because the
  * next call writes them. */
@@ -124,7 +133,7 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
-    ptrdiff_t line, p, j;
+    ptrdiff_t line, p;
     int group, i;
     for (line = 0; line < lines; line++, sums += wide * FC_VL, targets += FC_VL) {
         for (p = 0; p < wide; p += FC_TL) {
@@ -149,8 +158,7 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
                     } else if (left > 0) {
                         FC_T all[FC_TL];
                         *(FC_N(fc_tu) *)all = square[i];
-                        for (j = 0; j < left && j < here; j++)
-                            cells[j * step] = all[j];
+                        FC_N(fc_store_cells)(cells, step, all, left < here ? left : here);
                     }
                 }
             }
@@ -224,30 +232,38 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
     }
 }
 
-/* The cases of all tile sizes that fit into the registers. Their loops are unrolled. */
-#define FC_ADD_ROWS(high, wide)                                                                                  \
-    case (high) * 16 + (wide):                                                                                   \
-        FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
-                             (const FC_T *)initial, add);                                                          \
-        break;
+/* All tile sizes that fit into the registers. The loops of each are unrolled in a function of its own, because a compiler
+ * takes much longer for one that contains all sizes. */
 #define FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 1) FC_ADD_ROWS(high, 2) FC_ADD_ROWS(high, 3)
 #define FC_ADD_ROWS_7(high) \
     FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 4) FC_ADD_ROWS(high, 5) FC_ADD_ROWS(high, 6) FC_ADD_ROWS(high, 7)
+#if FC_REGISTERS >= 32
+#define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_7(3) FC_ADD_ROWS_7(4)
+#else
+#define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_3(3) FC_ADD_ROWS(3, 4) FC_ADD_ROWS_3(4)
+#endif
+
+#define FC_ADD_ROWS(high, wide)                                                                                      \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), high, wide)(                                                \
+        const FC_T *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,           \
+        ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_T *initial, int add)                                         \
+    {                                                                                                                \
+        FC_N(fc_add_rows_of)(high, wide, x, lines, pruned, rows, sums, pitch, line_pitch, initial, add);             \
+    }
+FC_ADD_ROWS_OF_ALL
+#undef FC_ADD_ROWS
+
+#define FC_ADD_ROWS(high, wide)                                                                                  \
+    case (high) * 16 + (wide):                                                                                   \
+        FC_PASTE3(FC_N(fc_add_rows), high, wide)                                                                 \
+        ((const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch, (const FC_T *)initial, add);      \
+        break;
 static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
                               int add)
 {
     switch (high * 16 + wide) {
-        FC_ADD_ROWS_7(1)
-        FC_ADD_ROWS_7(2)
-#if FC_REGISTERS >= 32
-        FC_ADD_ROWS_7(3)
-        FC_ADD_ROWS_7(4)
-#else
-        FC_ADD_ROWS_3(3)
-        FC_ADD_ROWS(3, 4)
-        FC_ADD_ROWS_3(4)
-#endif
+        FC_ADD_ROWS_OF_ALL
     default:
         fc_check(0);
     }
@@ -255,6 +271,7 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_ADD_ROWS
 #undef FC_ADD_ROWS_3
 #undef FC_ADD_ROWS_7
+#undef FC_ADD_ROWS_OF_ALL
 
 /* Return the sum of the lanes of v. The order of the additions is fixed. */
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
@@ -330,37 +347,41 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int 
     }
 }
 
-#define FC_DOT_ROWS(high, wide)                                                                                    \
-    case (high) * 16 + (wide):                                                                                     \
-        if (mask)                                                                                                  \
-            FC_N(fc_dot_rows_of)(1, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
-                                 line_pitch, (const FC_L *)mask);                                                  \
-        else                                                                                                       \
-            FC_N(fc_dot_rows_of)(0, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
-                                 line_pitch, NULL);                                                                \
-        break;
 #define FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 1) FC_DOT_ROWS(high, 2) FC_DOT_ROWS(high, 3)
 #define FC_DOT_ROWS_6(high) FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 4) FC_DOT_ROWS(high, 5) FC_DOT_ROWS(high, 6)
+#if FC_REGISTERS >= 32
+#define FC_DOT_ROWS_OF_ALL                                                                                   \
+    FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_6(2) FC_DOT_ROWS(2, 7) FC_DOT_ROWS_6(3) FC_DOT_ROWS(3, 7) \
+    FC_DOT_ROWS_6(4)
+#else
+#define FC_DOT_ROWS_OF_ALL                                                                               \
+    FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_3(2) FC_DOT_ROWS(2, 4) FC_DOT_ROWS(2, 5)              \
+    FC_DOT_ROWS_3(3) FC_DOT_ROWS(4, 1) FC_DOT_ROWS(4, 2)
+#endif
+
+#define FC_DOT_ROWS(high, wide)                                                                                      \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), high, wide)(                                                \
+        const FC_T *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout,     \
+        ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)                                                     \
+    {                                                                                                                \
+        if (mask)                                                                                                    \
+            FC_N(fc_dot_rows_of)(1, high, wide, x, lines, pruned, rows, dout, pitch, line_pitch, mask);              \
+        else                                                                                                         \
+            FC_N(fc_dot_rows_of)(0, high, wide, x, lines, pruned, rows, dout, pitch, line_pitch, NULL);              \
+    }
+FC_DOT_ROWS_OF_ALL
+#undef FC_DOT_ROWS
+
+#define FC_DOT_ROWS(high, wide)                                                                                  \
+    case (high) * 16 + (wide):                                                                                   \
+        FC_PASTE3(FC_N(fc_dot_rows), high, wide)                                                                 \
+        ((const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch, line_pitch, (const FC_L *)mask);        \
+        break;
 static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *mask)
 {
     switch (high * 16 + wide) {
-        FC_DOT_ROWS_6(1)
-        FC_DOT_ROWS(1, 7)
-#if FC_REGISTERS >= 32
-        FC_DOT_ROWS_6(2)
-        FC_DOT_ROWS(2, 7)
-        FC_DOT_ROWS_6(3)
-        FC_DOT_ROWS(3, 7)
-        FC_DOT_ROWS_6(4)
-#else
-        FC_DOT_ROWS_3(2)
-        FC_DOT_ROWS(2, 4)
-        FC_DOT_ROWS(2, 5)
-        FC_DOT_ROWS_3(3)
-        FC_DOT_ROWS(4, 1)
-        FC_DOT_ROWS(4, 2)
-#endif
+        FC_DOT_ROWS_OF_ALL
     default:
         fc_check(0);
     }
@@ -368,6 +389,7 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_DOT_ROWS
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
+#undef FC_DOT_ROWS_OF_ALL
 
 /* Copy dout to lanes. For each line and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
  * otherwise 0. Returns whether there are such zeros. `mask` is NULL, or gets -1 where dout exists and 0 elsewhere. */

@@ -99,8 +99,9 @@ cdef struct OutputTile:
     fc_tile_t product
 
 
-cdef inline void multiply_tiles(const Factors* f, const OutputTile* output_tiles, Py_ssize_t count,
-                         floating* dtype) noexcept nogil:
+cdef inline void multiply_tiles(
+    const Factors* f, const OutputTile* output_tiles, Py_ssize_t count, floating* dtype
+) noexcept nogil:
     """Multiply all tiles by one group of rows of weights before the next group.
 
     So the results of neighbouring tiles are written to a row one after another. If each tile were multiplied by all

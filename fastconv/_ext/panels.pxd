@@ -1,5 +1,5 @@
-# Packing of weights into panels for the tiles of implicit_product.pxd. A panel holds the weights of some rows; for every k, the
-# weights of these rows are contiguous.
+# Packing of weights into panels for the tiles of implicit_product.pxd. A panel holds the weights of some rows. For
+# every k, the weights of these rows are contiguous.
 
 from fastconv._ext.microkernel cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating

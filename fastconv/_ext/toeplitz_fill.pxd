@@ -36,7 +36,9 @@ cdef inline void fills_worker(void* task) noexcept nogil:
     end_lists(t, worker.id, &maker)
 
 
-cdef inline void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
+cdef inline void fill_lines(
+    const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker
+) noexcept nogil:
     """Write the matrix rows of the lines [low, high) of positions. Lines that belong to the same segments d and h are
     processed together, because they use the same lists.
     """

@@ -19,7 +19,8 @@ from fastconv._ext.winograd_tiles cimport Call, Sizes, read_call, total
 def product(
     int dtype, source, w, bias, result, axes, sizes, offsets, taps, starts, planes, overflows, space, int isa, queue,
 ):
-    """Compute result = w * source + bias, where * is the convolution. `bias` may be empty. `planes` are the offsets of the channels of an image. `space` has a row for each thread.
+    """Compute result = w * source + bias, where * is the convolution. `bias` may be empty. `planes` are
+    the offsets of the channels of an image. `space` has a row for each thread.
 
     Returns 0 if the whole result is finite. Otherwise `overflows` is above 0 for each image with an inf or NaN.
     """
@@ -41,7 +42,8 @@ def product(
 
 
 def weights(
-    int dtype, source, dout, result, axes, sizes, offsets, taps, planes, filter_planes, overflows, space, int isa, queue,
+    int dtype, source, dout, result, axes, sizes, offsets, taps, planes, filter_planes, overflows, space, int isa,
+    queue,
 ):
     """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
     so on, where `parts` is the number of partial sums.

@@ -1,5 +1,5 @@
-# The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that sums
-# over tiles. The image is correlated with the tiles of dout.
+# The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that
+# sums over tiles. The image is correlated with the tiles of dout.
 
 from fastconv._ext.blocks cimport unravel_block
 from fastconv._ext.microkernel cimport next_vectors

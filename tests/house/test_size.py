@@ -13,7 +13,9 @@ pytestmark = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs
 
 
 def test_no_source_is_too_long():
-    lines = {path.relative_to(TREE).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in sources.written()}
+    lines = {
+        path.relative_to(TREE).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in sources.written()
+    }
     assert {path.suffix for path in sources.written()} == set(sources.SUFFIXES)
     assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 

@@ -1,7 +1,7 @@
 """Build of the compiled modules and of the sdist; everything else is in pyproject.toml.
 
-``FASTCONV_DEBUG=1`` builds with bounds checks on every memoryview access and
-on every run of elements that a kernel reads or writes.
+``FASTCONV_DEBUG=1`` builds with bounds checks on every run of elements that a
+kernel reads or writes.
 ``FASTCONV_SANITIZE=address,undefined`` builds for GCC's or clang's sanitizers.
 ``FASTCONV_BUILD_CACHE=FOLDER`` keeps compiled objects in a folder, and takes
 them from there if their sources, compiler and settings are the same.
@@ -50,24 +50,29 @@ LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 DIRECTIVES = {
     "language_level": 3,
-    "boundscheck": DEBUG,
-    "initializedcheck": DEBUG,
+    "boundscheck": False,
     "wraparound": False,
     "cdivision": True,
+    # The next two make the generated C shorter. Functions need no signature, because only fastconv calls them.
+    "binding": False,
+    "emit_code_comments": DEBUG,
 }
+
+#: Families whose kernels have no plain loop over many elements.
+WITHOUT_PLAIN_LOOPS = {"depthwise", "microkernel", "pool", "pool_running", "sparse", "winograd"}
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
 
 link_args = []
 if os.name == "nt":
-    compile_args = ["/Od"] if DEBUG else ["/O2"]
+    kernel_args = module_args = ["/Od"] if DEBUG else ["/O2"]
     OPTIONAL = []
 else:
     # -O0 for sanitizers, because GCC takes many times as long to optimise the checks that they add.
-    optimise = ["-O0", "-g1"] if SANITIZE else ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
+    checked = ["-O0", "-g1"] if SANITIZE else ["-O1", "-g"] if DEBUG else []
     # No trap on comparing NaN: lets the compiler turn the maximum into selects. Values are not changed.
-    compile_args = [*optimise, "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden"]
+    compile_args = ["-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden"]
     # Flags that only some compilers know.
     OPTIONAL = [
         "-fno-tree-loop-distribute-patterns",  # see FC_CALL_BYTES in runs.h
@@ -85,6 +90,10 @@ else:
     elif sys.platform == "linux" and not DEBUG:
         # Strip symbols, and make the tables that the loader fills read-only afterwards (full RELRO).
         link_args += ["-s", "-Wl,-z,relro,-z,now"]
+    kernel_args = [*(checked or ["-O3", "-g0"]), *compile_args]
+    # At -O3, the compiler vectorises plain loops. Modules leave loops over many elements to kernels, and the kernels of
+    # some families use vectors themselves. For them, -O3 would only lengthen the build.
+    module_args = [*(checked or ["-O2", "-g0"]), *compile_args]
 
 
 @dataclass
@@ -96,6 +105,8 @@ class Unit:
     digest: str
     compile: Callable[[], None]
     made: Path
+    #: Writes the C file, if Cython has to.
+    generate: Callable[[], None] | None = None
 
 
 class BuildModules(build_ext):
@@ -143,14 +154,31 @@ class BuildModules(build_ext):
         """Compile the units that are not current, the large ones first."""
         units = list({unit.name: unit for unit in wanted}.values())
         units.sort(key=lambda unit: -sum(path.stat().st_size for path in unit.sources))
+        stale = [unit for unit in units if not self._is_current(unit.name, unit.made, unit.digest)]
         workers = self.parallel if isinstance(self.parallel, int) and self.parallel > 0 else os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
-            done = list(pool.map(self._compile_unit, units))
-        print(f"fastconv: compiled {sum(done)} of {len(done)} objects", flush=True)
+            try:
+                running = [pool.submit(self._compile_unit, unit) for unit in stale if not unit.generate]
+                # Cython runs in this thread. It is not safe in several threads, and a process of its own for each
+                # module would spend most of its time on starting.
+                for unit in stale:
+                    if unit.generate:
+                        if not self._cached(unit):
+                            unit.generate()
+                        running.append(pool.submit(self._compile_unit, unit))
+                for compilation in running:
+                    compilation.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        print(f"fastconv: compiled {len(stale)} of {len(units)} objects", flush=True)
 
-    def _compile_unit(self, unit: Unit) -> bool:
-        if self._is_current(unit.name, unit.made, unit.digest):
-            return False
+    @staticmethod
+    def _cached(unit: Unit) -> bool:
+        """Whether the folder of compiled objects has an object for the unit."""
+        return bool(CACHE) and Path(CACHE, f"{unit.digest}-{unit.made.name}").is_file()
+
+    def _compile_unit(self, unit: Unit) -> None:
         self._stamp(unit.name).unlink(missing_ok=True)
         began = time.perf_counter()
         cached = Path(CACHE, f"{unit.digest}-{unit.made.name}") if CACHE else None
@@ -167,16 +195,17 @@ class BuildModules(build_ext):
                 Path(own, unit.made.name).replace(cached)
         self._record(unit.name, unit.made, unit.digest)
         print(f"fastconv: compiled {unit.name} in {time.perf_counter() - began:.1f} s", flush=True)
-        return True
 
     def _kernel_units(self, family: str) -> list[Unit]:
         """An object for each instruction set and dtype."""
         source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
+        arguments = module_args if family in WITHOUT_PLAIN_LOOPS else kernel_args
         units = []
         for isa, dtype in build_stamps.versions(FOLDER):
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
-            digest = build_stamps.digest(sources, [self._kernel_settings, only])
-            units.append(self._unit(f"{family}-{isa}-{dtype}", source, sources, digest, [*debug_macros, *only]))
+            digest = build_stamps.digest(sources, [self._kernel_settings, only, arguments])
+            name = f"{family}-{isa}-{dtype}"
+            units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], arguments))
         return units
 
     def _module_unit(self, extension: Extension) -> Unit:
@@ -185,27 +214,30 @@ class BuildModules(build_ext):
         sources = build_stamps.module_sources(FOLDER, name)
         digest = build_stamps.digest(sources, self._settings)
         generated = Path(self._relative(self._objects), f"{name}.c")
-        unit = self._unit(name, generated, sources, digest, macros)
-        to_object = unit.compile
+        unit = self._unit(name, generated, sources, digest, macros, module_args)
 
-        def compile_module() -> None:
+        def generate() -> None:
+            from Cython.Compiler import Main
+
             generated.parent.mkdir(parents=True, exist_ok=True)
             (source,) = extension.sources
-            command = [sys.executable, "-m", "cython", "--module-name", extension.name, source, "-o", str(generated)]
-            for key, value in DIRECTIVES.items():
-                command += ["-X", f"{key}={value}"]
-            subprocess.run(command, check=True)
-            to_object()
+            options = Main.CompilationOptions(
+                Main.default_options, compiler_directives=dict(DIRECTIVES), output_file=str(generated)
+            )
+            if Main.compile(source, options, full_module_name=extension.name).num_errors:
+                raise SystemExit(f"fastconv: Cython cannot compile {source}")
 
-        unit.compile = compile_module
+        unit.generate = generate
         return unit
 
-    def _unit(self, name: str, source: Path, sources: list[Path], digest: str, defines: list) -> Unit:
+    def _unit(
+        self, name: str, source: Path, sources: list[Path], digest: str, defines: list, arguments: list[str]
+    ) -> Unit:
         folder = str(Path(self._relative(self._objects), name))
         (made,) = self.compiler.object_filenames([str(source)], output_dir=folder)
 
         def to_object() -> None:
-            flags = [*compile_args, *self._optional]
+            flags = [*arguments, *self._optional]
             self.compiler.compile([str(source)], folder, defines, [str(FOLDER)], debug=self.debug, extra_postargs=flags)
 
         return Unit(name, sources, digest, to_object, Path(made))
@@ -237,9 +269,10 @@ class BuildModules(build_ext):
         """Remove the libraries of modules whose source is gone, and C files that an earlier version put beside them."""
         names = build_stamps.modules(FOLDER)
         known = {self._library(f"{build_stamps.PACKAGE}.{name}") for name in names}
-        for path in (ROOT / FOLDER).glob(f"*{Path(self.get_ext_filename('x')).name[1:]}"):
-            if path not in known:
-                path.unlink()
+        for suffix in {path.name.partition(".")[2] for path in known}:
+            for path in (ROOT / FOLDER).glob(f"*.{suffix}"):
+                if path not in known:
+                    path.unlink()
         for name in names:
             (ROOT / FOLDER / f"{name}.c").unlink(missing_ok=True)
 
@@ -251,9 +284,9 @@ class BuildModules(build_ext):
         commands = [getattr(self.compiler, name, None) for name in ("compiler_type", "compiler_so", "linker_so")]
         python = [sys.implementation.cache_tag if not LIMITED_API else "abi3", sys.abiflags if os.name != "nt" else ""]
         target = [sysconfig.get_platform(), os.environ.get("MACOSX_DEPLOYMENT_TARGET")]
-        of_kernels = [*commands, *target, self._run("--version"), debug_macros, compile_args, self._optional]
+        of_kernels = [*commands, *target, self._run("--version"), debug_macros, self._optional]
         of_kernels.append(bool(self.debug))
-        return of_kernels, [*of_kernels, *python, version("cython"), DIRECTIVES, macros, link_args]
+        return of_kernels, [*of_kernels, *python, version("cython"), DIRECTIVES, macros, module_args, link_args]
 
     def _run(self, *arguments: str) -> str | None:
         """The compiler's output, or None if the command fails or there is no such compiler."""

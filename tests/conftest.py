@@ -30,7 +30,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
         monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
         monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_STRIP", 3)
+        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 3)
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))

@@ -27,6 +27,9 @@ _CIMPORTS = re.compile(
 _SIBLINGS = re.compile(rf"^\s*from\s+(?:{re.escape(PACKAGE)}|\.)\s+cimport\s+\(?([\w\s,]+)", re.M)
 #: How the source of a family of kernels is named: norm_kernels.c has the kernels that norm.h declares.
 _KERNELS = "_kernels.c"
+#: Calls of a function that finds the kernels of a family for a dtype and an instruction set, such as fc_norm_for. Its
+#: definition by FC_KERNELS in isa.h is no call.
+_FINDERS = re.compile(r"\bfc_(\w+)_for\(")
 
 
 def modules(folder: Path) -> list[str]:
@@ -64,13 +67,13 @@ def kernel_sources(folder: Path, family: str) -> list[Path]:
 
 
 def linked_families(folder: Path, module: str) -> list[str]:
-    """The families whose kernels a module calls: it includes their headers, or calls a family that includes them."""
-    read = {path.name for path in module_sources(folder, module)}
-    linked: set[str] = set()
-    while more := [family for family in families(folder) if f"{family}.h" in read and family not in linked]:
-        linked.update(more)
-        read |= {path.name for family in more for path in kernel_sources(folder, family)}
-    return sorted(linked)
+    """The families that a module is linked with, because its sources call the functions that find their kernels.
+
+    A module that gets its kernels from a function of another module does not call these functions.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in module_sources(folder, module)]
+    found = {name for text in texts for name in _FINDERS.findall(text)}
+    return sorted(found & set(families(folder)))
 
 
 def readers(folder: Path, names: Iterable[str]) -> list[str]:

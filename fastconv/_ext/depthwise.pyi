@@ -1,7 +1,36 @@
-from collections.abc import Callable, Mapping
-
-# The compiled function for each dtype; the key is the name of the dtype in C.
-product: Mapping[str, Callable[..., None]]
-weights: Mapping[str, Callable[..., None]]
+import numpy as np
 
 def lanes(dtype: int, isa: int) -> int: ...
+def all_finite(array: np.ndarray) -> bool: ...
+def product(
+    dtype: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    phases: np.ndarray,
+    sizes: np.ndarray,
+    parts: np.ndarray,
+    at: np.ndarray,
+    places: np.ndarray,
+    space: np.ndarray,
+    lists: np.ndarray,
+    isa: int,
+    queue: np.ndarray | bytearray,
+) -> None: ...
+def weights(
+    dtype: int,
+    source: np.ndarray,
+    dout: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    phases: np.ndarray,
+    sizes: np.ndarray,
+    at: np.ndarray,
+    places: np.ndarray,
+    space: np.ndarray,
+    lists: np.ndarray,
+    isa: int,
+    queue: np.ndarray | bytearray,
+) -> None: ...

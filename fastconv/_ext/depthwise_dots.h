@@ -73,9 +73,24 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_store)(totals + i * FC_VL, FC_N(fc_load)(totals + i * FC_VL) + sums[i]);
 }
 
+/* All sizes, each in a function of its own, because a compiler takes much longer for one that contains all sizes. */
+#define FC_ALL_DOTS                                                                                   \
+    FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7) \
+    FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
+
+#define FC_DOTS(high, count)                                                                              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(                                        \
+        const fc_taps *taps, const ptrdiff_t *at, const FC_T *from, const FC_T *dout, ptrdiff_t rows,     \
+        ptrdiff_t n, FC_T *totals)                                                                        \
+    {                                                                                                     \
+        FC_N(fc_dots_of)(high, count, taps, at, from, dout, rows, n, totals);                             \
+    }
+FC_ALL_DOTS
+#undef FC_DOTS
+
 #define FC_DOTS(high, count)                                                                              \
     case (high) * 16 + (count):                                                                           \
-        FC_N(fc_dots_of)(high, count, taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
+        FC_PASTE3(FC_N(fc_dots), high, count)(taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
 /* Add the products of dout and the image to `totals`, which has one vector for each tap. Each lane of a vector sums the
@@ -90,8 +105,7 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
         const ptrdiff_t *at = taps->at + j;
         here = FC_N(fc_rows_at_once)(taps->k - j, most);
         switch (taps->high * 16 + here) {
-            FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7)
-            FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
+            FC_ALL_DOTS
         default:
             fc_check(0);
         }
@@ -99,6 +113,7 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
     }
 }
 #undef FC_DOTS
+#undef FC_ALL_DOTS
 
 /* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in
  * to[i / taps * taps + place[i % taps]]. */

@@ -168,20 +168,23 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
     }
 }
 
-/* Store the first `n` lanes of a vector, in parts of FC_VL / 2, FC_VL / 4, ..., 1 lanes, because the compiler inlines
- * only copies of constant size. */
-FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
+/* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL, in parts of FC_VL, FC_VL / 2, ..., 1 elements,
+ * because the compiler inlines only copies of constant size. This function is not inlined itself, because each size of a
+ * tile calls it. */
+static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const FC_T *from, ptrdiff_t from_pitch,
+                                            ptrdiff_t rows, ptrdiff_t n)
 {
-    FC_T lanes[FC_VL];
-    const FC_T *from = lanes;
-    int half;
-    FC_N(fc_store)(lanes, v);
-    FC_UNROLL
-    for (half = FC_VL / 2; half; half /= 2) {
-        if (n & half) {
-            memcpy(to, from, half * sizeof(FC_T));
-            to += half;
-            from += half;
+    for (; rows > 0; rows--, to += to_pitch, from += from_pitch) {
+        FC_T *cells = to;
+        const FC_T *lanes = from;
+        int half;
+        FC_UNROLL
+        for (half = FC_VL; half; half /= 2) {
+            if (n & half) {
+                memcpy(cells, lanes, half * sizeof(FC_T));
+                cells += half;
+                lanes += half;
+            }
         }
     }
 }
@@ -228,31 +231,55 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
             }
         }
     }
+    /* Add the bias last, because a large first term would increase the rounding error of every later addition. */
     FC_UNROLL
     for (r = 0; r < rows; r++) {
-        FC_T *row = to + r * taps->to_pitch;
-        /* Add the bias last, because a large first term would increase the rounding error of every later addition. */
         FC_UNROLL
         for (v = 0; v < vectors; v++)
             sums[r][v] += FC_N(fc_broadcast)(bias);
-        if (vectors == 1 && lanes < FC_VL && r >= loose) {
-            FC_N(fc_store_some)(row, sums[r][0], lanes);
-            continue;
-        }
+    }
+    if (vectors == 1 && lanes < FC_VL && loose < rows) {
+        FC_T narrow[8 * FC_VL];
+        const ptrdiff_t whole = loose > 0 ? loose : 0;
+        FC_UNROLL
+        for (r = 0; r < rows; r++)
+            FC_N(fc_store)(r < whole ? to + r * taps->to_pitch : narrow + r * FC_VL, sums[r][0]);
+        FC_N(fc_store_rows)(to + whole * taps->to_pitch, taps->to_pitch, narrow + whole * FC_VL, FC_VL, rows - whole,
+                            lanes);
+        return;
+    }
+    FC_UNROLL
+    for (r = 0; r < rows; r++) {
+        FC_T *row = to + r * taps->to_pitch;
         FC_UNROLL
         for (v = 0; v < vectors; v++)
             FC_N(fc_store)(row + (v && v == vectors - 1 ? last : v * FC_VL), sums[r][v]);
     }
 }
 
-#define FC_SWEEP(high, rows, vectors)                                                                        \
-    case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
-        FC_N(fc_sweep_of)(high, rows, vectors, taps, source, target, last, shift, lanes, whole - row);            \
-        break;
 #define FC_SWEEPS(high)                                                                                      \
     FC_SWEEP(high, 1, 1) FC_SWEEP(high, 2, 1) FC_SWEEP(high, 3, 1) FC_SWEEP(high, 4, 1) FC_SWEEP(high, 5, 1) \
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
+
+/* The loops of each size are unrolled in a function of its own, because a compiler takes much longer for one that
+ * contains all sizes. */
+#define FC_SWEEP(high, rows, vectors)                                                                        \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                 \
+        const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes,         \
+        ptrdiff_t loose)                                                                                     \
+    {                                                                                                        \
+        FC_N(fc_sweep_of)(high, rows, vectors, taps, from, to, last, bias, lanes, loose);                    \
+    }
+FC_SWEEPS(1)
+FC_SWEEPS(3)
+FC_SWEEPS(5)
+#undef FC_SWEEP
+
+#define FC_SWEEP(high, rows, vectors)                                                                        \
+    case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
+        FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(taps, source, target, last, shift, lanes, whole - row); \
+        break;
 
 /* Compute `rows` rows of n results. Each result is the bias plus the weighted sum of the taps.
  *
@@ -312,20 +339,18 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
                 sums[r][side] += weight * FC_N(fc_load)(row + r * a->pitch);
         }
     }
-    FC_UNROLL
-    for (r = 0; r < rows; r++) {
-        FC_T *row = to + r * a->to_pitch;
-        const FC_V low = FC_N(fc_interleave_lower_lanes)(sums[r][0], sums[r][1]),
-            high = FC_N(fc_interleave_upper_lanes)(sums[r][0], sums[r][1]);
-        if (lanes >= 2 * FC_VL || r < loose) {
-            FC_N(fc_store)(row, low);
-            FC_N(fc_store)(row + FC_VL, high);
-        } else if (lanes >= FC_VL) {
-            FC_N(fc_store)(row, low);
-            FC_N(fc_store_some)(row + FC_VL, high, lanes - FC_VL);
-        } else {
-            FC_N(fc_store_some)(row, low, lanes);
+    {
+        FC_T narrow[8 * FC_VL];
+        const ptrdiff_t whole = lanes >= 2 * FC_VL || loose > rows ? rows : loose > 0 ? loose : 0;
+        FC_UNROLL
+        for (r = 0; r < rows; r++) {
+            FC_T *row = r < whole ? to + r * a->to_pitch : narrow + 2 * r * FC_VL;
+            FC_N(fc_store)(row, FC_N(fc_interleave_lower_lanes)(sums[r][0], sums[r][1]));
+            FC_N(fc_store)(row + FC_VL, FC_N(fc_interleave_upper_lanes)(sums[r][0], sums[r][1]));
         }
+        if (whole < rows)
+            FC_N(fc_store_rows)(to + whole * a->to_pitch, a->to_pitch, narrow + 2 * whole * FC_VL, 2 * FC_VL,
+                                rows - whole, lanes);
     }
 }
 

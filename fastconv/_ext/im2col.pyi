@@ -1,6 +1,21 @@
-from collections.abc import Callable, Mapping
+import numpy as np
 
-# One compiled function per dtype, by its name in C.
-im2col: Mapping[str, Callable[..., None]]
-col2im: Mapping[str, Callable[..., None]]
 checked: bool
+
+def im2col(
+    dtype: int,
+    x: np.ndarray,
+    cols: np.ndarray,
+    axes: np.ndarray,
+    output_ranges: np.ndarray,
+    queue: np.ndarray | bytearray,
+) -> None: ...
+def col2im(
+    dtype: int,
+    cols: np.ndarray,
+    x: np.ndarray,
+    axes: np.ndarray,
+    output_ranges: np.ndarray,
+    block: int,
+    queue: np.ndarray | bytearray,
+) -> None: ...

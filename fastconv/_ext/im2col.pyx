@@ -1,10 +1,15 @@
 """im2col and its adjoint col2im for three axes, with zero padding only.
 
 ``axes`` and ``output_ranges`` are the tables of a geometry: see `Axis`. ``queue`` is the shared state of the call,
-which distributes the work among threads: see team.h.
+which distributes the work among threads: see team.h. `dtype` is 0 (float32) or 1 (float64).
 """
 
-from fastconv._ext.runs cimport FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.runs cimport (
+    FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short,
+)
 from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
@@ -26,23 +31,23 @@ cdef struct Axis:
     const Py_ssize_t* last
 
 
-cdef inline Axis read_axis(
-    const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] output_ranges, Py_ssize_t i
-) noexcept nogil:
-    cdef Axis axis
-    cdef Py_ssize_t j, at = 0
-    for j in range(i):
-        at += table[j, 1]
-    axis.size = table[i, 0]
-    axis.k = table[i, 1]
-    axis.stride = table[i, 2]
-    axis.lo = table[i, 3]
-    axis.dilation = table[i, 4]
-    axis.out = table[i, 5]
-    axis.first = &output_ranges[0, at]
-    axis.last = &output_ranges[1, at]
-    fc_check(at + axis.k <= output_ranges.shape[1])
-    return axis
+cdef enum:
+    AXIS_NUMBERS = 6   # the number of integers of an axis in the table `axes`
+
+
+cdef int read_axes(Axis* axes, table, output_ranges) except -1:
+    cdef Buffer ranges = contiguous_buffer(output_ranges, sizeof(Py_ssize_t), False)
+    cdef const Py_ssize_t* row = index_pointer(table)
+    cdef const Py_ssize_t* first = <const Py_ssize_t*> ranges.at
+    cdef Py_ssize_t taps = ranges.n // 2, at = 0, i
+    for i in range(3):
+        axes[i].size, axes[i].k, axes[i].stride = row[0], row[1], row[2]
+        axes[i].lo, axes[i].dilation, axes[i].out = row[3], row[4], row[5]
+        axes[i].first, axes[i].last = first + at, first + taps + at
+        at += axes[i].k
+        row += AXIS_NUMBERS
+    fc_check(at <= taps)
+    return 0
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
@@ -169,6 +174,7 @@ cdef inline void fill_shifted(
 cdef struct Lowering:
     void* image
     void* cols
+    Py_ssize_t images
     Py_ssize_t channels
     Py_ssize_t step_image
     Py_ssize_t step_channel
@@ -186,38 +192,58 @@ cdef struct Lowering:
     fc_work_queue* queue
 
 
-cdef Lowering read_lowering(
-    const floating[:, :, :, :, :] x, const floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] output_ranges, queue,
-) except *:
-    cdef Lowering t
-    cdef Py_ssize_t itemsize = sizeof(floating)
+# An array of up to five axes, which may have gaps between its rows. Strides are distances in elements.
+cdef struct StridedBuffer:
+    void* at
+    Py_ssize_t[5] shape
+    Py_ssize_t[5] strides
+
+
+cdef StridedBuffer strided_buffer(object array, int ndim, Py_ssize_t itemsize, bint writable) except *:
+    """Return the address, the shape and the strides of an array. The caller has to keep the array alive, and to pass
+    the `itemsize` of its dtype.
+    """
+    cdef Py_buffer buffer
+    cdef StridedBuffer found
     cdef int i
-    t.image, t.cols, t.queue = <void*> &x[0, 0, 0, 0, 0], <void*> &cols[0, 0, 0], work_queue(queue)
-    t.channels, t.rows = x.shape[1], cols.shape[1]
-    t.step_image, t.step_channel = x.strides[0] // itemsize, x.strides[1] // itemsize
-    t.step_d, t.step_h = x.strides[2] // itemsize, x.strides[3] // itemsize
-    t.step_matrix, t.step_row = cols.strides[0] // itemsize, cols.strides[1] // itemsize
+    PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES | PyBUF_WRITABLE if writable else PyBUF_STRIDES)
+    fc_check(buffer.ndim == ndim and buffer.itemsize == itemsize)
+    found.at = buffer.buf
+    for i in range(ndim):
+        found.shape[i], found.strides[i] = buffer.shape[i], buffer.strides[i] // itemsize
+    PyBuffer_Release(&buffer)
+    return found
+
+
+cdef Lowering read_lowering(int dtype, x, cols, bint writes_cols, axes, output_ranges, queue) except *:
+    cdef Lowering t
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef StridedBuffer image = strided_buffer(x, 5, itemsize, not writes_cols)
+    cdef StridedBuffer matrix = strided_buffer(cols, 3, itemsize, writes_cols)
+    cdef int i
+    t.image, t.cols, t.queue = image.at, matrix.at, work_queue(queue)
+    t.images, t.channels, t.rows = image.shape[0], image.shape[1], matrix.shape[1]
+    t.step_image, t.step_channel, t.step_d, t.step_h = (
+        image.strides[0], image.strides[1], image.strides[2], image.strides[3]
+    )
+    t.step_matrix, t.step_row = matrix.strides[0], matrix.strides[1]
+    read_axes(t.axes, axes, output_ranges)
     for i in range(3):
-        t.axes[i] = read_axis(axes, output_ranges, i)
-        fc_check(t.axes[i].size == x.shape[2 + i])
+        fc_check(t.axes[i].size == image.shape[2 + i])
     fc_check(t.rows == t.channels * t.axes[0].k * t.axes[1].k * t.axes[2].k)
-    fc_check(cols.shape[0] == x.shape[0])
-    fc_check(cols.shape[2] == t.axes[0].out * t.axes[1].out * t.axes[2].out)
+    fc_check(matrix.shape[0] == t.images)
+    fc_check(matrix.shape[2] == t.axes[0].out * t.axes[1].out * t.axes[2].out)
     return t
 
 
-def im2col(
-    const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] output_ranges, queue,
-):
+def im2col(int dtype, x, cols, axes, output_ranges, queue):
     """Write cols (N, C * taps, L) from x (N, C, D, H, W). The last axes of cols and x are contiguous."""
-    cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
+    cdef Lowering t = read_lowering(dtype, x, cols, True, axes, output_ranges, queue)
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
     cdef Py_ssize_t taps = d.k * h.k * w.k, tap
-    t.total = cols.shape[0] * t.rows
+    t.total = t.images * t.rows
     t.shifted = (
         d.size == d.k == d.out == 1 and is_read(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
         and h.stride == 1 and w.stride == 1 and w.out == w.size
@@ -226,7 +252,7 @@ def im2col(
         for tap in range(taps):
             t.shifts[tap] = read_shift(h, w, tap // w.k, tap % w.k)
     with nogil:
-        fc_parallel_for(t.queue, rows_of_float if floating is float else rows_of_double, &t)
+        fc_parallel_for(t.queue, rows_of_double if dtype else rows_of_float, &t)
 
 
 cdef void rows_of_float(void* task) noexcept nogil:
@@ -318,21 +344,18 @@ cdef void gather_block(
                     scatter_add(dst + oh * h.stride * w.size, src + oh * w.out, w1 - w0, w.stride)
 
 
-def col2im(
-    const floating[:, :, :] cols, floating[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] output_ranges, Py_ssize_t block, queue,
-):
+def col2im(int dtype, cols, x, axes, output_ranges, Py_ssize_t block, queue):
     """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
     contiguous.
 
     A thread adds all taps to a block of `block` image rows, which stays in the cache of the thread. No two threads
     write the same element.
     """
-    cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
-    t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
-    t.total = x.shape[0] * x.shape[1] * x.shape[2] * t.blocks
+    cdef Lowering t = read_lowering(dtype, x, cols, False, axes, output_ranges, queue)
+    t.block, t.blocks = block, (t.axes[1].size - 1) // block + 1
+    t.total = t.images * t.channels * t.axes[0].size * t.blocks
     with nogil:
-        fc_parallel_for(t.queue, blocks_of_float if floating is float else blocks_of_double, &t)
+        fc_parallel_for(t.queue, blocks_of_double if dtype else blocks_of_float, &t)
 
 
 cdef void blocks_of_float(void* task) noexcept nogil:

@@ -7,9 +7,9 @@ fastconv.convolution.implicit_gemm.calls divides the work into work items, and m
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport (
-    FC_MASKED_ROW_MAX_K, Kernels, fc_microkernel_for, fc_microkernel_kernels, fc_row_masked_t, fc_run, fc_tile_t,
-    kernels, next_vectors,
+from fastconv._ext.microkernel cimport (
+    FC_MASKED_ROW_MAX_K, FC_MASKED_TILE_ROWS, Kernels, fc_microkernel_kernels, fc_row_masked_t, fc_run, fc_tile_t,
+    kernels, microkernel_for, next_vectors,
 )
 from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
 from fastconv._ext.runs cimport fc_check, floating
@@ -24,9 +24,6 @@ cdef enum:
     # The largest number of panels that are packed at a time. It equals `_PANELS_AT_A_TIME` of
     # fastconv.convolution.implicit_gemm.calls.
     MOST_PANELS_AT_A_TIME = 64
-    # The largest number of rows of a tile if the weights are pruned. The number is small, because the rows of a large
-    # result share cache sets.
-    MASKED_ROWS = 4
 
 
 # The sizes of a call, in the order of the list that fastconv.convolution.implicit_gemm.calls makes. Distances and
@@ -144,7 +141,7 @@ cdef class Contract:
     def __init__(self, int dtype, axes, phases, sizes, at, Py_ssize_t space_pitch, int isa):
         cdef Contraction* c = &self._contraction
         cdef Py_ssize_t i
-        cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
+        cdef const fc_microkernel_kernels* table = microkernel_for(dtype, isa)
         cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
         self._tables, self._dtype = (axes, phases, sizes, at), dtype
         c.at = index_pointer(at)
@@ -211,16 +208,16 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
     cdef const ConvAxis* axes = &c.axes[0]
     cdef Block block
     cdef const floating* weight_mask
-    cdef Py_ssize_t group, channel, part, piece, rest, i, at, worker_id = fc_worker_id(c.queue)
+    cdef Py_ssize_t group, channel, part, block_index, rest, i, at, worker_id = fc_worker_id(c.queue)
     cdef Py_ssize_t positions = axes[0].out * axes[1].out * axes[2].out, index = fc_next_item(c.queue, c.items)
     fc_check(worker_id < c.workspaces)
     while index < c.items:
         rest = unravel_block(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
-        piece = part
+        block_index = part
         at = (group * s.filters * s.channels + channel) * s.taps
-        while piece < c.blocks and not fc_stopped(c.queue):
-            rest = piece
+        while block_index < c.blocks and not fc_stopped(c.queue):
+            rest = block_index
             for i in range(2, -1, -1):
                 rest = unravel_block(&block.begin[i], rest, axes[i].out, axes[i].block)
                 block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
@@ -228,7 +225,7 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
             block.images = min(s.block_images, s.images - block.image)
             # Apply the mask together with the last block, because only then the sums are complete.
             weight_mask = NULL
-            if c.weight_mask != NULL and piece + s.parts >= c.blocks:
+            if c.weight_mask != NULL and block_index + s.parts >= c.blocks:
                 weight_mask = <const floating*> c.weight_mask + at
             contract(
                 <const floating*> c.source + (group * s.channels + channel) * c.volume,
@@ -236,9 +233,9 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
                 <floating*> c.result + part * c.part_pitch + at,
                 &block, s, axes, min(s.block_channels, s.channels - channel), c.at,
                 <floating*> c.space + worker_id * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part, weight_mask, c.row_masked, c.queue,
+                block_index > part, weight_mask, c.row_masked, c.queue,
             )
-            piece += s.parts
+            block_index += s.parts
         index = fc_next_item(c.queue, c.items)
 
 
@@ -264,7 +261,7 @@ cdef void contract(
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_PANELS_AT_A_TIME] vectors
     cdef bint[MOST_VECTORS + 1] listed
-    cdef int panels, p, tall = kernel.rows if weight_mask == NULL else min(kernel.rows, MASKED_ROWS)
+    cdef int panels, p, tall = kernel.rows if weight_mask == NULL else min(kernel.rows, FC_MASKED_TILE_ROWS)
     cdef Py_ssize_t panels_at_a_time = 1 if weight_mask == NULL else s.panels_at_a_time
     cdef fc_tile_t tile = tiles[close], full = tiles[close if weight_mask == NULL else 2 + close]
     cdef floating* panel

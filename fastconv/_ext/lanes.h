@@ -87,6 +87,15 @@ FC_INLINE FC_I FC_N(fc_equal)(FC_I a, FC_I b)
 #endif
 }
 
+FC_INLINE FC_I FC_N(fc_equal_numbers)(FC_V a, FC_V b)
+{
+#if FC_VECTORS
+    return (FC_I)(a == b);
+#else
+    return -(FC_L)(a == b);
+#endif
+}
+
 FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
 {
 #if FC_VECTORS
@@ -115,6 +124,16 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
+/* The functions with names in _end work at the end of an array. They are rarely called, and would make every loop that
+ * calls them longer if they were inlined. */
+static FC_NOINLINE void FC_N(fc_store_end)(FC_T *to, FC_V v, ptrdiff_t n)
+{
+    FC_T all[FC_VL];
+    FC_N(fc_store)(all, v);
+    for (; n > 0; n--)
+        to[n - 1] = all[n - 1];
+}
+
 /* Store the first n elements of a vector. `end` is the end of the array. If the whole vector fits before `end`, the
  * whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
@@ -122,37 +141,42 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     if (end - to >= FC_VL) {
         FC_N(fc_store)(to, v);
     } else {
-        FC_T all[FC_VL];
-        FC_N(fc_store)(all, v);
         fc_check(n <= end - to);
-        for (; n > 0; n--)
-            to[n - 1] = all[n - 1];
+        FC_N(fc_store_end)(to, v, n);
     }
 }
 
-/* Load up to `readable` elements. If `readable` is less than FC_VL, the other lanes are zeros. */
-FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
+static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t there)
 {
     FC_T padded[FC_VL];
     ptrdiff_t i;
-    if (readable >= FC_VL)
-        return FC_N(fc_load)(from);
     for (i = 0; i < FC_VL; i++)
         padded[i] = i < readable ? from[i] : 0;
     return FC_N(fc_load)(padded);
 }
 
-/* Store the first n indices of a vector. `writable` is the number of elements from `to` to the end of the array. If the
+/* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
+FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
+{
+    return readable >= FC_VL ? FC_N(fc_load)(from) : FC_N(fc_load_end)(from, readable);
+}
+
+static FC_NOINLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I places, ptrdiff_t n)
+{
+    int32_t all[FC_VL];
+    FC_N(fc_store_int32)((int32_t *)all, places);
+    for (; n > 0; n--)
+        to[n - 1] = all[n - 1];
+}
+
+/* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
  * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I indices, ptrdiff_t n, ptrdiff_t writable)
 {
     if (writable >= FC_VL) {
         FC_N(fc_store_int32)(to, indices);
     } else {
-        int32_t all[FC_VL];
-        FC_N(fc_store_int32)((int32_t *)all, indices);
         fc_check(n <= writable);
-        for (; n > 0; n--)
-            to[n - 1] = all[n - 1];
+        FC_N(fc_store_indices_end)(to, indices, n);
     }
 }

@@ -11,6 +11,9 @@ typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
+/* The largest number of rows of a masked tile. It is small, because the rows of a large result share cache sets. */
+#define FC_MASKED_TILE_ROWS 4
+
 /* The largest k of a product that `row_masked` can compute. */
 #define FC_MASKED_ROW_MAX_K 4
 

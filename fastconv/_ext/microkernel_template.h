@@ -12,8 +12,9 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
  * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
-/* The number of steps of k in one iteration of the loop. */
-#define FC_K_UNROLL 4
+/* The number of steps of k in one iteration of the loop over k, for a tile of `size` vectors. A large tile spends little
+ * of its time on the loop itself, and unrolling it more would mostly make the code longer. */
+#define FC_K_UNROLL(size) ((size) < 8 ? 4 : 2)
 
 /* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements
  * apart in memory. */
@@ -77,7 +78,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
     const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_STRIDED ? at[0] : 0;
-    const int unroll = FC_K_UNROLL;
+    const int unroll = FC_K_UNROLL(rows * vectors);
     ptrdiff_t left;
     int i, j;
     /* Prefetch the first and the last cache line of each row of c, because the rows are far apart and mostly not in a
@@ -157,77 +158,60 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     } while (k > 0);
 }
 
-/* Define a kernel that handles all tile sizes, each with unrolled loops: 1 to FC_TILE_ROWS rows, and 1 to
- * FC_TILE_VECTORS vectors. */
-#define FC_TILE_SIZE(rows, vectors)                                                                                    \
-    case (vectors) * 16 + (rows):                                                                                      \
-        FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
-                         pitch, FC_MASKED ? NULL : (const FC_T *)bias, FC_MASKED ? (const FC_T *)bias : NULL, add);    \
-        break;
+/* The sizes of tiles: 1 to FC_TILE_ROWS rows, or FC_MASKED_TILE_ROWS with a mask, and 1 to FC_TILE_VECTORS vectors. */
+#define FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
 #if FC_TILE_ROWS == 8
-#define FC_TILE_SIZES(v)                                                                         \
-    FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
-    FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
+#define FC_TILE_SIZES(v) \
+    FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
 #elif FC_TILE_ROWS == 6
-#define FC_TILE_SIZES(v)                                                                         \
-    FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
-    FC_TILE_SIZE(6, v)
+#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v)
 #else
-#define FC_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
+#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v)
 #endif
 #if FC_TILE_VECTORS == 3
-#define FC_WIDE_TILE_SIZES FC_TILE_SIZES(3)
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2) sizes(3)
 #else
-#define FC_WIDE_TILE_SIZES
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2)
 #endif
-#define FC_TILE(name)                                                                                                  \
-    static void name(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,                 \
-                     const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)                         \
-    {                                                                                                                  \
-        switch (vectors * 16 + rows) {                                                                                 \
-            FC_TILE_SIZES(1)                                                                                           \
-            FC_TILE_SIZES(2)                                                                                           \
-            FC_WIDE_TILE_SIZES                                                                                         \
-        default:                                                                                                       \
-            fc_check(0);                                                                                               \
-        }                                                                                                              \
-    }
 
+#define FC_TILE fc_tile_masked_listed
 #define FC_MASKED 1
-#define FC_OF_B FC_LISTED
 #define FC_OF_A FC_PANEL
-FC_TILE(FC_N(fc_tile_masked_listed))
-#undef FC_OF_B
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_masked
+#define FC_MASKED 1
+#define FC_OF_A FC_PANEL
 #define FC_OF_B FC_PANEL
-FC_TILE(FC_N(fc_tile_masked))
-#undef FC_OF_B
-#undef FC_MASKED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_listed
 #define FC_MASKED 0
-#define FC_OF_B FC_LISTED
-FC_TILE(FC_N(fc_tile_listed))
-#undef FC_OF_A
-#define FC_OF_A FC_ROWS
-FC_TILE(FC_N(fc_tile_rows_listed))
-#undef FC_OF_A
-#undef FC_OF_B
-#define FC_OF_B FC_PANEL
-#define FC_OF_A FC_ROWS
-FC_TILE(FC_N(fc_tile_rows))
-#undef FC_OF_A
 #define FC_OF_A FC_PANEL
-FC_TILE(FC_N(fc_tile))
-#undef FC_OF_A
-#undef FC_OF_B
-#define FC_OF_B FC_STRIDED
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile
+#define FC_MASKED 0
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_PANEL
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows_listed
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_LISTED
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_PANEL
+#include "microkernel_tile_template.h"
+#define FC_TILE fc_tile_strided
+#define FC_MASKED 0
 #define FC_OF_A FC_STRIDED
-FC_TILE(FC_N(fc_tile_strided))
-#undef FC_OF_A
-#undef FC_OF_B
-#undef FC_MASKED
-#undef FC_TILE
-#undef FC_TILE_SIZE
+#define FC_OF_B FC_STRIDED
+#include "microkernel_tile_template.h"
 #undef FC_TILE_SIZES
-#undef FC_WIDE_TILE_SIZES
+#undef FC_MASKED_TILE_SIZES
+#undef FC_ALL_SIZES
 
 /* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
  * are `stride` elements apart, and b is packed in panels that are one vector wide. With so small a k, memory accesses
@@ -386,7 +370,9 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
                     for (; i < n; i++)
                         to[i] = lanes[i];
             } else if (step == 1) {
-                for (i = 0; i < n; i++)
+                for (i = 0; i + FC_VL <= n; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(to + i) + FC_N(fc_load)(lanes + i));
+                for (; i < n; i++)
                     to[i] += lanes[i];
             } else if (add) {
                 for (i = 0; i < n; i++)

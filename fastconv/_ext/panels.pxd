@@ -1,7 +1,7 @@
-# Packing of the weight matrix into panels for the kernels of implicit.pyx. A panel is a block of rows, stored column by
-# column: for each index k of a column, the weights of all rows of the panel are contiguous.
+# Packing of the weight matrix into panels for the tiles of implicit_product.pxd. A panel is a block of rows, stored
+# column by column: for each index k of a column, the weights of all rows of the panel are contiguous.
 
-from fastconv._ext.kernels cimport Kernels
+from fastconv._ext.microkernel cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
 
 
@@ -32,7 +32,7 @@ cdef struct Sizes:
     Py_ssize_t kc             # the depth KC of one block of the inner dimension k
     Py_ssize_t channel_pitch  # the distance between two channels of a block of the padded image
     Py_ssize_t image_pitch    # the distance between two images of a block of the padded image
-    Py_ssize_t mode           # a value of Mode in implicit.pyx
+    Py_ssize_t mode           # a value of Mode in implicit_tiles.pxd
     Py_ssize_t weight_layout          # a value of WeightLayout
     Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
     Py_ssize_t packing        # whether elements of the image are packed into a panel even if they are contiguous

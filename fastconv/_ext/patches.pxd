@@ -5,7 +5,7 @@
 # each tap, the outputs of a row read contiguous elements of one phase, even with a stride. Phases that no tap reads
 # are not stored.
 
-from fastconv._ext.kernels cimport Kernels
+from fastconv._ext.microkernel cimport Kernels
 from fastconv._ext.runs cimport fc_prefetch, floating, zero_short
 
 

@@ -1,5 +1,6 @@
 """The peak rate of multiply-adds of this machine, for benchmarks, measured with a loop that uses registers only."""
 
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
@@ -32,13 +33,14 @@ cdef struct Loop:
     fc_work_queue* queue
 
 
-def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, queue):
+def multiply_add(Py_ssize_t items, int dtype, int isa, sums, queue):
     """Run the loop for `items` work items. `queue` is the shared state of the call, which distributes the items among
-    threads: see team.h. `sums` has one element for each thread.
+    threads: see team.h. `sums` is a float64 array that has one element for each thread.
     """
     cdef Loop loop
+    cdef Buffer of_threads = contiguous_buffer(sums, sizeof(double), True)
     loop.kernel, loop.items, loop.queue = fc_peak_for(dtype, isa).peak, items, work_queue(queue)
-    loop.sums, loop.workspaces = &sums[0], sums.shape[0]
+    loop.sums, loop.workspaces = <double*> of_threads.at, of_threads.n
     with nogil:
         fc_parallel_for(loop.queue, items_worker, &loop)
 

@@ -1,11 +1,9 @@
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
-# One compiled function per dtype, by its name in C.
-totals: Mapping[str, Callable[..., None]]
-highest: Mapping[str, Callable[..., None]]
-
+def totals(dtype: int, x: np.ndarray, sums: np.ndarray, isa: int, queue: np.ndarray | bytearray) -> None: ...
+def highest(
+    dtype: int, x: np.ndarray, out: np.ndarray, indices: np.ndarray, isa: int, queue: np.ndarray | bytearray
+) -> None: ...
 def channels(
     dtype: int, x: np.ndarray, out: np.ndarray, images: int, isa: int, queue: np.ndarray | bytearray | None
 ) -> None: ...

@@ -1,6 +1,7 @@
 """Sums and maxima of whole planes, computed with vectors at the speed of memory. A plane is one channel of one image.
 
-`queue` is the shared state of the call, which distributes the work among threads: see team.h.
+`queue` is the shared state of the call, which distributes the work among threads: see team.h. `dtype` is 0 (float32) or
+1 (float64).
 """
 
 from libc.stdint cimport int32_t
@@ -36,19 +37,17 @@ cdef struct Reduction:
     fc_work_queue* queue
 
 
-def totals(const floating[:, ::1] x, double[::1] sums, int isa, queue):
-    """Compute the sum of each row of x (P, n), and write it to sums (P,)."""
+def totals(int dtype, x, sums, int isa, queue):
+    """Compute the sum of each row of x (P, n), and write it to sums (P,), a float64 array. `dtype` is the dtype of x."""
     cdef Reduction r
-    cdef fc_work_queue* shared = work_queue(queue)
+    cdef Buffer source = contiguous_buffer(x, 8 if dtype else 4, False)
+    cdef Buffer result = contiguous_buffer(sums, sizeof(double), True)
+    r.total = fc_planes_for(dtype, isa).total
+    r.x, r.out, r.planes, r.cells = source.at, result.at, result.n, source.n // result.n
+    r.queue = work_queue(queue)
     with nogil:
-        fc_check(sums.shape[0] == x.shape[0])
-        r.total = fc_planes_for(0 if floating is float else 1, isa).total
-        r.x, r.out = <const void*> &x[0, 0], <void*> &sums[0]
-        r.planes, r.cells, r.queue = x.shape[0], x.shape[1], shared
-        if floating is float:
-            fc_parallel_for(shared, totals_of_float, &r)
-        else:
-            fc_parallel_for(shared, totals_of_double, &r)
+        fc_check(source.n == r.planes * r.cells)
+        fc_parallel_for(r.queue, totals_of_double if dtype else totals_of_float, &r)
 
 
 cdef void totals_of_float(void* task) noexcept nogil:
@@ -115,22 +114,21 @@ cdef void channels_worker(const Reduction* r, floating* dtype) noexcept nogil:
         begin = fc_next_chunk(r.queue, &worker, r.planes)
 
 
-def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, queue):
-    """Write the maximum of each row of x (P, n) to out (P,), and its index to indices (P,).
+def highest(int dtype, x, out, indices, int isa, queue):
+    """Write the maximum of each row of x (P, n) to out (P,), and its index to indices (P,), which is of int32.
 
     The first of equal maxima is chosen. In a row with NaN, the first NaN is the maximum.
     """
     cdef Reduction r
-    cdef fc_work_queue* shared = work_queue(queue)
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Buffer source = contiguous_buffer(x, itemsize, False), result = contiguous_buffer(out, itemsize, True)
+    cdef Buffer of_indices = contiguous_buffer(indices, sizeof(int32_t), True)
+    r.highest = fc_planes_for(dtype, isa).highest
+    r.x, r.out, r.indices, r.planes = source.at, result.at, <int32_t*> of_indices.at, result.n
+    r.cells, r.queue = source.n // result.n, work_queue(queue)
     with nogil:
-        fc_check(out.shape[0] == x.shape[0] and indices.shape[0] == x.shape[0])
-        r.highest = fc_planes_for(0 if floating is float else 1, isa).highest
-        r.x, r.out, r.indices = <const void*> &x[0, 0], <void*> &out[0], &indices[0]
-        r.planes, r.cells, r.queue = x.shape[0], x.shape[1], shared
-        if floating is float:
-            fc_parallel_for(shared, highest_of_float, &r)
-        else:
-            fc_parallel_for(shared, highest_of_double, &r)
+        fc_check(of_indices.n == r.planes and source.n == r.planes * r.cells)
+        fc_parallel_for(r.queue, highest_of_double if dtype else highest_of_float, &r)
 
 
 cdef void highest_of_float(void* task) noexcept nogil:

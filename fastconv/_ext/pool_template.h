@@ -300,21 +300,32 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
     }
 }
 
+/* Each operation has a function of its own, because a compiler takes much longer for one that contains all. */
+#define FC_ROWS_OF(name, op)                                                                                    \
+    static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *tables, void *out,       \
+                                       int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,      \
+                                       ptrdiff_t end)                                                           \
+    {                                                                                                           \
+        FC_N(fc_pool_rows)(op, g, (const FC_T *)space, (const FC_T *)tables, (FC_T *)out, indices,                 \
+                           (const FC_T *)out_end, od, begin, end);                                              \
+    }
+FC_ROWS_OF(fc_pool_max_rows, FC_POOL_MAX)
+FC_ROWS_OF(fc_pool_max_or_nan_rows, FC_POOL_MAX_OR_NAN)
+FC_ROWS_OF(fc_pool_mean_rows, FC_POOL_MEAN)
+FC_ROWS_OF(fc_pool_norm_rows, FC_POOL_NORM)
+#undef FC_ROWS_OF
+
 static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *tables, void *out,
                                   int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
-#define FC_ROWS_OF(constant)                                                                             \
-    case constant:                                                                                       \
-        FC_N(fc_pool_rows)(constant, g, (const FC_T *)space, (const FC_T *)tables, (FC_T *)out, indices,    \
-                           (const FC_T *)out_end, od, begin, end);                                       \
-        break;
-    switch (op) {
-        FC_ROWS_OF(FC_POOL_MAX)
-        FC_ROWS_OF(FC_POOL_MAX_OR_NAN)
-        FC_ROWS_OF(FC_POOL_MEAN)
-        FC_ROWS_OF(FC_POOL_NORM)
-    }
-#undef FC_ROWS_OF
+    if (op == FC_POOL_MAX)
+        FC_N(fc_pool_max_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+    else if (op == FC_POOL_MAX_OR_NAN)
+        FC_N(fc_pool_max_or_nan_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+    else if (op == FC_POOL_MEAN)
+        FC_N(fc_pool_mean_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+    else
+        FC_N(fc_pool_norm_rows)(g, space, tables, out, indices, out_end, od, begin, end);
 }
 
 /* Return dout divided by the norm, or 0 where the norm is 0. */

@@ -124,6 +124,65 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
+/* Define functions that read whole arrays by vectors of 16 bytes. The modules that call them are compiled without
+ * automatic vectorisation. A compiler without vector extensions
+ * gets plain loops. */
+#if defined(__GNUC__)
+typedef float fc_vector_f32 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double fc_vector_f64 __attribute__((vector_size(16), aligned(8), may_alias));
+typedef int32_t fc_mask_f32 __attribute__((vector_size(16)));
+typedef int64_t fc_mask_f64 __attribute__((vector_size(16)));
+#define FC_DEFINE_SCANS(T, suffix)                                                         \
+    /* Add n elements to others. */                                                        \
+    static inline void fc_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, ptrdiff_t n) \
+    {                                                                                      \
+        enum { LANES = 16 / sizeof(T) };                                                   \
+        ptrdiff_t i;                                                                       \
+        for (i = 0; i + LANES <= n; i += LANES)                                            \
+            *(fc_vector_##suffix *)(dst + i) += *(const fc_vector_##suffix *)(src + i);    \
+        for (; i < n; i++)                                                                 \
+            dst[i] += src[i];                                                              \
+    }                                                                                      \
+    /* Return whether no element is inf or NaN. */                                         \
+    static inline int fc_all_finite_##suffix(const T *x, ptrdiff_t n)                      \
+    {                                                                                      \
+        enum { LANES = 16 / sizeof(T) };                                                   \
+        fc_mask_##suffix wrong = {0}, more = {0};                                          \
+        int found = 0;                                                                     \
+        ptrdiff_t i;                                                                       \
+        for (i = 0; i + 2 * LANES <= n; i += 2 * LANES) {                                  \
+            const fc_vector_##suffix a = *(const fc_vector_##suffix *)(x + i);             \
+            const fc_vector_##suffix b = *(const fc_vector_##suffix *)(x + i + LANES);     \
+            wrong |= a - a != 0, more |= b - b != 0;                                       \
+        }                                                                                  \
+        for (; i < n; i++)                                                                 \
+            found |= x[i] - x[i] != 0;                                                     \
+        wrong |= more;                                                                     \
+        for (i = 0; i < LANES; i++)                                                        \
+            found |= wrong[i] != 0;                                                        \
+        return !found;                                                                     \
+    }
+#else
+#define FC_DEFINE_SCANS(T, suffix)                                                         \
+    static inline void fc_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, ptrdiff_t n) \
+    {                                                                                      \
+        ptrdiff_t i;                                                                       \
+        for (i = 0; i < n; i++)                                                            \
+            dst[i] += src[i];                                                              \
+    }                                                                                      \
+    static inline int fc_all_finite_##suffix(const T *x, ptrdiff_t n)                      \
+    {                                                                                      \
+        int found = 0;                                                                     \
+        ptrdiff_t i;                                                                       \
+        for (i = 0; i < n; i++)                                                            \
+            found |= x[i] - x[i] != 0;                                                     \
+        return !found;                                                                     \
+    }
+#endif
+
+FC_DEFINE_SCANS(float, f32)
+FC_DEFINE_SCANS(double, f64)
+
 /* Define the operations on runs for a floating type T. */
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
@@ -136,15 +195,13 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         else                                                                               \
             FC_EACH(n, stride, dst[i] = src[i * S]);                                       \
     }                                                                                      \
-    static inline void fc_gather_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
-                                              ptrdiff_t n, ptrdiff_t stride)               \
-    {                                                                                      \
-        FC_EACH(n, stride, dst[i] += src[i * S]);                                          \
-    }                                                                                      \
     static inline void fc_scatter_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
                                                ptrdiff_t n, ptrdiff_t stride)              \
     {                                                                                      \
-        FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
+        if (stride == 1)                                                                   \
+            fc_add_##suffix(dst, src, n);                                                  \
+        else                                                                               \
+            FC_EACH(n, stride, dst[i * S] += src[i]);                                      \
     }                                                                                      \
     /* Clear one element in each of `rows` rows, which was copied from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
@@ -160,27 +217,5 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 
 FC_DEFINE_RUNS(float, f32)
 FC_DEFINE_RUNS(double, f64)
-
-/* Define a function that updates maxima. If x[i * stride] is larger than best[i], best[i] is set to that value, and
- * where[i] to its index, first + i * stride. A negative where[i] marks an output that has no maximum yet. NaN replaces
- * any number, but an equal value or a second NaN replaces nothing. I is the integer type of the indices. */
-#define FC_DEFINE_MAX(T, I, suffix)                                                        \
-    static inline void fc_max_##suffix(T *FC_RESTRICT best, I *FC_RESTRICT where,          \
-                                       const T *FC_RESTRICT x, ptrdiff_t n,                \
-                                       ptrdiff_t stride, I first)                          \
-    {                                                                                      \
-        FC_EACH(n, stride, {                                                               \
-            T value = x[i * S];                                                            \
-            T maximum = best[i];                                                              \
-            int replaces = (where[i] < 0) | (!(value <= maximum) & (maximum == maximum));               \
-            best[i] = replaces ? value : maximum;                                                 \
-            where[i] = replaces ? (I)(first + i * S) : where[i];                               \
-        });                                                                                \
-    }
-
-FC_DEFINE_MAX(float, int32_t, f32_i32)
-FC_DEFINE_MAX(float, int64_t, f32_i64)
-FC_DEFINE_MAX(double, int32_t, f64_i32)
-FC_DEFINE_MAX(double, int64_t, f64_i64)
 
 #endif

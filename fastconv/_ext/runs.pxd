@@ -1,9 +1,6 @@
 """Declarations of the functions of runs.h, which copy, add up and clear runs of elements, and wrappers for both dtypes.
 """
 
-from libc.stdint cimport int32_t, int64_t
-
-
 cdef extern from "runs.h" nogil:
     const bint FC_CHECKED
     void fc_check(bint condition) noexcept
@@ -16,18 +13,10 @@ cdef extern from "runs.h" nogil:
     void fc_zero_column_f64(double* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept
     void fc_zero_short_f32(float* dst, Py_ssize_t n) noexcept
     void fc_zero_short_f64(double* dst, Py_ssize_t n) noexcept
-    void fc_gather_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
-    void fc_gather_add_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_scatter_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_scatter_add_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
-    void fc_max_f32_i32(float* best, int32_t* where, const float* x, Py_ssize_t n, Py_ssize_t stride,
-                        int32_t first) noexcept
-    void fc_max_f32_i64(float* best, int64_t* where, const float* x, Py_ssize_t n, Py_ssize_t stride,
-                        int64_t first) noexcept
-    void fc_max_f64_i32(double* best, int32_t* where, const double* x, Py_ssize_t n, Py_ssize_t stride,
-                        int32_t first) noexcept
-    void fc_max_f64_i64(double* best, int64_t* where, const double* x, Py_ssize_t n, Py_ssize_t stride,
-                        int64_t first) noexcept
+    bint fc_all_finite_f32(const float* x, Py_ssize_t n) noexcept
+    bint fc_all_finite_f64(const double* x, Py_ssize_t n) noexcept
 
 
 ctypedef fused floating:
@@ -60,15 +49,6 @@ cdef inline void copy(floating* dst, const floating* src, Py_ssize_t n, Py_ssize
         fc_copy_f32(dst, src, n, stride)
     else:
         fc_copy_f64(dst, src, n, stride)
-
-
-cdef inline void gather_add(
-    floating* dst, const floating* src, Py_ssize_t n, Py_ssize_t stride
-) noexcept nogil:
-    if floating is float:
-        fc_gather_add_f32(dst, src, n, stride)
-    else:
-        fc_gather_add_f64(dst, src, n, stride)
 
 
 cdef inline void scatter_add(

@@ -46,10 +46,6 @@ static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t
             FC_PREFETCH(from + i, 0);
 }
 
-#if FC_X86
-#include <immintrin.h>
-#endif
-
 typedef void (*fc_prune_t)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space);
 typedef void (*fc_to_lanes_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
                               ptrdiff_t rows, ptrdiff_t n);

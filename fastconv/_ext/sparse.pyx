@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport Kernels, kernels
+from fastconv._ext.microkernel cimport Kernels, kernels
 from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
 from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.sparse_kernels cimport (

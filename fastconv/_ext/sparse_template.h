@@ -117,15 +117,25 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
-/* Copy sums from vectors to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
- * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
- * prefetched, because the next call writes them. */
+/* Store n elements that are `step` elements apart. This function is not inlined, because fc_from_lanes would contain it
+ * once for each lane. */
+static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_T *from, ptrdiff_t n)
+{
+    ptrdiff_t i;
+    for (i = 0; i < n; i++)
+        to[i * step] = from[i];
+}
+
+/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each line and lane with target t, and p < t.n,
+ * to[t.to + p * step] = sums[line][p][lane]. The cells that are `next_row` elements further are prefetched, because the
+ * next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
-                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row)
+                                ptrdiff_t rows,
+                                ptrdiff_t width, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
-    ptrdiff_t row, p, j;
+    ptrdiff_t row, p;
     int group, i;
     for (row = 0; row < rows; row++, sums += width * FC_VL, locations += FC_VL) {
         for (p = 0; p < width; p += FC_TL) {
@@ -150,8 +160,7 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptr
                     } else if (left > 0) {
                         FC_T all[FC_TL];
                         *(FC_N(fc_tu) *)all = square[i];
-                        for (j = 0; j < left && j < here; j++)
-                            cells[j * step] = all[j];
+                        FC_N(fc_store_cells)(cells, step, all, left < here ? left : here);
                     }
                 }
             }
@@ -226,32 +235,39 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
     }
 }
 
-/* Select the function for the size of the tile, in which the loops have constant lengths and are unrolled. */
-#define FC_ADD_ROWS(height, width)                                                                                  \
-    case (height) * 16 + (width):                                                                                   \
-        FC_N(fc_add_rows_of)(height, width, (const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch,           \
-                             row_pitch,                                                                                \
-                             (const FC_T *)initial, add);                                                          \
-        break;
+/* All tile sizes that fit into the registers. The loops of each are unrolled in a function of its own, because a compiler
+ * takes much longer for one that contains all sizes. */
 #define FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 1) FC_ADD_ROWS(height, 2) FC_ADD_ROWS(height, 3)
 #define FC_ADD_ROWS_7(height) \
     FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 4) FC_ADD_ROWS(height, 5) FC_ADD_ROWS(height, 6) FC_ADD_ROWS(height, 7)
+#if FC_REGISTERS >= 32
+#define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_7(3) FC_ADD_ROWS_7(4)
+#else
+#define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_3(3) FC_ADD_ROWS(3, 4) FC_ADD_ROWS_3(4)
+#endif
+
+#define FC_ADD_ROWS(height, width)                                                                                     \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), high, wide)(                                                \
+        const FC_T *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,           \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                         \
+    {                                                                                                                \
+        FC_N(fc_add_rows_of)(height, width, x, lines, pruned, rows, sums, pitch, row_pitch, initial, add);             \
+    }
+FC_ADD_ROWS_OF_ALL
+#undef FC_ADD_ROWS
+
+#define FC_ADD_ROWS(height, width)                                                                                  \
+    case (height) * 16 + (width):                                                                                   \
+        FC_PASTE3(FC_N(fc_add_rows), high, wide)                                                                 \
+        ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add);      \
+        break;
 static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
                               const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *initial,
                               int add)
 {
     switch (height * 16 + width) {
-        FC_ADD_ROWS_7(1)
-        FC_ADD_ROWS_7(2)
-#if FC_REGISTERS >= 32
-        FC_ADD_ROWS_7(3)
-        FC_ADD_ROWS_7(4)
-#else
-        FC_ADD_ROWS_3(3)
-        FC_ADD_ROWS(3, 4)
-        FC_ADD_ROWS_3(4)
-#endif
+        FC_ADD_ROWS_OF_ALL
     default:
         fc_check(0);
     }
@@ -259,6 +275,7 @@ static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdif
 #undef FC_ADD_ROWS
 #undef FC_ADD_ROWS_3
 #undef FC_ADD_ROWS_7
+#undef FC_ADD_ROWS_OF_ALL
 
 /* Return the sum of the lanes of v. The order of the additions is fixed. */
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
@@ -337,40 +354,42 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
     }
 }
 
-#define FC_DOT_ROWS(height, width)                                                                                    \
-    case (height) * 16 + (width):                                                                                     \
-        if (mask)                                                                                                  \
-            FC_N(fc_dot_rows_of)(1, height, width, (const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout,     \
-                                 pitch,                                                                                \
-                                 row_pitch, (const FC_L *)mask);                                                  \
-        else                                                                                                       \
-            FC_N(fc_dot_rows_of)(0, height, width, (const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout,     \
-                                 pitch,                                                                                \
-                                 row_pitch, NULL);                                                                \
-        break;
 #define FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 1) FC_DOT_ROWS(height, 2) FC_DOT_ROWS(height, 3)
 #define FC_DOT_ROWS_6(height) FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 4) FC_DOT_ROWS(height, 5) FC_DOT_ROWS(height, 6)
+#if FC_REGISTERS >= 32
+#define FC_DOT_ROWS_OF_ALL                                                                                   \
+    FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_6(2) FC_DOT_ROWS(2, 7) FC_DOT_ROWS_6(3) FC_DOT_ROWS(3, 7) \
+    FC_DOT_ROWS_6(4)
+#else
+#define FC_DOT_ROWS_OF_ALL                                                                               \
+    FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_3(2) FC_DOT_ROWS(2, 4) FC_DOT_ROWS(2, 5)              \
+    FC_DOT_ROWS_3(3) FC_DOT_ROWS(4, 1) FC_DOT_ROWS(4, 2)
+#endif
+
+#define FC_DOT_ROWS(height, width)                                                                                     \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), high, wide)(                                                \
+        const FC_T *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout,     \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_L *mask)                                                     \
+    {                                                                                                                \
+        if (mask)                                                                                                    \
+            FC_N(fc_dot_rows_of)(1, height, width, x, lines, pruned, rows, dout, pitch, row_pitch, mask);              \
+        else                                                                                                         \
+            FC_N(fc_dot_rows_of)(0, height, width, x, lines, pruned, rows, dout, pitch, row_pitch, NULL);              \
+    }
+FC_DOT_ROWS_OF_ALL
+#undef FC_DOT_ROWS
+
+#define FC_DOT_ROWS(height, width)                                                                                  \
+    case (height) * 16 + (width):                                                                                   \
+        FC_PASTE3(FC_N(fc_dot_rows), high, wide)                                                                 \
+        ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask);        \
+        break;
 static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
                               const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *mask)
 {
     switch (height * 16 + width) {
-        FC_DOT_ROWS_6(1)
-        FC_DOT_ROWS(1, 7)
-#if FC_REGISTERS >= 32
-        FC_DOT_ROWS_6(2)
-        FC_DOT_ROWS(2, 7)
-        FC_DOT_ROWS_6(3)
-        FC_DOT_ROWS(3, 7)
-        FC_DOT_ROWS_6(4)
-#else
-        FC_DOT_ROWS_3(2)
-        FC_DOT_ROWS(2, 4)
-        FC_DOT_ROWS(2, 5)
-        FC_DOT_ROWS_3(3)
-        FC_DOT_ROWS(4, 1)
-        FC_DOT_ROWS(4, 2)
-#endif
+        FC_DOT_ROWS_OF_ALL
     default:
         fc_check(0);
     }
@@ -378,6 +397,7 @@ static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdif
 #undef FC_DOT_ROWS
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
+#undef FC_DOT_ROWS_OF_ALL
 
 /* Copy dout to vectors. For each row and lane with location l, to[row][p][lane] is from[l.offset + p] if p < l.count,
  * and otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and
@@ -412,8 +432,13 @@ static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
 {
     const FC_T *FC_RESTRICT w = (const FC_T *)w_;
     FC_T *FC_RESTRICT dw = (FC_T *)dw_;
+    const FC_V zero = FC_N(fc_broadcast)(0);
     ptrdiff_t i;
-    for (i = 0; i < n; i++)
+    for (i = 0; i + FC_VL <= n; i += FC_VL) {
+        const FC_I zeros = FC_N(fc_equal_numbers)(FC_N(fc_load)(w + i), zero);
+        FC_N(fc_store)(dw + i, FC_N(fc_select)(zeros, zero, FC_N(fc_load)(dw + i)));
+    }
+    for (; i < n; i++)
         dw[i] = w[i] != 0 ? dw[i] : 0;
 }
 

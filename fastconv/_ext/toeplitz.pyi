@@ -61,7 +61,7 @@ def fill(
     indices: np.ndarray,
     data: np.ndarray,
     wide: bool,
-    pieces: int,
+    parts: int,
     isa: int,
     space: np.ndarray,
     queue: np.ndarray | bytearray,

@@ -1,4 +1,35 @@
-from collections.abc import Callable, Mapping
+import numpy as np
 
-# The compiled function for each dtype; the key is the name of the dtype in C.
-product: Mapping[str, Callable[..., int]]
+def product(
+    dtype: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    taps: np.ndarray,
+    starts: np.ndarray,
+    planes: np.ndarray,
+    overflows: np.ndarray,
+    space: np.ndarray,
+    isa: int,
+    queue: np.ndarray | bytearray,
+) -> int: ...
+def weights(
+    dtype: int,
+    source: np.ndarray,
+    dout: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    taps: np.ndarray,
+    planes: np.ndarray,
+    filter_planes: np.ndarray,
+    overflows: np.ndarray,
+    space: np.ndarray,
+    isa: int,
+    queue: np.ndarray | bytearray,
+) -> int: ...

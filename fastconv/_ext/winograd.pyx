@@ -1,312 +1,66 @@
-"""Winograd's minimal filtering F(m, r) for forward and backward_data: one matrix product for each interpolation point.
+"""Winograd's minimal filtering: one matrix product for each interpolation point.
 
-The image is first transposed to channels-last. So the vector lanes of the transforms hold channels, and all lanes are
-used even if images are small. fastconv.convolution.winograd.tiles divides the work into work items, and makes all
-tables that this module reads.
+`product` computes forward and backward_data, and `weights` computes backward_weights. The image is first transposed to
+channels-last. So the vector lanes of the transforms hold channels, and are full even if planes are small.
+fastconv.convolution.winograd.tiles divides the work into items, and makes all tables that are read here. `dtype` is 0
+(float32) or 1 (float64).
 """
 
-from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
-from fastconv._ext.runs cimport fc_check, fc_fetch_add, fc_prefetch, floating, zero
-from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
-from fastconv._ext.winograd_tiles cimport (
-    MOST_LANES, MOST_POINTS, Block, Call, Sizes, TileAxis, Transforms, Window, block_at, count_tiles, has_nan,
-    read_call, source_window, to_channels_last, total, transform_image,
-)
-
-
-cdef enum:
-    PREFETCH_CHANNELS = 3           # Weights are prefetched this number of channels before they are read.
-    MOST_PANELS = 64                # The largest number of panels of weights in a pass.
-
-
-cdef void transform_weights(
-    floating* u, floating* transposed, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
-    const Call* call,
-) noexcept nogil:
-    """Transform `rows` rows of the weights of one stride phase, and write the result to u (points, subkernels *
-    channels, width).
-    """
-    cdef const Sizes* s = &call.sizes
-    cdef const TileAxis* axes = &call.axes[0]
-    cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t[MOST_LANES] at
-    cdef Py_ssize_t[MOST_POINTS] tap_at
-    cdef Py_ssize_t taps = axes[1].taps * axes[2].taps, zeros = s.chunk * s.kernel * width
-    cdef Py_ssize_t c = 0, n, i, q, lane, pitch = s.subkernels * s.channels * width + s.u_pitch
-    cdef const Py_ssize_t* tap
-    fc_check(width <= MOST_LANES)
-    for i in range(rows):
-        at[i] = i * s.row_step
-    while c < s.channels:
-        n = min(s.chunk, s.channels - c)
-        if s.channel_step == s.kernel:
-            t.kernel.interleave(transposed, width, w + c * s.channel_step, at, rows, n * s.kernel)
-        else:
-            for i in range(n):
-                # Prefetch, because the weights of two channels are far apart in memory.
-                if c + i + PREFETCH_CHANNELS < s.channels:
-                    fc_prefetch(w + (c + i + PREFETCH_CHANNELS) * s.channel_step,
-                                rows * s.kernel * <Py_ssize_t> sizeof(floating))
-                t.kernel.interleave(
-                    transposed + i * s.kernel * width, width, w + (c + i) * s.channel_step, at, rows, s.kernel
-                )
-        zero(transposed + zeros, width)
-        for q in range(s.subkernels):
-            tap = call.taps + (phase * s.subkernels + q) * taps
-            for i in range(n):
-                for lane in range(taps):
-                    tap_at[lane] = (i * s.kernel + tap[lane]) * width if tap[lane] >= 0 else zeros
-                lane = 0
-                while lane < width:
-                    t.weights(
-                        <int> axes[1].points, <int> axes[1].taps, <int> axes[2].points, <int> axes[2].taps,
-                        transposed + lane, tap_at, u + (q * s.channels + c + i) * width + lane, pitch,
-                    )
-                    lane += t.kernel.lanes
-        c += n
-
-
-# One axis of a stride phase of the result.
-cdef struct Phase:
-    Py_ssize_t output_offset    # the index of output 0 in the result; negative if output 0 is cropped
-    Py_ssize_t n_outputs
-
-
-# The range [begin, end) of the outputs of a tile that lie inside the result, along one axis.
-cdef struct OutputRange:
-    Py_ssize_t at    # the index in the result of output 0 of the tile
-    int begin
-    int end
-
-
-cdef inline OutputRange output_range(const TileAxis* axis, const Phase* phase, Py_ssize_t tile) noexcept nogil:
-    cdef OutputRange outputs
-    cdef Py_ssize_t first = tile * axis.outputs
-    outputs.at = phase.output_offset + first * axis.output_stride
-    outputs.begin = 1 if outputs.at < 0 else 0
-    outputs.end = <int> max(min(axis.outputs, phase.n_outputs - first), 0)
-    return outputs
-
-
-cdef void transform_result(
-    floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
-    const Block* b, Py_ssize_t phase, const Call* call,
-) noexcept nogil:
-    """Apply the output transform to the products m of all tiles of a block, for `rows` channels of the result. `result`
-    points to the first of these channels in image 0. Two tiles are `width` elements apart in m.
-
-    If a result of image n is inf or NaN, `call.overflows[n]` is incremented. The caller then has to check the image,
-    because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
-    """
-    cdef const Sizes* s = &call.sizes
-    cdef const TileAxis* axes = &call.axes[0]
-    cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t plane = axes[1].output_size * axes[2].output_size
-    cdef Py_ssize_t image_step = s.groups * s.rows * call.positions, n, od, oh, ow, lane
-    cdef const floating* lanes_of_bias
-    cdef floating* to
-    cdef OutputRange deep, high, wide
-    cdef Phase[3] phases
-    cdef int[4] box
-    for n in range(3):
-        phases[n].output_offset = call.starts[3 * phase + n]
-        phases[n].n_outputs = (axes[n].output_size - phases[n].output_offset
-                               + axes[n].output_stride - 1) // axes[n].output_stride
-    for n in range(b.images):
-        zero(check, width)
-        for od in range(b.n[0]):
-            deep = output_range(&axes[0], &phases[0], b.begin[0] + od)
-            for oh in range(b.n[1]):
-                high = output_range(&axes[1], &phases[1], b.begin[1] + oh)
-                box[0], box[1] = high.begin, high.end
-                for ow in range(b.n[2]):
-                    wide = output_range(&axes[2], &phases[2], b.begin[2] + ow)
-                    box[2], box[3] = wide.begin, wide.end
-                    if deep.begin < deep.end and high.begin < high.end and wide.begin < wide.end:
-                        to = (
-                            result + (b.image
-                                      + n) * image_step + deep.at * plane + high.at * axes[2].output_size + wide.at
-                        )
-                        lane = 0
-                        while lane < rows:
-                            lanes_of_bias = bias
-                            if bias is not NULL:
-                                lanes_of_bias = bias + lane
-                            t.output(
-                                <int> axes[1].points, <int> axes[1].outputs, <int> axes[2].points,
-                                <int> axes[2].outputs, m + lane, s.m_pitch, lanes_of_bias,
-                                to + lane * call.positions, call.positions, axes[1].output_stride * axes[2].output_size,
-                                axes[2].output_stride, <int> min(rows - lane, <Py_ssize_t> t.kernel.lanes), box,
-                                check + lane,
-                            )
-                            lane += t.kernel.lanes
-                    m = m + width
-        # Check only the first `rows` elements, because the other elements were computed from uninitialized memory.
-        if has_nan(check, rows):
-            fc_fetch_add(&call.overflows[b.image + n], 1)
-
-
-# A panel of transformed weights. Each vector lane holds one row of the weight matrix. Distances are in elements.
-cdef struct Panel:
-    int vectors
-    Py_ssize_t width     # the number of rows in the panel, which is a number of whole vectors
-    Py_ssize_t column    # the index of the first row, counted from the first row of the pass
-    Py_ssize_t at        # the offset of the panel from the first panel of the pass
-    Py_ssize_t pitch     # the distance between two interpolation points
-
-
-cdef Py_ssize_t list_panels(
-    Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
-) noexcept nogil:
-    """Write the panels of a pass of `rows` rows to `panels`, and return the number of panels."""
-    cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
-    cdef Panel panel
-    panel.column = panel.at = 0
-    while left:
-        fc_check(n < MOST_PANELS)
-        panel.vectors = next_vectors(left, call.transforms.kernel.vectors)
-        panel.width = panel.vectors * lanes
-        panel.pitch = k * panel.width + call.sizes.u_pitch
-        panels[n] = panel
-        panel.column += panel.width
-        panel.at += points * panel.pitch
-        left -= panel.vectors
-        n += 1
-    return n
-
-
-cdef void multiply(
-    const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint new_weights
-) noexcept nogil:
-    """Compute the results of a block of tiles for `s.block_rows` rows, starting with row `first`. Each pass computes
-    `s.pass_rows` rows.
-
-    A pass computes the product [tiles x k] @ [k x rows] for each interpolation point, where k is the number of
-    subkernels times the number of channels. Then the pass applies the output transform to the products.
-    """
-    cdef const Sizes* s = &call.sizes
-    cdef const TileAxis* axes = &call.axes[0]
-    cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t points = axes[1].points * axes[2].points, k = s.subkernels * s.channels
-    cdef Py_ssize_t tiles = count_tiles(block), end = min(first + s.block_rows, s.rows)
-    cdef Py_ssize_t row, here = -1, last, point, tile, phase, width = 0, i, n, count = 0
-    cdef const floating* factors = <const floating*> call.w + group * call.group_step
-    cdef const floating* bias = <const floating*> call.bias
-    cdef floating* u = space + s.u_at
-    cdef floating* own = space + s.bias_at
-    cdef floating* m = space + s.m_at
-    cdef floating* products
-    cdef const floating* v
-    cdef Panel[MOST_PANELS] panels
-    cdef const Panel* p
-    for phase in range(s.phases):
-        row = first
-        while row < end and not fc_stopped(call.queue):
-            last = here
-            here = min(s.pass_rows, end - row)
-            if here != last:
-                count = list_panels(panels, here, k, points, call)
-                width = panels[count - 1].column + panels[count - 1].width
-            if new_weights or not s.weights_resident:
-                for i in range(count):
-                    p = &panels[i]
-                    transform_weights(
-                        u + p.at, space + s.g_at, factors + (row + p.column) * s.row_step,
-                        min(p.width, here - p.column), p.width, phase, call,
-                    )
-            for point in range(points):
-                v = space + s.v_at + point * s.v_pitch
-                products = m + point * s.m_pitch
-                tile = 0
-                while tile < tiles:
-                    n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # Multiply the n tiles by all rows of the pass while the tiles are in the cache.
-                    for i in range(count):
-                        p = &panels[i]
-                        call.tile(
-                            <int> n, p.vectors, k, v, s.v_step, u + p.at + point * p.pitch, NULL,
-                            products + p.column, width, NULL, 0,
-                        )
-                    v = v + n * s.v_step
-                    products = products + n * width
-                    tile += n
-            if bias is not NULL:
-                for i in range(here):
-                    own[i] = bias[group * s.rows + row + i]
-            transform_result(
-                <floating*> call.result + (group * s.rows + row) * call.positions, m, own if bias is not NULL else NULL,
-                space + s.check_at, here, width, block, phase, call,
-            )
-            if s.weights_resident:
-                u = u + panels[count - 1].at + points * panels[count - 1].pitch
-            row += here
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.blocks cimport ceil_div
+from fastconv._ext.microkernel cimport microkernel_for
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport fc_parallel_for
+from fastconv._ext.winograd_gradient cimport weights_of_double, weights_of_float
+from fastconv._ext.winograd_product cimport product_of_double, product_of_float
+from fastconv._ext.winograd_tiles cimport Call, Sizes, read_call, total
 
 
 def product(
-    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
+    int dtype, source, w, bias, result, axes, sizes, offsets, taps, starts, planes, overflows, space, int isa, queue,
 ):
-    """Compute result = w * source + bias, where * is the convolution. `planes` has the offset of each channel of an
-    image.
+    """Compute result = w * source + bias, where * is the convolution. `bias` may be empty. `planes` are
+    the offsets of the channels of an image. `space` has a row for each thread.
 
     Return 0 if the whole result is finite. Otherwise overflows[n] is above 0 for each image n with an inf or NaN.
     """
     cdef Call call
-    cdef fc_work_queue* shared = work_queue(queue)
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Buffer weights = contiguous_buffer(w, itemsize, False), of_bias = contiguous_buffer(bias, itemsize, False)
+    read_call(&call, sizes, axes, offsets, taps, overflows, space, dtype, isa, queue)
+    call.tile = microkernel_for(dtype, isa).tile_rows
+    call.source = contiguous_buffer(source, itemsize, False).at
+    call.result = contiguous_buffer(result, itemsize, True).at
+    call.w, call.group_step = weights.at, weights.n // call.sizes.groups
+    call.bias = of_bias.at if of_bias.n else NULL
+    call.starts, call.planes = index_pointer(starts), index_pointer(planes)
+    call.items = ceil_div(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
     with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_rows
-        fc_check(starts.shape[0] == call.sizes.phases and overflows.shape[0] == call.sizes.images)
-        call.overflows = &overflows[0]
-        call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
-        call.bias = NULL
-        if bias.shape[0]:
-            call.bias = <const void*> &bias[0]
-        call.starts, call.planes = &starts[0, 0], &planes[0]
-        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        call.group_step = w.shape[0] // call.sizes.groups
-        call.items = ceil_div(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
-        if floating is float:
-            fc_parallel_for(shared, product_of_float, &call)
-        else:
-            fc_parallel_for(shared, product_of_double, &call)
-    return total(overflows)
+        fc_check(call.counts == call.sizes.images)
+        fc_parallel_for(call.queue, product_of_double if dtype else product_of_float, &call)
+    return total(&call)
 
 
-cdef void product_of_float(void* task) noexcept nogil:
-    products_worker(<const Call*> task, <float*> NULL)
+def weights(
+    int dtype, source, dout, result, axes, sizes, offsets, taps, planes, filter_planes, overflows, space, int isa,
+    queue,
+):
+    """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
+    so on, where `parts` is the number of partial sums.
 
-
-cdef void product_of_double(void* task) noexcept nogil:
-    products_worker(<const Call*> task, <double*> NULL)
-
-
-cdef void products_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item is a block of tiles and a block of rows of the weights."""
+    Returns 0 if all partial sums are finite.
+    """
+    cdef Call call
     cdef const Sizes* s = &call.sizes
-    cdef const TileAxis* axes = &call.axes[0]
-    cdef const Transforms* t = &call.transforms
-    cdef Block block
-    cdef Window window
-    cdef Py_ssize_t row, group, place, filled = -1, transformed = -1
-    cdef Py_ssize_t worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, call.items)
-    cdef floating* own = <floating*> call.space + worker_id * call.space_pitch
-    fc_check(worker_id < call.workspaces)
-    if index < call.items:
-        zero(own + s.zero_at, s.lanes)
-    while index < call.items:
-        place = unravel_block(&row, index, s.rows, s.block_rows)
-        group = block_at(&block, place, s, axes)
-        if filled != place:
-            filled = place
-            window = source_window(&block, axes)
-            to_channels_last(own, <const floating*> call.source + group * s.channels * call.volume,
-                             s.groups * s.channels * call.volume, call.planes, s.channels, s.lanes, &block, &window,
-                             axes[1].size, axes[2].size, &t.kernel)
-            transform_image(own + s.v_at, own, &block, &window, call, s.channels)
-        multiply(call, group, row, &block, own, group * s.rows + row != transformed)
-        transformed = group * s.rows + row
-        index = fc_next_item(call.queue, call.items)
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Buffer sums = contiguous_buffer(result, itemsize, True)
+    read_call(&call, sizes, axes, offsets, taps, overflows, space, dtype, isa, queue)
+    call.tile = microkernel_for(dtype, isa).tile_strided
+    call.source = contiguous_buffer(source, itemsize, False).at
+    call.dout = contiguous_buffer(dout, itemsize, False).at
+    call.result, call.part_pitch = sums.at, sums.n // s.parts
+    call.planes, call.filter_planes = index_pointer(planes), index_pointer(filter_planes)
+    call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
+    with nogil:
+        fc_parallel_for(call.queue, weights_of_double if dtype else weights_of_float, &call)
+    return total(&call)

@@ -1,148 +1,5 @@
-/* The transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h.
- *
- * The interpolation points along an axis are 0, infinity and pairs of a and -a. With 4 points, a is 1. With 6 points, a
- * is 3/4 and 3/2, because 1 and 2 would cause four times larger errors. With 8 points, a is 1/2, 1 and 2. One point
- * means that the axis is not transformed. The squares of all points are exact.
- *
- * The values at a and -a differ only in the sign of the odd powers of a. So the functions below compute the sums of
- * even and of odd powers once for both points. The even sum is a polynomial in S, the square of a. The odd sum is such
- * a polynomial times a. */
-
-#define FC_PAIRS(points) ((points) / 2 - 1)
-
-FC_INLINE FC_T FC_N(fc_point)(const int points, const int pair)
-{
-    if (points == 8)
-        return pair == 0 ? (FC_T)0.5 : pair == 1 ? (FC_T)1 : (FC_T)2;
-    if (points == 6)
-        return pair == 0 ? (FC_T)0.75 : (FC_T)1.5;
-    return 1;
-}
-
-FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
-{
-    return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
-}
-
-/* Return coefficient k of a polynomial in x. The polynomial is the product of (x - S) over all pairs of points except
- * pair `but`, where S is the square of the points of a pair. If `but` is -1, no pair is left out. The products are
- * written out, so that every compiler computes them at compile time. */
-FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
-{
-    const int n = FC_PAIRS(points) - (but >= 0);
-    const FC_T a = FC_N(fc_square)(points, but == 0 ? 1 : 0), b = FC_N(fc_square)(points, but == 0 || but == 1 ? 2 : 1);
-    const FC_T c = FC_N(fc_square)(points, 2);
-    if (k == n)
-        return 1;
-    if (n == 1)
-        return -a;
-    if (n == 2)
-        return k ? -(a + b) : a * b;
-    return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
-}
-
-/* Return S^n, for n up to 3. */
-FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
-{
-    const FC_T square = FC_N(fc_square)(points, pair);
-    return n == 0 ? 1 : n == 1 ? square : n == 2 ? square * square : square * square * square;
-}
-
-/* Compute B^T d, the values of an image tile d at the interpolation points, and store them in d. */
-FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
-{
-    const int pairs = FC_PAIRS(points);
-    FC_V zero, infinity, even[3], odd[3];
-    int i, k;
-    if (points == 1)
-        return;
-    zero = d[points - 2];
-    infinity = d[points - 1];
-    FC_UNROLL
-    for (k = 0; k < pairs; k++) {
-        zero += FC_N(fc_coefficient)(points, -1, k) * d[2 * k];
-        infinity += FC_N(fc_coefficient)(points, -1, k) * d[2 * k + 1];
-    }
-    FC_UNROLL
-    for (i = 0; i < pairs; i++) {
-        even[i] = d[points - 2];
-        odd[i] = d[points - 3];
-        FC_UNROLL
-        for (k = 0; k < pairs - 1; k++) {
-            even[i] += FC_N(fc_coefficient)(points, i, k) * d[2 * k + 2];
-            odd[i] += FC_N(fc_coefficient)(points, i, k) * d[2 * k + 1];
-        }
-    }
-    d[0] = zero;
-    d[points - 1] = infinity;
-    FC_UNROLL
-    for (i = 0; i < pairs; i++) {
-        d[2 * i + 1] = even[i] + FC_N(fc_point)(points, i) * odd[i];
-        d[2 * i + 2] = even[i] - FC_N(fc_point)(points, i) * odd[i];
-    }
-}
-
-/* Compute u = G g, the values of a kernel g of `taps` taps at the interpolation points. */
-FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
-{
-    int i, k;
-    if (points == 1) {
-        u[0] = g[0];
-        return;
-    }
-    u[0] = (1 / FC_N(fc_coefficient)(points, -1, 0)) * g[0];
-    u[points - 1] = g[taps - 1];
-    FC_UNROLL
-    for (i = 0; i < FC_PAIRS(points); i++) {
-        FC_T scale = 2 * FC_N(fc_square)(points, i);
-        FC_V even = g[0], odd = g[1];
-        FC_UNROLL
-        for (k = 0; k < FC_PAIRS(points); k++)
-            if (k != i)
-                scale *= FC_N(fc_square)(points, i) - FC_N(fc_square)(points, k);
-        FC_UNROLL
-        for (k = 2; k < taps; k++) {
-            if (k % 2)
-                odd += FC_N(fc_power)(points, i, k / 2) * g[k];
-            else
-                even += FC_N(fc_power)(points, i, k / 2) * g[k];
-        }
-        even *= 1 / scale;
-        odd *= FC_N(fc_point)(points, i) / scale;
-        u[2 * i + 1] = even + odd;
-        u[2 * i + 2] = even - odd;
-    }
-}
-
-/* Compute y = A^T m: the `outputs` outputs of a tile from its products m at the interpolation points. */
-FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
-{
-    FC_V even[3], odd[3];
-    int i, k;
-    if (points == 1) {
-        y[0] = m[0];
-        return;
-    }
-    FC_UNROLL
-    for (i = 0; i < FC_PAIRS(points); i++) {
-        even[i] = m[2 * i + 1] + m[2 * i + 2];
-        odd[i] = m[2 * i + 1] - m[2 * i + 2];
-    }
-    FC_UNROLL
-    for (k = 0; k < outputs; k++) {
-        FC_V sum = k % 2 ? FC_N(fc_point)(points, 0) * FC_N(fc_power)(points, 0, k / 2) * odd[0]
-                         : FC_N(fc_power)(points, 0, k / 2) * even[0];
-        FC_UNROLL
-        for (i = 1; i < FC_PAIRS(points); i++)
-            sum += k % 2 ? FC_N(fc_point)(points, i) * FC_N(fc_power)(points, i, k / 2) * odd[i]
-                         : FC_N(fc_power)(points, i, k / 2) * even[i];
-        if (k == 0)
-            sum += m[0];
-        if (k == outputs - 1)
-            sum += m[points - 1];
-        y[k] = sum;
-    }
-}
+/* The transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h. */
+#include "winograd_points.h"
 
 /* Expand FC_CASE(points, n) for every supported pair of numbers. n is the number of taps or, for output transforms, the
  * number of outputs of a tile. */
@@ -233,35 +90,55 @@ static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *
     }
 }
 
+/* Each pair of numbers has a function of its own here and below, because a compiler takes much longer for one that
+ * contains all pairs. */
+#define FC_CASE(p, t)                                                                                              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_lines), p, t)(                                               \
+        const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines,               \
+        ptrdiff_t from_next, ptrdiff_t to_next)                                                                    \
+    {                                                                                                              \
+        int i;                                                                                                     \
+        for (i = 0; i < lines; i++, to += to_next)                                                                 \
+            FC_N(fc_weights_of)(p, t, at ? from : from + i * from_next, at ? at + i * from_next : NULL, pitch, to, \
+                                step);                                                                             \
+    }
+FC_CASES
+#undef FC_CASE
+
 static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
                                    ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
-    int i;
-    for (i = 0; i < lines; i++, to += to_next) {
-        const FC_T *line = at ? from : from + i * from_next;
-        const ptrdiff_t *cells = at ? at + i * from_next : NULL;
-        switch (points * 8 + taps) {
-#define FC_CASE(p, t)                                                                       \
-    case p * 8 + t:                                                                         \
-        FC_N(fc_weights_of)(p, t, line, cells, pitch, to, step);                            \
+    switch (points * 8 + taps) {
+#define FC_CASE(p, t)                                                                                              \
+    case p * 8 + t:                                                                                                \
+        FC_PASTE3(FC_N(fc_weights_lines), p, t)(from, at, pitch, to, step, lines, from_next, to_next);             \
         break;
-            FC_CASES
+        FC_CASES
 #undef FC_CASE
-        default:
-            fc_check(0);
-        }
+    default:
+        fc_check(0);
     }
 }
+
+#define FC_CASE(p, o)                                                                                              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_lines), p, o)(                                                \
+        const FC_T *from, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines, ptrdiff_t from_next,               \
+        ptrdiff_t to_next)                                                                                         \
+    {                                                                                                              \
+        int i;                                                                                                     \
+        for (i = 0; i < lines; i++, from += from_next, to += to_next)                                              \
+            FC_N(fc_output_of)(p, o, from, pitch, to, step);                                                       \
+    }
+FC_CASES
+#undef FC_CASE
 
 static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                   int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
-    int i;
     switch (points * 8 + outputs) {
-#define FC_CASE(p, o)                                                                       \
-    case p * 8 + o:                                                                         \
-        for (i = 0; i < lines; i++, from += from_next, to += to_next)                       \
-            FC_N(fc_output_of)(p, o, from, pitch, to, step);                                \
+#define FC_CASE(p, o)                                                                                              \
+    case p * 8 + o:                                                                                                \
+        FC_PASTE3(FC_N(fc_output_lines), p, o)(from, pitch, to, step, lines, from_next, to_next);                  \
         break;
         FC_CASES
 #undef FC_CASE
@@ -311,8 +188,17 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-/* Apply the kernel transform along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the
- * weights, g is a tile of dout instead of a kernel. */
+#define FC_CASE(p, t)                                                                                              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_square), p, t)(const FC_T *g, const ptrdiff_t *at, FC_T *u,  \
+                                                                     ptrdiff_t pitch)                              \
+    {                                                                                                              \
+        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                                            \
+    }
+FC_CASES
+#undef FC_CASE
+
+/* Transform a kernel along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the weights,
+ * a tile of dout takes the place of the kernel. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
@@ -322,7 +208,7 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
         switch (wide * 8 + taps_w) {
 #define FC_CASE(p, t)                                                                       \
     case p * 8 + t:                                                                         \
-        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                     \
+        FC_PASTE3(FC_N(fc_weights_square), p, t)(g, at, u, pitch);                          \
         break;
             FC_CASES
 #undef FC_CASE
@@ -358,8 +244,19 @@ FC_INLINE void FC_N(fc_transpose_lanes)(FC_T *to, const ptrdiff_t pitch, const F
     }
 }
 
-/* Apply the output transform to one row of a tile, for a vector of filters, and store outputs [begin, end) of the row
- * in the result. The row has `wide` points that are `step` elements apart.
+/* Store the outputs [begin, end) of a row of a tile for some filters. This function is not inlined, because it is for
+ * tiles at the edge of the result, and for results with a stride. */
+static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t filter_step, ptrdiff_t column_step, const FC_T *from,
+                                             ptrdiff_t pitch, int filters, int begin, int end)
+{
+    int f, i;
+    for (f = 0; f < filters; f++)
+        for (i = begin; i < end; i++)
+            to[f * filter_step + i * column_step] = from[f * pitch + i];
+}
+
+/* Transform one row of a tile back and store its outputs [begin, end) in the result, for a vector of filters. The row
+ * has `wide` points that are `step` elements apart.
  *
  * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
  * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
@@ -412,16 +309,32 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
             for (f = 0; f < filters; f++)
                 memcpy(to + f * filter_step, transposed + f * pitch, outputs * sizeof(FC_T));
         } else {
-            for (f = 0; f < filters; f++)
-                for (i = begin; i < end; i++)
-                    to[f * filter_step + i * column_step] = transposed[f * pitch + i];
+            FC_N(fc_store_cells)(to, filter_step, column_step, transposed, pitch, filters, begin, end);
         }
     }
 }
 
-/* Apply the output transform to the products of one tile, for the first `filters` lanes of a vector of filters, and
- * store the outputs in the result. Only the outputs in rows [box[0], box[1]) and columns [box[2], box[3]) of the tile
- * are stored. */
+/* Transform the lines of a square tile back along the first axis, and then the rows of any tile along the other. */
+#define FC_CASE(w, o)                                                                                              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                 \
+        int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step,                  \
+        const FC_T *bias, FC_T *to, ptrdiff_t filter_step, ptrdiff_t row_step, ptrdiff_t column_step, int filters, \
+        const int *box, FC_T *check_)                                                                              \
+    {                                                                                                              \
+        FC_V check = FC_N(fc_load)(check_);                                                                        \
+        int i, j;                                                                                                  \
+        for (j = 0; j < w && square && w > 1; j++)                                                                 \
+            FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL);                       \
+        for (i = box[0]; i < box[1]; i++)                                                                          \
+            FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step,    \
+                            filters, box[2], box[3], &check);                                                      \
+        FC_N(fc_store)(check_, check);                                                                             \
+    }
+FC_CASES
+#undef FC_CASE
+
+/* Transform the products of one tile back and store the outputs in the result, for the first `filters` lanes of a
+ * vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2], box[3]). */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)
@@ -430,25 +343,20 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
     FC_T *to = (FC_T *)to_, half[56 * FC_VL];
     const FC_T *from = high == 1 ? m : half;
     const ptrdiff_t step = high == 1 ? pitch : FC_VL;
-    FC_V check = FC_N(fc_load)((const FC_T *)check_);
-    int i, j;
-    if (high > 1 && (high != wide || out_h != out_w))
+    const int square = high == wide && out_h == out_w;
+    if (high > 1 && !square)
         FC_N(fc_output_lines)(high, out_h, m, wide * pitch, half, wide * FC_VL, wide, pitch, FC_VL);
     switch (wide * 8 + out_w) {
-#define FC_CASE(w, o)                                                                       \
-    case w * 8 + o:                                                                         \
-        for (j = 0; j < w && high == w && out_h == o && w > 1; j++)                         \
-            FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL); \
-        for (i = box[0]; i < box[1]; i++)                                                   \
-            FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step, \
-                            filters, box[2], box[3], &check);                               \
+#define FC_CASE(w, o)                                                                                              \
+    case w * 8 + o:                                                                                                \
+        FC_PASTE3(FC_N(fc_output_rows), w, o)(square, m, pitch, half, from, step, bias, to, filter_step, row_step, \
+                                              column_step, filters, box, (FC_T *)check_);                          \
         break;
         FC_CASES
 #undef FC_CASE
     default:
         fc_check(0);
     }
-    FC_N(fc_store)((FC_T *)check_, check);
 }
 
 /* Apply the output transform to the gradient of a kernel, for the first `channels` lanes of a vector of channels. The

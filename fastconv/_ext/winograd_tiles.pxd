@@ -7,10 +7,11 @@
 # (o + j) * s + f - lo. So a subkernel is a filter with stride 1 on every s-th element. The products of all subkernels
 # are summed, as if each subkernel were an additional channel.
 
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
+from fastconv._ext.microkernel cimport Kernels, fc_tile_t, kernels
 from fastconv._ext.runs cimport fc_check, floating
-from fastconv._ext.team cimport fc_work_queue
+from fastconv._ext.team cimport fc_work_queue, work_queue
 
 cdef extern from "winograd.h":
     ctypedef void (*fc_wino_input_t)(
@@ -39,7 +40,8 @@ cdef extern from "winograd.h":
 
 cdef enum:
     MOST_POINTS = 64  # The largest number of interpolation points of a tile.
-    MOST_LANES = 64   # The largest number of lanes of a panel of weights, in any instruction set.
+    AXIS_NUMBERS = 13  # The number of integers of an axis in the table of a call.
+    MOST_LANES = 64   # The largest number of lanes of a panel in any instruction set.
 
 
 # One axis of the source and of the result, and the division of the outputs into tiles.
@@ -129,34 +131,40 @@ cdef struct Call:
     Py_ssize_t blocks
     Py_ssize_t items
     fc_work_queue* queue
-    Py_ssize_t* overflows   # the number of times that an inf or NaN was found in each image or, for dw, in dw
+    Py_ssize_t counts       # the number of elements of `overflows`
+    Py_ssize_t* overflows   # how often an inf or NaN was found: a count for each image or, for dw, one count
     Sizes sizes
     TileAxis[3] axes
     Transforms transforms
     fc_tile_t tile
 
 
-cdef inline void read_call(
-    Call* call, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, int dtype, int isa, fc_work_queue* queue,
-) noexcept nogil:
-    cdef Py_ssize_t i
+cdef inline int read_call(
+    Call* call, sizes, axes, offsets, taps, overflows, space, int dtype, int isa, queue,
+) except -1:
+    cdef Py_ssize_t i, number = sizeof(Py_ssize_t)
     cdef Py_ssize_t* fields = <Py_ssize_t*> &call.sizes
+    cdef Buffer of_sizes = contiguous_buffer(sizes, number, False), of_taps = contiguous_buffer(taps, number, False)
+    cdef Buffer of_offsets = contiguous_buffer(offsets, number, False)
+    cdef Buffer found = contiguous_buffer(overflows, number, True)
+    cdef Buffer workspaces = contiguous_buffer(space, 8 if dtype else 4, True)
+    cdef const Py_ssize_t* row = index_pointer(axes)
     cdef Transforms* t = &call.transforms
     cdef TileAxis* axis
-    fc_check(sizes.shape[0] * <Py_ssize_t> sizeof(Py_ssize_t) == <Py_ssize_t> sizeof(Sizes))
-    for i in range(sizes.shape[0]):
-        fields[i] = sizes[i]
+    fc_check(of_sizes.n * number == <Py_ssize_t> sizeof(Sizes))
+    for i in range(of_sizes.n):
+        fields[i] = (<const Py_ssize_t*> of_sizes.at)[i]
     for i in range(3):
         axis = &call.axes[i]
-        axis.size, axis.stride, axis.lo = axes[i, 0], axes[i, 1], axes[i, 2]
-        axis.points, axis.taps, axis.outputs = axes[i, 3], axes[i, 4], axes[i, 5]
-        axis.tiles, axis.block, axis.span = axes[i, 6], axes[i, 7], axes[i, 8]
-        axis.output_stride, axis.output_size, axis.first, axis.end = axes[i, 9], axes[i, 10], axes[i, 11], axes[i, 12]
-    fc_check(offsets.shape[0] == call.sizes.subkernels and taps.shape[1] == call.sizes.subkernels)
-    fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.axes[1].taps * call.axes[2].taps)
+        axis.size, axis.stride, axis.lo = row[0], row[1], row[2]
+        axis.points, axis.taps, axis.outputs = row[3], row[4], row[5]
+        axis.tiles, axis.block, axis.span = row[6], row[7], row[8]
+        axis.output_stride, axis.output_size, axis.first, axis.end = row[9], row[10], row[11], row[12]
+        row += AXIS_NUMBERS
+    fc_check(of_offsets.n == 3 * call.sizes.subkernels)
+    fc_check(of_taps.n == call.sizes.phases * call.sizes.subkernels * call.axes[1].taps * call.axes[2].taps)
     fc_check(call.axes[1].points * call.axes[2].points <= MOST_POINTS)
-    call.offsets, call.taps = &offsets[0, 0], &taps[0, 0, 0]
+    call.offsets, call.taps = <const Py_ssize_t*> of_offsets.at, <const Py_ssize_t*> of_taps.at
     t.input = fc_winograd_for(dtype, isa).input
     t.weights = fc_winograd_for(dtype, isa).weights
     t.output = fc_winograd_for(dtype, isa).output
@@ -167,7 +175,11 @@ cdef inline void read_call(
     call.blocks = ceil_div(call.sizes.images, call.sizes.block_images)
     for i in range(3):
         call.blocks *= ceil_div(call.axes[i].tiles, call.axes[i].block)
-    call.queue = queue
+    call.overflows, call.counts = <Py_ssize_t*> found.at, found.n
+    call.space, call.workspaces = workspaces.at, space.shape[0]
+    call.space_pitch = workspaces.n // call.workspaces
+    call.queue = work_queue(queue)
+    return 0
 
 
 # A block of tiles: [begin, begin + n) along each axis, in the images [image, image + images).
@@ -206,10 +218,11 @@ cdef inline bint has_nan(const floating* lanes, Py_ssize_t n) noexcept nogil:
     return found != 0
 
 
-cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
+cdef inline Py_ssize_t total(const Call* call) noexcept nogil:
+    """Return how often an inf or NaN was found in all images."""
     cdef Py_ssize_t i, found = 0
-    for i in range(counts.shape[0]):
-        found += counts[i]
+    for i in range(call.counts):
+        found += call.overflows[i]
     return found
 
 

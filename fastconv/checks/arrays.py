@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastconv.checks import copies as _copies
-from fastconv.checks.dtypes import DTYPES, NAMES as NAMES
+from fastconv.checks.dtypes import DTYPES as DTYPES
 from fastconv.checks.messages import no_array
 from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.memory import check_bytes

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from fastconv._ext import depthwise as _ext
-from fastconv._ext.implicit import all_finite
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import (
@@ -37,9 +36,6 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
-
-_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
-_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
 #: The largest numbers of channels and of filters of a group. For larger groups, other algorithms are faster, because a
 #: matrix product reads each cell of the image less often.
@@ -182,7 +178,7 @@ class DepthwisePlan(Plan):
         if plan is None:
             return
         self._share(
-            _PRODUCT[result.dtype],
+            _ext.product,
             plan,
             (
                 first.reshape(-1),
@@ -193,7 +189,7 @@ class DepthwisePlan(Plan):
             ),
         )
         # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
-        if gradient and not (case.geometry.pointwise or all_finite(second)):
+        if gradient and not (case.geometry.pointwise or _ext.all_finite(second)):
             data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
@@ -201,7 +197,7 @@ class DepthwisePlan(Plan):
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
-        self._share(_WEIGHTS[dw.dtype], plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
+        self._share(_ext.weights, plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
 
@@ -210,7 +206,7 @@ class DepthwisePlan(Plan):
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
         with _workspace.workspace("blocks of the image", (workers, plan.space), self.case.dtype) as space:
-            arguments = *arrays, space, lists, plan.isa
+            arguments = _arrays.DTYPES[self.case.dtype], *arrays, space, lists, plan.isa
             _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
 
 

@@ -10,17 +10,14 @@ from fastconv._ext import planes as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import isa as _isa, threads as _threads
 
-_TOTALS = {dtype: _ext.totals[name] for dtype, name in _arrays.NAMES.items()}
-_HIGHEST = {dtype: _ext.highest[name] for dtype, name in _arrays.NAMES.items()}
-
 
 def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
     """Return the sum of each plane of x (N, C, *spatial), as a float64 array (N, C)."""
     sums = np.zeros(x.shape[:2])
     if x.size:
         _threads.share(
-            _TOTALS[x.dtype],
-            (x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
+            _ext.totals,
+            (_arrays.DTYPES[x.dtype], x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
             items=sums.size,
             work=x.nbytes // 2,
             threads=threads,
@@ -43,8 +40,8 @@ def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: i
     """Write the maximum of each plane of x to `out`, and its index in the plane to `indices`."""
     planes = math.prod(x.shape[:2])
     _threads.share(
-        _HIGHEST[x.dtype],
-        (x.reshape(planes, -1), out.reshape(-1), indices.reshape(-1), _isa.current),
+        _ext.highest,
+        (_arrays.DTYPES[x.dtype], x.reshape(planes, -1), out.reshape(-1), indices.reshape(-1), _isa.current),
         items=planes,
         work=x.nbytes // 2,
         threads=threads,

@@ -16,9 +16,6 @@ from fastconv.geometry.pads import Pad, PadMode
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, threads as _threads
 
-_IM2COL = {dtype: _ext.im2col[name] for dtype, name in _arrays.NAMES.items()}
-_COL2IM = {dtype: _ext.col2im[name] for dtype, name in _arrays.NAMES.items()}
-
 #: The result of `im2col` in messages.
 _COLUMNS = "the lowered matrix"
 #: The number of bytes of a block of image rows, into which a thread adds columns. The block stays in the L1 cache.
@@ -38,8 +35,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
         _threads.share(
-            _IM2COL[cols.dtype],
-            (_arrays.lift(x, 2), cols, *geometry.tables),
+            _ext.im2col,
+            (_arrays.DTYPES[cols.dtype], _arrays.lift(x, 2), cols, *geometry.tables),
             items=cols.shape[0] * cols.shape[1],
             work=cols.nbytes,
             threads=threads,
@@ -56,8 +53,8 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
         lifted = _arrays.lift(x, 2)
         block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
         _threads.share(
-            _COL2IM[x.dtype],
-            (cols, lifted, *geometry.tables, block),
+            _ext.col2im,
+            (_arrays.DTYPES[x.dtype], cols, lifted, *geometry.tables, block),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
             work=cols.nbytes,
             threads=threads,

@@ -165,7 +165,7 @@ def test_winograd_does_at_most_ten_times_the_products(layer):
     """Its vector operations are at most ten times the products, or they are few, or it refuses the geometry."""
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry, by = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY["winograd"]
-    lanes = fastconv._ext.implicit.shape(0, fastconv.runtime.isa.current)[2]
+    lanes = fastconv._ext.microkernel.shape(0, fastconv.runtime.isa.current)[2]
     for op in OPS:
         if by.unsupported(Case.of(op, geometry, F32)) is None:
             work = by.plan(Case.of(op, geometry, F32, 1)).work

@@ -23,7 +23,7 @@ ORDER = (
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split()}
 #: Compiled modules that more than one package at the root uses.
-SHARED = {"implicit": {"runtime", "convolution"}, "im2col": {"lowering", "report"}}
+SHARED = {"microkernel": {"runtime", "convolution"}, "im2col": {"lowering", "report"}}
 
 
 def arrows(first_use, inside=""):

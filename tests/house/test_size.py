@@ -6,8 +6,6 @@ from sources import TREE
 
 #: The most lines of a source file.
 MOST_LINES = 500
-#: Files that are still longer; they will be divided together with the folders of kernels.
-LONGER = {"fastconv/_ext/depthwise.pyx", "fastconv/_ext/implicit.pyx", "fastconv/_ext/toeplitz.pyx"}
 #: The number of equal lines of code that two places may not share.
 SHARED_LINES = 12
 
@@ -15,12 +13,11 @@ pytestmark = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs
 
 
 def test_no_source_is_too_long():
-    longer = set()
-    for path in sources.written():
-        lines = path.read_text(encoding="utf-8").count("\n")
-        if lines > MOST_LINES:
-            longer.add(path.relative_to(TREE).as_posix())
-    assert longer == LONGER
+    lines = {
+        path.relative_to(TREE).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in sources.written()
+    }
+    assert {path.suffix for path in sources.written()} == set(sources.SUFFIXES)
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 
 
 def repeats(files, least):

@@ -51,7 +51,7 @@ def pieces(request, monkeypatch, forget):
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     if request.param == "pieces":
         monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 300)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_STRIP", 5)
+        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 5)
         monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 300)
         monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 600)
     forget()

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastconv._ext import implicit as _ext, implicit_weights as _ext_weights
+from fastconv._ext import implicit as _ext, implicit_weights as _ext_weights, microkernel as _shape
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import (
     ConvAxis,
@@ -81,7 +81,7 @@ def are_held(calls: tuple[KernelCall, ...]) -> bool:
 
 
 def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[KernelCall, ...]:
-    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
+    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
     if op == "backward_weights":
         return (_weights_call(geometry, dtype.itemsize, threads, tile),)
     tilings: dict[Any, ImplicitTiling] = {}
@@ -105,7 +105,7 @@ def call_kinds(case: Case) -> Kinds:
 
 
 def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Kinds:
-    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
+    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
     return tuple(
         (_product_call(problem, dtype.itemsize, threads, tile, True, {}), count)
         for problem, count in problem_kinds(op, geometry)

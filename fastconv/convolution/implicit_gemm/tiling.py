@@ -16,7 +16,7 @@ from dataclasses import replace
 from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
 from fastconv.runtime.records import dataclass
 
-#: The modes, which are the ways in which tiles read the image. The enum `Mode` of implicit.pyx explains them.
+#: The modes, which are the ways in which tiles read the image. The enum `Mode` of implicit_tiles.pxd explains them.
 CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
 #: The bytes of a padded block, and of packed weights. Both together fit the second-level cache.
@@ -28,7 +28,7 @@ _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
 #: at most `_NEAR_BYTES` bytes, which fit the first-level cache.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
 #: The largest number of tiles that are multiplied, one after another, by the same rows of weights. It equals MOST_TILES
-#: of implicit.pyx.
+#: of implicit_product.pxd.
 _MOST_TILES = 16
 #: The approximate number of output positions of a block. With this number, packing the weights takes little time
 #: compared with the products.

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import implicit as _shape, winograd as _ext, winograd_weights as _ext_weights
+from fastconv._ext import microkernel as _shape, winograd as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
@@ -23,9 +23,6 @@ from fastconv.convolution.winograd.tiles import Tiles, cheapest_tiles
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
-
-_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
-_WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.items()}
 
 #: The largest number of taps of a kernel, and the largest number of weights of one filter, or of one channel in all
 #: filters of its group. They are limited because tables and transformed weights are many times larger.
@@ -138,7 +135,7 @@ class WinogradPlan(Plan):
     def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> None:
         super().__init__(case)
         self._candidates = points, taps
-        self.kernel = (_WEIGHTS if case.op == "backward_weights" else _PRODUCT)[case.dtype]
+        self.kernel = _ext.weights if case.op == "backward_weights" else _ext.product
 
     @cached_property
     def tiles(self) -> Tiles:
@@ -194,7 +191,7 @@ class WinogradPlan(Plan):
         with _workspace.workspace("blocks of the image", (workers, tiles.space), source.dtype) as space:
             found = _threads.share(
                 self.kernel,
-                (source.reshape(-1), *arrays, *tiles.tables, counts, space, case.isa),
+                (_arrays.DTYPES[case.dtype], source.reshape(-1), *arrays, *tiles.tables, counts, space, case.isa),
                 items=tiles.items,
                 work=self.copied,
                 threads=case.threads,

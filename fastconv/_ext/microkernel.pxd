@@ -1,12 +1,9 @@
-# The C kernels of matrix products, for each dtype and instruction set.
+# The C kernels of matrix products, for each dtype and instruction set. The module microkernel is linked with them, and
+# other modules get them from its function `microkernel_for`.
 
 cdef extern from "microkernel.h":
-    int FC_ISAS
     int FC_MASKED_ROW_MAX_K
-
-    const char** fc_isa_names
-    int fc_isa_usable(int isa) noexcept nogil
-    int fc_isa_compiled(int isa) noexcept nogil
+    int FC_MASKED_TILE_ROWS
 
     ctypedef struct fc_run:
         Py_ssize_t at
@@ -54,11 +51,13 @@ cdef extern from "microkernel.h":
         fc_scatter_t scatter
         fc_copy_rows_t copy_rows
 
-    const fc_microkernel_kernels* fc_microkernel_for(int dtype, int isa) noexcept nogil
+
+# Return the kernels of one dtype and instruction set.
+cdef const fc_microkernel_kernels* microkernel_for(int dtype, int isa) noexcept nogil
 
 
 # The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules that need the latter
-# call fc_microkernel_for.
+# call microkernel_for.
 cdef struct Kernels:
     int rows
     int vectors
@@ -71,7 +70,7 @@ cdef struct Kernels:
 
 cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     cdef Kernels k
-    cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
+    cdef const fc_microkernel_kernels* table = microkernel_for(dtype, isa)
     table.shape(&k.rows, &k.vectors, &k.lanes)
     k.interleave, k.gather = table.interleave, table.gather
     k.scatter, k.copy_rows = table.scatter, table.copy_rows

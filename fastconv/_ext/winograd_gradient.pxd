@@ -1,23 +1,18 @@
-"""The gradient of the weights by Winograd's minimal filtering. For each interpolation point, one matrix product sums
-over all tiles.
+# The gradient of the weights by Winograd's minimal filtering: for each interpolation point, one matrix product that
+# sums over tiles. The image is correlated with the tiles of dout.
 
-Tiles of the image are correlated with tiles of dout. fastconv.convolution.winograd.tiles divides the work into work
-items, and makes all tables that this module reads.
-"""
-
-from fastconv._ext.blocks cimport ceil_div, unravel_block
-from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
+from fastconv._ext.blocks cimport unravel_block
+from fastconv._ext.microkernel cimport next_vectors
 from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
-from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
+from fastconv._ext.team cimport fc_next_item, fc_stopped, fc_worker_id
 from fastconv._ext.winograd_tiles cimport (
     MOST_POINTS, Block, Call, PixelGrid, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles,
-    has_nan, list_interior_offsets, list_pixel_offsets, read_call, source_window, to_channels_last, total,
-    transform_image,
+    has_nan, list_interior_offsets, list_pixel_offsets, source_window, to_channels_last, transform_image,
 )
 
 
-cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
-    """Return the range of elements of dout that a block of tiles reads, along each axis."""
+cdef inline Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
+    """Return the window of dout that a block reads: its outputs that are inside dout."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
@@ -26,7 +21,7 @@ cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil
     return window
 
 
-cdef void transform_gradient(
+cdef inline void transform_gradient(
     floating* u, const floating* patch, const Block* b, const Window* window, const Call* call
 ) noexcept nogil:
     """Transform the tiles of a patch of dout, and write the result to u (points, tiles, filters)."""
@@ -59,7 +54,7 @@ cdef void transform_gradient(
                     u = u + s.u_step
 
 
-cdef void contract(
+cdef inline void contract(
     const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
     Py_ssize_t filters, floating* space, bint add,
 ) noexcept nogil:
@@ -100,50 +95,13 @@ cdef void contract(
             c += vectors
 
 
-def weights(
-    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
-):
-    """Compute the gradient of w as partial sums. With `parts` partial sums, result[p] is the sum over the blocks p,
-    p + parts, p + 2 * parts, and so on.
-
-    Return 0 if all partial sums are finite.
-    """
-    cdef Call call
-    cdef const Sizes* s = &call.sizes
-    cdef fc_work_queue* shared = work_queue(queue)
-    with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_strided
-        call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
-        call.part_pitch, call.overflows = result.shape[1], &overflows[0]
-        call.planes, call.filter_planes = &planes[0], &filter_planes[0]
-        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
-        if floating is float:
-            fc_parallel_for(shared, weights_of_float, &call)
-        else:
-            fc_parallel_for(shared, weights_of_double, &call)
-    return total(overflows)
-
-
-cdef void weights_of_float(void* task) noexcept nogil:
-    gradients_worker(<const Call*> task, <float*> NULL)
-
-
-cdef void weights_of_double(void* task) noexcept nogil:
-    gradients_worker(<const Call*> task, <double*> NULL)
-
-
-cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item is one partial sum of a block of filters and channels."""
+cdef inline void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
+    """Compute items of the gradient until none are left."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
-    cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
+    cdef Py_ssize_t row, channel, group, part, block_index, channels, filters, c, f, q
     cdef Py_ssize_t worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, call.items)
     cdef floating* own = <floating*> call.space + worker_id * call.space_pitch
     cdef floating* check = own + s.check_at
@@ -157,15 +115,15 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
         group, part = part % s.groups, part // s.groups
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
-        piece = part
-        while piece < call.blocks and not fc_stopped(call.queue):
-            block_at(&block, piece, s, axes)
+        block_index = part
+        while block_index < call.blocks and not fc_stopped(call.queue):
+            block_at(&block, block_index, s, axes)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
                 <const floating*> call.dout + (group * s.rows + row) * call.positions, &block, channels, filters, own,
-                piece > part,
+                block_index > part,
             )
-            piece += s.parts
+            block_index += s.parts
         zero(check, s.lanes)
         for f in range(filters):
             to = (
@@ -187,3 +145,11 @@ cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
         if has_nan(check, channels):
             fc_fetch_add(&call.overflows[0], 1)
         index = fc_next_item(call.queue, call.items)
+
+
+cdef inline void weights_of_float(void* task) noexcept nogil:
+    gradients_worker(<const Call*> task, <float*> NULL)
+
+
+cdef inline void weights_of_double(void* task) noexcept nogil:
+    gradients_worker(<const Call*> task, <double*> NULL)

@@ -1,4 +1,0 @@
-from collections.abc import Callable, Mapping
-
-# The compiled function for each dtype; the key is the name of the dtype in C.
-weights: Mapping[str, Callable[..., int]]

@@ -82,7 +82,7 @@ class Algorithm(ABC):
 
     def cost(self, case: Case) -> float:
         """Return the cost for the ranking: estimated seconds, corrected by the sizes of the case, times the penalty."""
-        factor = _rates.measured().correction.factor(self.name, case.op, case.geometry, case.dtype, case.threads)
+        factor = _rates.measured().correction.factor(self.name, case)
         return self.penalty(case.threads) * factor * seconds(self.name, case.op, self.work(case))
 
     def penalty(self, threads: int) -> float:

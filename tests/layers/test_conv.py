@@ -394,10 +394,9 @@ def test_threads_of_blas_have_to_be_worth_it():
         for threads in (1, 2):
             work = entry.work(PlanCase.of("forward", geometry, np.dtype(np.float32), threads))
             times = _rates.blas_penalty() if threads == 2 and name == "im2col" else 1
-            times *= _rates.measured().correction.factor(name, "forward", geometry, np.dtype(np.float32), threads)
-            assert entry.cost(PlanCase.of("forward", geometry, np.dtype(np.float32), threads)) == times * seconds(
-                name, "forward", work
-            )
+            case = PlanCase.of("forward", geometry, np.dtype(np.float32), threads)
+            times *= _rates.measured().correction.factor(name, case)
+            assert entry.cost(case) == times * seconds(name, "forward", work)
 
 
 def test_an_algorithm_that_cannot_says_why(monkeypatch):

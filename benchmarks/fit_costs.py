@@ -201,7 +201,14 @@ def main() -> None:
             "blas_penalty": penalty,
             "held_out": {"geomean": round(whole["geomean"], 4), "longer": whole["longer"], "much": whole["much"]},
             "rates": found.rates,
-            "correction": {"ranges": found.correction.ranges, "coefficients": found.correction.coefficients},
+            "correction": {
+                name: {
+                    "features": trees.features.tolist(),
+                    "thresholds": trees.thresholds.tolist(),
+                    "leaves": trees.leaves.tolist(),
+                }
+                for name, trees in found.correction.trees.items()
+            },
         }
         path = Path(_rates.FOLDER) / f"{kind}.json"
         path.write_text(_as_text(about), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""The search for rates of the cost model, and for a correction, that explain measured times and choose well."""
+"""The fit of the cost model to measured times: a search for rates, and then boosted trees that correct estimates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ from scipy.special import softmax
 
 from fastconv.convolution import wrappers
 from fastconv.convolution.cost import pricing
-from fastconv.convolution.cost.correction import MOST, Correction, sizes, terms
+from fastconv.convolution.cost.correction import Correction, features
 from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
 from fastconv.convolution.plan import Case, Plan
+from support import boosting
 from support.forms import algorithm_of, make_algorithm
 from support.turns import HOPELESS, Record
 
@@ -25,33 +26,37 @@ NEAR = (0.4, 0.15)
 TRUTH = 1.5
 #: Estimates that are off by more than this, in logarithms, count linearly instead of quadratically.
 OFF = 0.5
-#: The weight of the squared coefficients of the correction.
-RIDGE = 1e-3
 #: The number of cases that an algorithm needs for each of its kinds of work.
 ENOUGH = 1
+#: The weight of a choice that is off, relative to an estimate that is, in the trees of the correction.
+CHOICE = 1.0
+#: Errors of estimates that a tree fits are at most this large, so that a few wrong estimates do not decide it.
+CLIPPED = 0.7
+#: The number of times that an algorithm needs for trees.
+ENOUGH_TREES = 60
+#: Kinds of work that have one rate on every machine, because too few cases have much of them.
+UNFITTED = ("wakes", "vector_far")
 #: At the start of the search, a rate accounts for at least this part of the median case's time.
 SLIGHT = 0.02
 
-#: The number of cases that an algorithm needs for each coefficient of its correction.
-ENOUGH_TERMS = 3
-
-#: The bound of the correction's exponent.
-LIMIT = math.log(MOST)
-
 Work = dict[str, float]
+
+
+def plan_case(record: Record) -> Case:
+    """The case of a record as algorithms plan it."""
+    case, density = record.case, record.density if record.case.zeros else 1.0
+    return Case.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density, masked=case.zeros)
 
 
 def work_of(record: Record, name: str) -> Work:
     """The work of a contender; for pruned weights, without the products by zeros."""
     work = plan_of(record, name).work
-    return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # "wakes" has one rate on every machine.
+    return {kind: amount for kind, amount in work.items() if kind not in UNFITTED}
 
 
 def plan_of(record: Record, name: str) -> Plan:
     """The plan of a contender."""
-    case, density = record.case, record.density if record.case.zeros else 1.0
-    planned = Case.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density, masked=case.zeros)
-    return wrappers.padded(planned, make_algorithm(name).plan)
+    return wrappers.padded(plan_case(record), make_algorithm(name).plan)
 
 
 @dataclass
@@ -136,47 +141,21 @@ def table(records: Sequence[Record], op: Op) -> Table:
     )
 
 
-Ranges = tuple[tuple[float, float], ...]
-
-
-def ranges_of(records: Sequence[Record]) -> Ranges:
-    """The least and the largest logarithm of each size."""
-    found = np.array([_sizes_of(record) for record in records]).round(3)
-    return tuple(zip(found.min(axis=0).tolist(), found.max(axis=0).tolist(), strict=True))
-
-
-def _sizes_of(record: Record) -> tuple[float, ...]:
-    return sizes(record.case.geometry, np.dtype(record.case.dtype), record.case.threads)
-
-
 class Search:
-    """Searches the logarithms of the rates of an op that choose best, and the coefficients of the correction.
+    """Searches the logarithms of the rates of an op that choose best."""
 
-    There is no correction without `ranges`, nor for an algorithm with fewer than `ENOUGH_TERMS` cases per coefficient.
-    """
-
-    def __init__(self, data: Table, ranges: Ranges = ()) -> None:
+    def __init__(self, data: Table) -> None:
         self.data = data
-        #: (records, terms of the correction)
-        self.terms = np.array([terms(_sizes_of(r), ranges) if ranges else [] for r in data.records])
         self.algorithms = list(data.kinds)
         self.which = [self.algorithms.index(a) for a in data.algorithms]
-        *cuts, self.count = np.cumsum([len(kinds) for kinds in data.kinds.values()]).tolist()
-        self.cuts = cuts
+        self.cuts = np.cumsum([len(kinds) for kinds in data.kinds.values()]).tolist()[:-1]
         # Contenders near the fastest weigh most, because their estimates decide the choice.
         self.weight = np.where(data.there, np.exp(-0.5 * data.lost), 0)
 
     def loss(self, values: np.ndarray, near: float) -> tuple[float, np.ndarray]:
-        """The loss of choices by some rates and coefficients, with its gradient. Costs within `near` share the choice.
-
-        `values` are the logarithms of the rates, followed by the coefficients of the correction by algorithm.
-        """
+        """The loss of choices by the logarithms of rates, with its gradient. Costs within `near` share the choice."""
         d = self.data
-        parts = np.split(np.exp(values[: self.count]), self.cuts)
-        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
-        # As `correction.bounded` does.
-        inner = np.tanh(self.terms @ coefficients.T / LIMIT)
-        corrected = LIMIT * inner[:, self.which]
+        parts = np.split(np.exp(values), self.cuts)
         estimate = np.zeros(d.took.shape)
         shares: list[np.ndarray] = []
         for j, matrix in enumerate(d.work):
@@ -184,7 +163,6 @@ class Search:
             total = np.maximum(amounts.sum(axis=1), 1e-300)
             estimate[:, j] = np.log(total * 1e-9)
             shares.append(amounts / total[:, None])
-        estimate += corrected
         there, rows = d.there, len(d.took)
         taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
         lost = d.lost + np.where(there, d.penalty, 0)  # otherwise rates would offset it
@@ -193,14 +171,12 @@ class Search:
         small = np.abs(off) < OFF
         cost = np.where(small, off**2, OFF * (2 * np.abs(off) - OFF)) * self.weight
         slope = np.where(small, 2 * off, 2 * OFF * np.sign(off)) * self.weight
-        value = mean.mean() + TRUTH * cost.sum() / there.sum() + RIDGE * (coefficients**2).sum()
+        value = mean.mean() + TRUTH * cost.sum() / there.sum()
         by_estimate = -taken * (lost - mean) / near / rows + TRUTH * slope / there.sum()
         gradient = [np.zeros(len(part)) for part in parts]
-        by_coefficient = 2 * RIDGE * coefficients
         for j, (share, a) in enumerate(zip(shares, self.which, strict=True)):
             gradient[a] += by_estimate[:, j] @ share
-            by_coefficient[a] += (by_estimate[:, j] * (1 - inner[:, a] ** 2)) @ self.terms
-        return float(value), np.concatenate([*gradient, by_coefficient.ravel()])
+        return float(value), np.concatenate(gradient)
 
     def start(self) -> np.ndarray:
         """Rates by non-negative least squares of the relative error, each raised to a small positive value."""
@@ -225,40 +201,88 @@ class Search:
             found.append(np.log(np.maximum(rates / scale, SLIGHT / middle / len(middle))))
         return np.concatenate(found)
 
-    def run(self) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
-        """The rates by algorithm and kind of work, and the coefficients by algorithm."""
-        start = self.start()
-        count = self.terms.shape[1]
-        more = np.zeros(len(self.algorithms) * count)
-        bounds: list[tuple[float | None, float | None]] = [(v - 9, v + 6) for v in start]
-        for cases in self.data.cases.values():
-            free = cases >= ENOUGH_TERMS * count
-            bounds += [(None, None) if free else (0.0, 0.0)] * count
-        values = np.concatenate([start, more])
+    def run(self) -> dict[str, dict[str, float]]:
+        """The rates by algorithm and kind of work."""
+        values = self.start()
+        bounds = [(v - 9, v + 6) for v in values]
         for near, steps in ((math.inf, 400), *((near, 300) for near in NEAR)):
             values = minimize(
                 self.loss, values, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
             ).x
-        parts = np.split(np.exp(values[: self.count]), self.cuts)
-        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
-        rates = {
+        parts = np.split(np.exp(values), self.cuts)
+        return {
             a: dict(zip(self.data.kinds[a], part.tolist(), strict=True))
             for a, part in zip(self.algorithms, parts, strict=True)
         }
-        return rates, dict(zip(self.algorithms, coefficients.tolist(), strict=True))
 
 
 def fit(records: Sequence[Record]) -> tuple[Rates, Correction]:
     """The rates of all algorithms that were timed, and the correction of estimates by these rates."""
     rates: Rates = {}
-    ranges = ranges_of(records)
-    corrected: dict[str, dict[str, list[float]]] = {}
-    for op in OPS:
-        data = table(records, op)
-        found, coefficients = Search(data, ranges).run()
-        for name, kinds in found.items():
+    tables = {op: table(records, op) for op in OPS}
+    for op, data in tables.items():
+        for name, kinds in Search(data).run().items():
             if data.cases[name] >= ENOUGH * len(kinds):  # Otherwise the algorithm stays unmeasured.
                 rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
-                if any(coefficients[name]):
-                    corrected.setdefault(name, {})[op] = [round(value, 4) for value in coefficients[name]]
-    return rates, Correction(ranges, corrected)
+    return rates, correct(tables, rates)
+
+
+def correct(tables: Mapping[Op, Table], rates: Rates) -> Correction:
+    """The correction of the estimates by `rates`: for each algorithm, trees that fit its errors and choose well."""
+    times = _times(tables, rates)
+    boosted = {name: boosting.Boosting(times.features[mine]) for name, mine in times.of.items()}
+    for _ in range(boosting.COUNT):
+        errors, weights = times.errors()
+        for name, mine in times.of.items():
+            times.estimates[mine] += boosted[name].add(errors[mine], weights[mine])
+    return Correction({name: trees.result() for name, trees in boosted.items()})
+
+
+@dataclass
+class Times:
+    """All times of all algorithms as arrays, and their estimates; logarithms of seconds."""
+
+    features: np.ndarray
+    #: The record of each time.
+    records: np.ndarray
+    estimates: np.ndarray
+    took: np.ndarray
+    timed: np.ndarray
+    penalty: np.ndarray
+    lost: np.ndarray
+    #: The times of each algorithm that has enough of them.
+    of: dict[str, np.ndarray]
+
+    def errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """What a tree should add to the estimates, and the weights of that: steps that reduce the loss of `Search`."""
+        errors = np.clip(self.took - self.estimates, -CLIPPED, CLIPPED)
+        # The time of an interrupted algorithm is a lower bound.
+        errors = np.where(self.timed, errors, np.maximum(errors, 0))
+        weights = np.exp(-0.5 * self.lost)
+        count, costs = self.records.max() + 1, self.estimates + self.penalty
+        least = np.full(count, np.inf)
+        np.minimum.at(least, self.records, costs)
+        taken = np.exp((least[self.records] - costs) / NEAR[-1])
+        taken /= np.bincount(self.records, taken, count)[self.records]
+        lost = self.lost + self.penalty
+        worse = lost - np.bincount(self.records, taken * lost, count)[self.records]
+        total = weights + CHOICE * taken * (1 - taken) * np.abs(worse) / NEAR[-1]
+        return (weights * errors + CHOICE * taken * worse / NEAR[-1]) / total, total
+
+
+def _times(tables: Mapping[Op, Table], rates: Rates) -> Times:
+    parts, names, first = list[tuple[np.ndarray, ...]](), list[str](), 0
+    for op, data in tables.items():
+        values = np.array([features(plan_case(record)) for record in data.records]).reshape(len(data.records), -1)
+        for j, name in enumerate(data.algorithms):
+            rows = np.flatnonzero(data.there[:, j])
+            if op not in rates.get(name, {}) or not len(rows):
+                continue
+            estimates = 1e-9 * data.work[j][rows] @ np.array([rates[name][op][kind] for kind in data.kinds[name]])
+            of_times = data.took, data.timed, data.penalty, data.lost
+            parts.append((values[rows], first + rows, np.log(estimates), *(a[rows, j] for a in of_times)))
+            names += [name] * len(rows)
+        first += len(data.records)
+    of = {name: np.flatnonzero([other == name for other in names]) for name in dict.fromkeys(names)}
+    enough = {name: mine for name, mine in of.items() if len(mine) >= ENOUGH_TREES}
+    return Times(*map(np.concatenate, zip(*parts, strict=True)), enough)

@@ -1,6 +1,7 @@
 """The correction of the cost model's estimates by the sizes of a case."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +10,12 @@ from cases import cost_of, plan_of
 import fastconv
 from fastconv.convolution import choose
 from fastconv.convolution.cost import correction, counts, rates
-from fastconv.convolution.cost.correction import Correction
+from fastconv.convolution.cost.correction import FEATURES, Correction, Trees
 from fastconv.convolution.cost.model import seconds
-from fastconv.convolution.ops import OPS
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa
 
 FLOAT = np.dtype(np.float32)
-#: Ranges in which the sizes of `layer` are at the middle, but for the filters, which are at the end.
-RANGES = ((1, 3), (1, 3), (2, 2), (0, 12), (0, 2), (0, 2), (2, 4), (0, 4), (0, 2), (1, 3))
 
 
 def layer(filters=16):
@@ -25,40 +23,37 @@ def layer(filters=16):
     return fastconv.conv_geometry((2, 8, 16, 16), (filters, 4, 2, 2), stride=2, groups=2)
 
 
-def one_term(index, value):
-    count = len(correction.terms([0.0] * len(RANGES), RANGES))
-    return {"implicit": {"forward": [value if i == index else 0.0 for i in range(count)]}}
+def by_filters(low, high):
+    """One tree of one level: `low` for at most 8 filters in a group, and `high` for more."""
+    return Correction({"implicit": Trees([[FEATURES.index("filters")]], [[3.0]], [[low, high]])})
 
 
-def test_sizes_are_binary_logarithms():
-    assert correction.sizes(layer(), FLOAT, 2) == (3, 2, 2, 6, 1, 1, 3, 2, 1, 2)
-    assert len(correction.SIZES) == len(RANGES) == 10
+def test_features_are_binary_logarithms_of_sizes():
+    case = Case.of("forward", layer(), FLOAT, 2, 0.25)
+    found = dict(zip(FEATURES, correction.features(case), strict=True))
+    nbytes = 4 * (2 * 8 * 16 * 16 + 16 * 4 * 2 * 2 + 2 * 16 * 8 * 8)
+    sizes = {"filters": 8, "channels": 4, "taps": 4, "positions": 64, "images": 2, "groups": 2, "width": 8}
+    sizes |= {"stride": 4, "threads": 2, "itemsize": 4, "rows": 16, "cells": 256, "row taps": 2, "bytes": nbytes}
+    sizes["multiply-adds"] = 2 * 16 * 64 * 16
+    plain = {"forward": 1, "backward_data": 0, "rank": 2, "padded": 0, "density": 0.25}
+    assert found == pytest.approx({name: math.log2(size) for name, size in sizes.items()} | plain)
 
 
-def test_terms_are_scaled_and_products_of_two():
-    # -1 and 0.5 of their ranges, a range of one value, and one beyond its range
-    found = correction.terms([2, 7, 5, 9], [(2, 4), (4, 8), (5, 5), (0, 3)])
-    assert found == [-1, 0.5, 0, 1] + [1, -0.5, 0, -1] + [0.25, 0, 0.5] + [0, 0] + [1]
+def test_a_tree_is_a_table_whose_index_has_a_digit_for_each_comparison():
+    trees = Trees([[0, 1], [2, 2]], [[1.0, 5.0], [0.0, 3.0]], [[0.5, 1, 2, 4], [8, 16, 32, 64]])
+    # A value at a threshold is not larger.
+    for values, expected in (((1, 5, 0), 0.5 + 8), ((1, 6, 1), 1 + 32), ((2, 5, 4), 2 + 64), ((2, 6, 0), 4 + 8)):
+        assert trees.value(np.array(values, float)) == expected
 
 
-def test_a_factor_is_the_bounded_exponential_of_the_terms():
-    sizes = dict.fromkeys(("forward", "backward_data"), 1.0)
-    # The filters are at the end of their range: their term is 1.
-    fitted = Correction(RANGES, one_term(0, 0.5))
-    limit = math.log(3)
-    expected = 3 ** math.tanh(0.5 / limit)
-    assert fitted.factor("implicit", "forward", layer(), FLOAT, 2) == pytest.approx(expected)
-    for op in sizes:
-        assert fitted.factor("fft", op, layer(), FLOAT, 2) == 1
-    assert fitted.factor("implicit", "backward_data", layer(), FLOAT, 2) == 1
-    # Beyond the range it stays.
-    assert fitted.factor("implicit", "forward", layer(512), FLOAT, 2) == pytest.approx(expected)
-    # The channels are at the middle of theirs.
-    assert Correction(RANGES, one_term(1, 0.5)).factor("implicit", "forward", layer(), FLOAT, 2) == 1
-    for value, bound in ((100.0, 3), (-100.0, 1 / 3)):
-        fitted = Correction(RANGES, one_term(0, value))
-        assert fitted.factor("implicit", "forward", layer(), FLOAT, 2) == pytest.approx(bound)
-    assert correction.NONE.factor("implicit", "forward", layer(), FLOAT, 2) == 1
+def test_a_factor_is_the_bounded_exponential_of_the_trees():
+    few, many = (Case.of("forward", layer(filters), FLOAT, 2) for filters in (16, 32))
+    fitted = by_filters(-0.25, 0.5)
+    assert fitted.factor("implicit", few) == pytest.approx(math.exp(-0.25))
+    assert fitted.factor("implicit", many) == pytest.approx(math.exp(0.5))
+    assert fitted.factor("fft", many) == correction.NONE.factor("implicit", many) == 1
+    for value, bound in ((100.0, correction.MOST), (-100.0, 1 / correction.MOST)):
+        assert by_filters(value, value).factor("implicit", few) == pytest.approx(bound)
 
 
 def test_costs_and_choices_are_corrected(monkeypatch):
@@ -67,35 +62,35 @@ def test_costs_and_choices_are_corrected(monkeypatch):
     plain = rates.measured().rates
     cost = {}
     for value in (0.0, 0.5):
-        rates.use(rates.Measured(plain, 3.0, Correction(RANGES, one_term(0, value))))
+        rates.use(rates.Measured(plain, 3.0, by_filters(value, value)))
         cost[value] = cost_of("implicit", Case.of("forward", geometry, FLOAT, 2))
     assert cost[0.0] == seconds("implicit", "forward", plan_of("implicit", Case.of("forward", geometry, FLOAT, 2)).work)
-    assert cost[0.5] / cost[0.0] == pytest.approx(3 ** math.tanh(0.5 / math.log(3)))
-    # Two algorithms of nearly equal cost: a correction decides.
-    costs = {
-        name: cost_of(name, Case.of("forward", geometry, FLOAT, 1)) / (cost[0.5] / cost[0.0]) ** (name == "implicit")
-        for name in ("implicit", "depthwise")
-    }
+    assert cost[0.5] / cost[0.0] == pytest.approx(math.exp(0.5))
+    # Two algorithms of equal cost: a correction decides.
+    rates.use(rates.Measured(plain, 3.0))
+    case = Case.of("forward", geometry, FLOAT, 1)
+    costs = {name: cost_of(name, case) for name in ("implicit", "depthwise")}
     scaled = {
         name: {"forward": {kind: rate / costs[name] for kind, rate in plain[name]["forward"].items()}} for name in costs
     }
     for value, expected in ((-0.1, "implicit"), (0.1, "depthwise")):
-        rates.use(rates.Measured(scaled, 3.0, Correction(RANGES, one_term(0, value))))
-        assert choose.choose(Case.of("forward", geometry, FLOAT, 1)).algorithm == expected
+        rates.use(rates.Measured(scaled, 3.0, by_filters(value, value)))
+        assert choose.choose(case).algorithm == expected
 
 
 @pytest.mark.parametrize("kind", rates.kinds())
-def test_files_have_a_coefficient_for_each_term(kind):
+def test_files_have_trees_of_known_features(kind):
     found = rates.measured_on(kind)
-    fitted = found.correction
-    count = len(correction.terms([0.0] * len(correction.SIZES), [(0, 1)] * len(correction.SIZES)))
-    assert count == 65
-    if fitted is not correction.NONE:
-        assert len(fitted.ranges) == len(correction.SIZES) and all(low <= high for low, high in fitted.ranges)
-    for name, ops in fitted.coefficients.items():
-        assert set(ops) <= set(found.rates[name]) <= set(OPS)
-        for coefficients in ops.values():
-            assert len(coefficients) == count and all(map(math.isfinite, coefficients))
+    for name, trees in found.correction.trees.items():
+        assert name in found.rates
+        count, depth = trees.features.shape
+        assert trees.thresholds.shape == (count, depth) and trees.leaves.shape == (count, 1 << depth)
+        assert 0 <= trees.features.min() and trees.features.max() < len(FEATURES)
+        assert np.isfinite(trees.thresholds).all() and np.isfinite(trees.leaves).all()
+
+
+def test_files_are_small_because_wheels_contain_them():
+    assert all((Path(rates.FOLDER) / f"{kind}.json").stat().st_size < 1 << 16 for kind in rates.kinds())
 
 
 def test_pairs_of_results_are_counted():
@@ -110,4 +105,7 @@ def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     work = plan_of("im2col", Case.of("backward_weights", geometry, FLOAT, threads)).work
     assert work["vector"] == 16 * 400 / threads
     assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
-    assert work["bytes"] == 4 * (400 + 16 + 16 * 400) / threads
+    assert work["bytes"] == work["vector_far"] == 0
+    geometry = fastconv.conv_geometry((1, 1, 1024, 1024), (16, 1, 1, 1))
+    work = choose.REGISTRY["im2col"].work(Case.of("backward_weights", geometry, FLOAT, threads))
+    assert work["vector_far"] == 4 * 16 * 1024**2 / threads - (1 << 20)

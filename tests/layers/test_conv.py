@@ -415,7 +415,8 @@ def test_threads_of_blas_have_to_be_worth_it():
         for threads in (1, 2):
             plan = entry.plan(PlanCase.of("forward", geometry, np.dtype(np.float32), threads))
             times = _rates.blas_penalty() if threads == 2 and name == "im2col" else 1
-            times *= _rates.measured().correction.factor(name, "forward", geometry, np.dtype(np.float32), threads)
+            case = PlanCase.of("forward", geometry, np.dtype(np.float32), threads)
+            times *= _rates.measured().correction.factor(name, case)
             assert pricing.cost(plan) == times * seconds(name, "forward", plan.work)
 
 

@@ -1,87 +1,110 @@
 """The correction of estimates by the sizes of a case.
 
 The time of a plan is not exactly the sum of its work times the rates, because threads wait for each other, long
-reductions exceed the cache, and few filters leave units idle. The error depends smoothly on the sizes of a case. So a
-polynomial of second degree in the logarithms of the sizes is fitted for each algorithm and op. The exponential of the
-polynomial, within bounds, is a factor on the estimate.
+reductions exceed the cache, and few filters leave units idle. The error depends on the sizes of a case, but no formula
+of a few terms describes it. So a sum of small decision trees is fitted to the logarithm of the error for each
+algorithm. The exponential of the sum, within bounds, is a factor on the estimate.
+
+All nodes of a level of a tree compare the same feature with the same threshold. So a tree is a few comparisons and a
+table of leaves, and NumPy evaluates all trees of an algorithm at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations_with_replacement
-from operator import mul
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from fastconv.geometry.conv import ConvGeometry
+from fastconv.convolution.plan import Case
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The names of the sizes of a case, in the order of `sizes`.
-SIZES = (*("filters", "channels", "taps", "positions", "images", "groups", "width", "stride", "threads", "itemsize"),)
+#: The names of the features of a case, in the order of `features`.
+FEATURES = (
+    *("filters", "channels", "taps", "positions", "images", "groups", "width", "stride", "threads", "itemsize"),
+    *("rows", "cells", "row taps", "bytes", "multiply-adds", "forward", "backward_data", "rank", "padded", "density"),
+)
 #: The largest factor. The smallest factor is 1 / MOST.
-MOST = 3.0
+MOST = 8.0
+
+
+class Trees:
+    """The trees of an algorithm.
+
+    Tree i compares ``features[i, j]`` with ``thresholds[i, j]`` at level j. The results are the binary digits of the
+    index of its leaf, and are 1 if the feature is larger. The first level has the highest digit.
+    """
+
+    def __init__(self, features: Any, thresholds: Any, leaves: Any) -> None:
+        self.features = np.array(features, np.intp)
+        self.thresholds = np.array(thresholds, np.float64)
+        self.leaves = np.array(leaves, np.float64)
+        count, depth = self.features.shape
+        self._digits = 1 << np.arange(depth)[::-1]
+        self._first = np.arange(count) << depth
+        self._flat = self.leaves.ravel()
+
+    def value(self, values: np.ndarray) -> float:
+        """Return the sum of the leaves of all trees for the `features` of a case."""
+        index = (values[self.features] > self.thresholds) @ self._digits + self._first
+        return float(self._flat[index].sum())
 
 
 @dataclass(frozen=True)
 class Correction:
-    """The coefficients of `terms` for each algorithm and op, and the range of each size in the fit."""
+    """The trees of each algorithm."""
 
-    ranges: tuple[tuple[float, float], ...]
-    coefficients: Mapping[str, Mapping[str, Sequence[float]]]
+    trees: Mapping[str, Trees]
 
-    def factor(self, name: str, op: str, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Return the factor on the estimate for algorithm `name`; 1 if no factor was fitted."""
-        found = self.coefficients.get(name, {}).get(op)
-        if found is None:
-            return 1.0
-        return bounded(sum(map(mul, found, plans.find(_terms_of, geometry, dtype, threads, self.ranges))))
+    def factor(self, name: str, case: Case) -> float:
+        """Return the factor on the estimate for algorithm `name`; 1 if no trees were fitted."""
+        found = self.trees.get(name)
+        return 1.0 if found is None else bounded(found.value(plans.find(features, case)))
 
 
-#: The correction of rates for which no factor was fitted.
-NONE = Correction((), {})
+#: The correction of rates for which no trees were fitted.
+NONE = Correction({})
 
 
 def bounded(exponent: float) -> float:
-    """Return the exponential of `exponent`, smoothly bounded by 1 / MOST and MOST."""
-    limit = math.log(MOST)
-    return math.exp(limit * math.tanh(exponent / limit))
+    """Return the exponential of `exponent`, at least 1 / MOST and at most MOST."""
+    return min(max(math.exp(exponent), 1 / MOST), MOST)
 
 
-def sizes(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[float, ...]:
-    """Return the binary logarithms of the sizes of a case, which must not be 0. Filters and channels are per group."""
+def features(case: Case) -> np.ndarray:
+    """Return the features of a case: binary logarithms of sizes, and then numbers between 0 and 3.
+
+    Filters and channels are those of a group.
+    """
+    geometry, itemsize = case.geometry, case.dtype.itemsize
     filters, channels, *_ = geometry.w_shape
-    return tuple(
-        map(
-            math.log2,
-            (
-                filters // geometry.groups,
-                channels,
-                geometry.taps,
-                geometry.positions,
-                geometry.x_shape[0],
-                geometry.groups,
-                geometry.out_spatial[-1],
-                math.prod(axis.stride for axis in geometry.axes),
-                threads,
-                dtype.itemsize,
-            ),
+    elements = sum(map(math.prod, (geometry.x_shape, geometry.w_shape, geometry.out_shape)))
+    sizes = (
+        filters // geometry.groups,
+        channels,
+        geometry.taps,
+        geometry.positions,
+        geometry.x_shape[0],
+        geometry.groups,
+        geometry.out_spatial[-1],
+        math.prod(axis.stride for axis in geometry.axes),
+        case.threads,
+        itemsize,
+        channels * geometry.taps,
+        math.prod(geometry.x_shape[2:]),
+        geometry.kernel[-1],
+        elements * itemsize,
+        geometry.flops // 2,
+    )
+    return np.array(
+        (
+            *(math.log2(max(size, 1)) for size in sizes),
+            case.op == "forward",
+            case.op == "backward_data",
+            geometry.rank,
+            geometry.pad_mode != "zeros",
+            case.density,
         )
     )
-
-
-def _terms_of(
-    geometry: ConvGeometry, dtype: np.dtype, threads: int, ranges: tuple[tuple[float, float], ...]
-) -> list[float]:
-    return terms(sizes(geometry, dtype, threads), ranges)
-
-
-def terms(values: Sequence[float], ranges: Sequence[tuple[float, float]]) -> list[float]:
-    """Return the values, clipped to their ranges and scaled to [-1, 1], and then the products of all pairs of them."""
-    scaled = [
-        2 * (min(max(value, low), high) - low) / (high - low) - 1 if high > low else 0.0
-        for value, (low, high) in zip(values, ranges, strict=True)
-    ]
-    return scaled + [a * b for a, b in combinations_with_replacement(scaled, 2)]

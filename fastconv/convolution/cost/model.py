@@ -19,8 +19,10 @@ def rates_in_use() -> _rates.Rates:
 
 #: The default rates, in nanoseconds: `border` for each byte of a padded image, and `borders` for each call that pads.
 #: `wakes` is for each product in several BLAS threads, because waking them takes milliseconds now and then. Many small
-#: products in a row then take 10 to 30 times their usual time.
-_OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0}
+#: products in a row then take 10 to 30 times their usual time. `fetched` and `scattered` are for each cache line that
+#: tiles of `implicit` read, which older rates contain in those of other kinds of work. `vector_far` is for each byte of
+#: a matrix that `im2col` multiplies by a vector, beyond the cache of a core.
+_OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0, "fetched": 0.0, "scattered": 0.0, "vector_far": 0.04}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
@@ -48,12 +50,16 @@ NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
 def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-    """Return the work of reading and writing the image, the weights and the output.
+    """Return the work of reading and writing the image, the weights and the output."""
+    return traffic(float(total_bytes(geometry, dtype)), threads)
+
+
+def traffic(nbytes: float, threads: int) -> dict[str, float]:
+    """Return the work of reading or writing `nbytes` bytes once.
 
     `bytes` are the bytes of a thread, and `shared_cache_bytes` those that exceed the caches of its core. `dram_bytes`
     are the bytes of all threads that exceed all caches, because threads share the memory bandwidth.
     """
-    nbytes = float(total_bytes(geometry, dtype))
     return {
         "bytes": nbytes / threads,
         "shared_cache_bytes": max(nbytes / threads - NEAR_BYTES, 0.0),

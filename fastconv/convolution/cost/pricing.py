@@ -18,8 +18,7 @@ def cost(plan: Plan) -> float:
 
     The cost is infinite if there are no rates for the work of the plan.
     """
-    case = plan.case
-    factor = _rates.measured().correction.factor(plan.algorithm, case.op, case.geometry, case.dtype, case.threads)
+    factor = _rates.measured().correction.factor(plan.algorithm, plan.case)
     return penalty(plan) * factor * _estimate(plan)
 
 

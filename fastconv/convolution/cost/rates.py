@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from fastconv.convolution.cost.correction import NONE, Correction
+from fastconv.convolution.cost.correction import NONE, Correction, Trees
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
@@ -85,9 +85,7 @@ def load(kind: str) -> dict[str, Any]:
 def measured_on(kind: str) -> Measured:
     """Return the measurements in the file of a kind."""
     data = load(kind)
-    fitted, correction = data.get("correction"), NONE
-    if fitted is not None:
-        correction = Correction(tuple((low, high) for low, high in fitted["ranges"]), fitted["coefficients"])
+    correction = Correction({name: Trees(**trees) for name, trees in data.get("correction", {}).items()})
     return Measured(data["rates"], data.get("blas_penalty", _BLAS_PENALTY), correction)
 
 

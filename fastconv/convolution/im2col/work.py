@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastconv.convolution import gemm as _gemm
-from fastconv.convolution.cost.model import memory, multiply_adds
+from fastconv.convolution.cost.model import NEAR_BYTES, memory, multiply_adds
 from fastconv.convolution.plan import Case
 
 
@@ -20,10 +20,14 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
     thin = min(f, rows, positions) == 1
     outer = {"forward": rows, "backward_data": f, "backward_weights": positions}[case.op] == 1
     cells = 0 if geometry.pointwise else geometry.im2col_bytes(case.dtype) / threads
+    # Without columns, the matrix is the image or dout, which BLAS reads in order, faster than other memory is copied.
+    plain = thin and not outer and geometry.pointwise
+    moved = memory(geometry, case.dtype, threads)
     copied_rows = geometry.x_shape[0] * geometry.w_shape[0] if images > 1 else 0
     return {
         "product": 0.0 if thin else product,
         "vector": product if thin and not outer else 0.0,
+        "vector_far": max(product * 4 - NEAR_BYTES, 0.0) if plain else 0.0,
         "outer": product if outer else 0.0,
         # The time to read, pack or write a matrix grows with its size, which is the number of multiply-adds divided by
         # f, by rows or by positions.
@@ -34,7 +38,7 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "lines": cells / itemsize / geometry.out_spatial[-1],
         "staged": copied_rows * geometry.positions * itemsize,
         "staged_lines": copied_rows,
-        **memory(geometry, case.dtype, threads),
+        **(dict.fromkeys(moved, 0.0) if plain else moved),
         "block": blocks,
         "products": blocks * geometry.groups,
         "wakes": blocks * geometry.groups if threads > 1 and f * rows * positions > _gemm.FEW else 0,

@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from fastconv._ext import implicit as _ext
+from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import covers
 from fastconv.convolution.cost import counts as _counts
-from fastconv.convolution.cost.model import memory
+from fastconv.convolution.cost.model import memory, traffic
 from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.calls import are_held, call_kinds, kernel_calls
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall
@@ -106,6 +108,12 @@ class ImplicitPlan(Plan):
             work["call"] += count
             for kind, amount in call.amounts.items():
                 work[kind] += part * amount
+        # `memory` counts the source once, but stride phases, and blocks that overlap, copy it several times.
+        source = math.prod(case.geometry.out_shape if case.op == "backward_data" else case.geometry.x_shape)
+        _, _, lanes = _ext.shape(_arrays.DTYPES[case.dtype], case.isa)
+        copies = sum(count * call.amounts["cells"] * lanes for call, count in call_kinds(case)) / source
+        for kind, amount in traffic(source * case.dtype.itemsize, case.threads).items():
+            work[kind] += max(copies - 1, 0) * amount
         return work
 
 

@@ -229,7 +229,9 @@ def _product_call(
         space,
         items=blocks * split,
         product=(blocking.product + split * blocking.copied) * k * blocks,
-        amounts=_work.of_product(problem, parts, tile, mc, (_STRIDED_COST if not weight_layout else 1) * packings),
+        amounts=_work.of_product(
+            problem, parts, tile, mc, (_STRIDED_COST if not weight_layout else 1) * packings, itemsize
+        ),
         sizes=sizes,
         repack=repack,
         shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),

@@ -6,12 +6,15 @@ import math
 
 from fastconv.convolution.blocking import ConvAxis, Problem, ceil_div
 from fastconv.convolution.cost.counts import multiplied, panels, tile_vectors, total
+from fastconv.convolution.cost.model import NEAR_BYTES
 from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, ImplicitTiling
 
+#: The number of bytes of a cache line.
+_LINE = 64
 #: The kinds of work of `implicit` for which the cost model has rates.
 IMPLICIT = (
     *("product", "tiles", "stored", "edge", "runs", "gathered", "planes", "lines", "cells", "strided"),
-    *("packed", "blocks", "summed"),
+    *("packed", "blocks", "summed", "fetched", "scattered"),
 )
 
 
@@ -33,7 +36,7 @@ def _fills(
 
 
 def of_product(
-    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], mc: int, packings: int
+    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], mc: int, packings: int, itemsize: int
 ) -> dict[str, float]:
     """Return the work of all blocks of a product. Each weight is packed `packings` times."""
     mr, vectors, lanes = tile
@@ -84,6 +87,9 @@ def of_product(
         runs = blocking.count * deep * (1 if joined else high)
         found["edge"] = (1 - part) * blocks_of_k * result
         found["runs"] = (1 - part) * blocks_of_k * (runs + count) * problem.rows
+        if blocking.mode != PACKED:
+            # The first tile of rows reads positions from beyond the first-level cache, and the other ones from there.
+            found["fetched"] = k * stretches * length * itemsize * splits / _LINE
         if blocking.mode == PACKED or blocking.packing:
             each = count + runs if blocking.mode == PACKED else count
             found["gathered"] = float(k * (each + ceil_div(blocking.count * math.prod(block), lanes)) * splits)
@@ -93,7 +99,16 @@ def of_product(
     found["blocks"] = float(splits)
     found = total(found, blocks)
     found["packed"] = float(packings * problem.rows * k)
+    if blocking.mode == CONTIGUOUS:
+        # Each tile reads a few cells of every channel from the image itself. The CPU cannot prefetch that many streams.
+        source = problem.groups * problem.channels * problem.images * _outputs(blocking.conv_axes) * itemsize
+        found["scattered"] = splits * max(source - NEAR_BYTES, 0.0) / _LINE
     return found
+
+
+def _outputs(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> int:
+    """Return the number of outputs of a channel of an image."""
+    return math.prod(conv_axis.out for conv_axis in conv_axes)
 
 
 def of_weights(

@@ -146,7 +146,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t there)
+static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t readable)
 {
     FC_T padded[FC_VL];
     ptrdiff_t i;
@@ -155,21 +155,21 @@ static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t there)
     return FC_N(fc_load)(padded);
 }
 
-/* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
+/* Load up to `readable` elements. If `readable` is less than FC_VL, the other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
 {
     return readable >= FC_VL ? FC_N(fc_load)(from) : FC_N(fc_load_end)(from, readable);
 }
 
-static FC_NOINLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I places, ptrdiff_t n)
+static FC_NOINLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I indices, ptrdiff_t n)
 {
     int32_t all[FC_VL];
-    FC_N(fc_store_int32)((int32_t *)all, places);
+    FC_N(fc_store_int32)((int32_t *)all, indices);
     for (; n > 0; n--)
         to[n - 1] = all[n - 1];
 }
 
-/* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
+/* Store the first n indices of a vector. `writable` is the number of elements from `to` to the end of the array. If the
  * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I indices, ptrdiff_t n, ptrdiff_t writable)
 {

@@ -59,7 +59,7 @@ DIRECTIVES = {
 }
 
 #: Families whose kernels have no plain loop over many elements.
-WITHOUT_PLAIN_LOOPS = {"depthwise", "microkernel", "pool", "pool_running", "sparse", "winograd"}
+WITHOUT_PLAIN_LOOPS = {"depthwise", "microkernel", "sparse", "winograd"}
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import implicit as _ext
+from fastconv._ext import microkernel as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import covers

@@ -25,11 +25,11 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
     return FC_POW(scale, -beta);
 }
 
-/* Compute the result of the pass `pass` for one channel: see FC_RESPOND in lrn.h. The sum over the window of the
- * channel is suffix + prefix. FC_WEIGH also writes `products`, the products that FC_SPREAD sums. */
-FC_INLINE void FC_N(fc_lrn_row_of)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
-                                   const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int pass,
-                                   const int power)
+/* Compute the result of one pass (see FC_RESPOND in lrn.h) for one channel. The sum over the window of the channel is
+ * suffix + prefix. FC_WEIGH also writes the products that FC_SPREAD later sums to `products`. */
+FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
+                                const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int pass,
+                                const int power)
 {
     const FC_T k = (FC_T)layer->k, alpha = (FC_T)layer->alpha, beta = (FC_T)layer->beta;
     const FC_T twice = (FC_T)(-2 * layer->alpha * layer->beta);
@@ -51,53 +51,25 @@ FC_INLINE void FC_N(fc_lrn_row_of)(const FC_T *dout, const FC_T *x, FC_T *to, FC
     }
 }
 
-/* Call fc_lrn_row_of with a pass and a power that are compile-time constants. */
-static void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
-                             const FC_T *prefix, ptrdiff_t n, const fc_response *layer, int pass, int power)
-{
-#define FC_ROW_OF(pass, power)                                                                              \
-    case power:                                                                                             \
-        FC_N(fc_lrn_row_of)(dout, x, to, products, suffix, prefix, n, layer, pass, power);                    \
-        break;
-#define FC_ROWS_OF(pass) \
-    FC_ROW_OF(pass, FC_THREE_QUARTERS) FC_ROW_OF(pass, FC_HALF) FC_ROW_OF(pass, FC_ONE) FC_ROW_OF(pass, FC_POWER)
-    if (pass == FC_SPREAD) {
-        FC_N(fc_lrn_row_of)(dout, x, to, products, suffix, prefix, n, layer, FC_SPREAD, FC_ONE);
-    } else if (pass == FC_RESPOND) {
-        switch (power) {
-            FC_ROWS_OF(FC_RESPOND)
-        }
-    } else {
-        switch (power) {
-            FC_ROWS_OF(FC_WEIGH)
-        }
-    }
-#undef FC_ROW_OF
-#undef FC_ROWS_OF
-}
-
-/* Compute to = before + row^2 or, for FC_SPREAD, before + row, where `row` is a channel. If `inside` is 0, the channel
- * is outside the image, and nothing is added. */
-static FC_NOINLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *sums, FC_T *to, ptrdiff_t n, int inside,
-                                         int pass)
+/* Compute to = sums + row^2 or, for FC_SPREAD, to = sums + row, where `row` is one channel. If `inside` is 0, the
+ * channel is outside the image, and nothing is added. */
+FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *sums, FC_T *to, ptrdiff_t n, int inside, const int pass)
 {
     ptrdiff_t j;
-    if (!inside && to != sums)
-        memcpy(to, sums, (size_t)n * sizeof(FC_T));
-    else if (inside && pass == FC_SPREAD)
+    if (inside)
         for (j = 0; j < n; j++)
-            to[j] = sums[j] + row[j];
-    else if (inside)
+            to[j] = sums[j] + (pass == FC_SPREAD ? row[j] : row[j] * row[j]);
+    else if (to != sums)
         for (j = 0; j < n; j++)
-            to[j] = sums[j] + row[j] * row[j];
+            to[j] = sums[j];
 }
 
-/* Do the pass `pass` for n positions. The channels are divided into segments as long as a window, so each window is a
- * suffix of one segment and a prefix of the next. For each segment, the sums of all suffixes are computed first; the
- * sum of the prefix is then updated from window to window. So a window of any size takes three additions, and nothing
- * is ever subtracted (M. van Herk, 1992). */
-static void FC_N(fc_lrn_pass)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, FC_T *space, ptrdiff_t n,
-                              const fc_response *layer, int pass, int power)
+/* Run one pass (see FC_RESPOND in lrn.h) for n positions. The channels are divided into blocks as long as a
+ * window, so each window is a suffix of one block and a prefix of the next block. For each block, the sums of all
+ * suffixes are computed first. The sum of the prefix is then updated from window to window. So a window of any size
+ * takes three additions, and nothing is ever subtracted (M. van Herk, 1992). */
+FC_INLINE void FC_N(fc_lrn_pass)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, FC_T *space, ptrdiff_t n,
+                                 const fc_response *layer, const int pass, const int power)
 {
     const ptrdiff_t lo = pass == FC_SPREAD ? layer->hi : layer->lo, C = layer->channels, pitch = layer->pitch;
     const ptrdiff_t size = layer->lo + layer->hi + 1, source_pitch = pass == FC_SPREAD ? n : pitch;
@@ -125,7 +97,19 @@ static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_respons
 {
     const FC_T *x = (const FC_T *)x_;
     FC_T *y = (FC_T *)y_, *rows = (FC_T *)space;
-    FC_N(fc_lrn_pass)(x, x, y, rows, rows, n, layer, FC_RESPOND, fc_power_of(layer->beta));
+    switch (fc_power_of(layer->beta)) {
+    case FC_THREE_QUARTERS:
+        FC_N(fc_lrn_pass)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_THREE_QUARTERS);
+        break;
+    case FC_HALF:
+        FC_N(fc_lrn_pass)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_HALF);
+        break;
+    case FC_ONE:
+        FC_N(fc_lrn_pass)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_ONE);
+        break;
+    default:
+        FC_N(fc_lrn_pass)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_POWER);
+    }
 }
 
 /* Compute dx = dout / scale^beta - 2 alpha beta x * sum for n positions. The sum runs over dout x / scale^(beta + 1) of
@@ -136,7 +120,19 @@ static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, 
 {
     const FC_T *dout = (const FC_T *)dout_, *x = (const FC_T *)x_;
     FC_T *dx = (FC_T *)dx_, *products = (FC_T *)space, *rows = products + layer->channels * n;
-    FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_WEIGH, fc_power_of(layer->beta));
+    switch (fc_power_of(layer->beta)) {
+    case FC_THREE_QUARTERS:
+        FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_WEIGH, FC_THREE_QUARTERS);
+        break;
+    case FC_HALF:
+        FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_WEIGH, FC_HALF);
+        break;
+    case FC_ONE:
+        FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_WEIGH, FC_ONE);
+        break;
+    default:
+        FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_WEIGH, FC_POWER);
+    }
     FC_N(fc_lrn_pass)(dout, x, dx, products, rows, n, layer, FC_SPREAD, FC_ONE);
 }
 

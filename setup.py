@@ -59,7 +59,7 @@ DIRECTIVES = {
 }
 
 #: Families whose kernels have no plain loop over many elements.
-WITHOUT_PLAIN_LOOPS = {"depthwise", "microkernel", "sparse", "winograd"}
+WITHOUT_PLAIN_LOOPS = set()
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
@@ -93,7 +93,7 @@ else:
     kernel_args = [*(checked or ["-O3", "-g0"]), *compile_args]
     # At -O3, the compiler vectorises plain loops. Modules leave loops over many elements to kernels, and the kernels of
     # some families use vectors themselves. For them, -O3 would only lengthen the build.
-    module_args = [*(checked or ["-O2", "-g0"]), *compile_args]
+    module_args = [*(checked or ["-O3", "-g0"]), *compile_args]
 
 
 @dataclass

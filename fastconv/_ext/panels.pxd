@@ -36,9 +36,9 @@ cdef struct Sizes:
     Py_ssize_t weight_layout          # a value of WeightLayout
     Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
     Py_ssize_t packing        # whether elements of the image are packed into a panel even if they are contiguous
-    Py_ssize_t tiles          # the number of tiles of columns that are multiplied by one panel before the next panel
-    Py_ssize_t panel_pitch    # the distance between two blocks of packed weights that threads share
-    Py_ssize_t panels         # the number of these shared blocks, which follow the workspaces of the threads; may be 0
+    Py_ssize_t tiles          # the number of tiles of columns by which a panel of weights is multiplied at a time
+    Py_ssize_t panel_pitch    # the distance between two shared blocks of packed weights
+    Py_ssize_t panels         # the number of shared blocks of packed weights, which follow the workspaces of threads
     Py_ssize_t panel_at       # the offset of the packed weights in the workspace of a thread
     Py_ssize_t positions_at   # the offset of the packed elements of the image in the workspace of a thread
 

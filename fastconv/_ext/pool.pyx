@@ -19,7 +19,7 @@ ctypedef fused index_t:
 
 cdef enum:
     BATCH_PLANES = 4
-    BATCH_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
+    BATCH_BYTES = 1 << 12   # if a plane has at most this number of bytes, BATCH_PLANES planes fit into the L1 cache
     PAIR_BYTES = 1 << 13  # if a plane has at most this number of bytes, two planes fit into the L1 cache
 
 

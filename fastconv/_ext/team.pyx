@@ -135,8 +135,8 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """Make a call return that would wait for helpers forever. This is for a child process whose parent forked in a
-        signal handler during the call, because the child has no worker threads.
+        """End the wait of a call for its helpers. This is needed in a child process if the parent forked in a signal
+        handler during the call: the child has no worker threads, so the call would wait forever.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)
 

@@ -79,10 +79,10 @@ cdef inline const floating* packed_weights(
 # The weights of a work item in one block of the inner dimension k, and the rows of the result to which their products
 # are written or added.
 cdef struct Factors:
-    const void* a            # the weights: packed panels or, if `direct` is set, the array itself
+    const void* a            # the weights: packed panels or, if `direct` is set, the weight array
     Py_ssize_t step          # if `direct` is set: the distance between two rows of weights, in elements
     bint direct
-    Py_ssize_t n             # the size of the block of k
+    Py_ssize_t n             # the number of indices k in the block
     Py_ssize_t rows
     int tile_rows            # the largest number of rows of a tile
     const void* bias
@@ -210,7 +210,7 @@ cdef inline void multiply(
                 place_tile(&tile, segment, position, width, &st, item, s, axes, image_step)
                 output_tile = &output_tiles[count]
                 packed = space + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
-                # A tile may read past the last channel of the item, but not past the end of the source.
+                # A tile may read past the last channel of the work item, but not past the end of the source.
                 near_end = s.mode == CONTIGUOUS and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:

@@ -102,8 +102,8 @@ cdef struct Norm:
 cdef inline void* buffer_of_size(str name, array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the address of an aligned array of n elements.
 
-    Raise an error if the array is not aligned or has another size, because the user may have changed the cache of the
-    forward pass. The error message names the array.
+    Raise an error if the array is not aligned or has another size, because the user may have changed the tuple `cache`
+    of the forward pass. The error message names the array.
     """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n:

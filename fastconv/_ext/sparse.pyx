@@ -116,7 +116,7 @@ cdef struct Task:
     Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    # The inverse of `tap_offsets`: for the offset of an image element, the offset of the weight in its row.
+    # The offset, in its row, of a weight. The index is the offset of the image element that the weight multiplies.
     const int32_t* weight_at
     Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t blocks           # the number of blocks of the result
@@ -155,7 +155,7 @@ def product(
     """Run one step (a value of `Step`) for `row_blocks` row blocks of the weight matrix, starting with row block
     `first_row_block`.
 
-    To compute result = w @ columns(source) + bias, run PRUNE and then MULTIPLY. `bias` may be None. To compute the
+    To compute result = w @ columns(source) + bias, run PRUNE, then MULTIPLY. `bias` may be None. To compute the
     gradient of the nonzero weights, run PRUNE, DOTS and SCATTER. In DOTS, the argument `result` is dout; in SCATTER, it
     is dw. The gradient is computed as `parts` partial sums, which SCATTER adds up. The arrays are of `dtype`, 0
     (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
@@ -239,8 +239,8 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. A work item is one row block and, for MULTIPLY, one block of the
-    result. For DOTS, it is one row block and all blocks whose products one partial sum adds up.
+    """Process work items until none are left. For MULTIPLY, a work item is one row block in one block of the
+    result. For DOTS, a work item is one row block in all blocks that contribute to one partial sum.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i

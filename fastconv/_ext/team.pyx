@@ -135,7 +135,7 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """End the wait of a call for its helpers. This is needed in a child process if the parent forked in a signal
+        """End the wait of a call for its helpers. A child process calls this if its parent forked in a signal
         handler during the call: the child has no worker threads, so the call would wait forever.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)

@@ -71,7 +71,7 @@ cdef inline void count_line(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
 ) noexcept nogil:
     """Count the entries for the segments d and h and each segment of the last axis. This function is for rows of
-    weights with few nonzero weights, if an axis has mirrored positions. Most segments are counted without making a list.
+    weights with few nonzero weights, if an axis has mirrored positions. It makes no lists for most segments.
     """
     cdef Py_ssize_t k
     cdef fc_row r = row_of(m, d, h, m.w.segment)

@@ -82,8 +82,8 @@ cdef inline void fill_lines(
 cdef inline Py_ssize_t write_mirrored_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """Write some matrix rows of the lines of segments d and h directly, without lists: on each line, the rows of the
-    first positions, if these are mirrored and each has a segment of its own. Return the number of these positions.
+    """On each line of the segments d and h, write the matrix rows of the first positions directly, without lists. These
+    positions are mirrored, and each has a segment of its own. Return their number.
 
     If several lines can share long lists, write nothing and return 0, because copying a list is then faster.
     """

@@ -23,7 +23,7 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n     # the number of entries of each list
     Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # `nonzeros` lists the nonzero weights for the segments `d` and `h`; NULL if it lists none
+    const Segment* d        # `d` and `h` are the segments whose nonzero weights `nonzeros` lists, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
@@ -116,8 +116,8 @@ cdef inline int give_space(
 cdef inline Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """Divide the memory of a thread into a counter, the values and columns of lists, the arrays of the nonzero weights,
-    and a workspace for sorting. The counter counts weights that are read. Return the number of bytes.
+    """Divide the memory of a thread into a counter of the weights that are read, the values and columns of lists, the
+    arrays of the nonzero weights, and a workspace for sorting. Return the number of bytes.
     """
     cdef Py_ssize_t at = ALIGNMENT, level
     maker.d = maker.h = NULL

@@ -33,7 +33,7 @@ cdef enum:
 
 # The arguments of a call of `gradient`, which all of its threads read.
 cdef struct Gradient:
-    Matrix m               # the matrix, whose entries are the numbers of weights instead of weights
+    Matrix m               # the matrix; an entry is the number of a weight instead of the weight itself
     fc_contract_t contract
     fc_collect_t collect
     const char* x

@@ -16,7 +16,7 @@ cdef inline void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # All positions of a segment are equal up to a shift, and the shift from one to the next is constant.
+        # In a segment, the entries of neighbouring positions differ by a shift. All neighbours have the same shift.
         if alike and (s.count == 1 or s.base_step == base - before):
             s.count += 1
             s.base_step = base - before

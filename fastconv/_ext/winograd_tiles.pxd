@@ -70,7 +70,7 @@ cdef struct Sizes:
     Py_ssize_t rows              # the number of filters of a group or, for dx, of channels of a group
     Py_ssize_t row_step          # the distance between two rows of the weight matrix
     Py_ssize_t block_rows        # the number of rows of a work item
-    Py_ssize_t pass_rows         # the number of rows whose products are computed before they are transformed to outputs
+    Py_ssize_t pass_rows         # the number of rows of a pass: see `multiply` in winograd_product.pxd
     Py_ssize_t channels          # the number of channels of the source in a group
     Py_ssize_t channel_step      # the distance between the weights of two channels
     Py_ssize_t block_channels    # the number of channels of a work item

@@ -18,7 +18,7 @@ cdef struct Sizes:
     Py_ssize_t channel_pitch  # the distance between two channels of a block
     # The distance between the two blocks of a workspace. A buffer for strided results follows the blocks.
     Py_ssize_t scatter_at
-    Py_ssize_t segments         # the largest number of segments of a channel: see `list_segments`
+    Py_ssize_t segments         # the largest number of segments of a channel: see depthwise_blocks.pxd
     Py_ssize_t sweeps         # the largest number of sweeps of a block: see `Sweep`
     Py_ssize_t paired         # whether the results of two stride phases alternate in each row of the result
 

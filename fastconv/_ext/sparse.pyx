@@ -300,8 +300,8 @@ cdef void scatter_worker(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void set_lane_offsets(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of each lane in the padded block. If the block has fewer images than lanes for images, the other
-    lanes get the offset of the last image.
+    """Set the offset of each lane in the padded block. If the block has fewer than `lane_images` images, the
+    lanes of the missing images get the offsets of the last image.
     """
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):

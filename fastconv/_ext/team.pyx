@@ -135,8 +135,9 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """End the wait of a call for its helpers. A child process calls this if its parent forked in a signal
-        handler during the call: the child has no worker threads, so the call would wait forever.
+        """End the wait of a call for its helpers. A forked child process calls this function, because it has no worker
+        threads. If its parent forked in a signal handler during a call, the call would otherwise wait forever in the
+        child.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)
 

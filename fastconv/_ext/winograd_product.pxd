@@ -11,7 +11,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    PREFETCH_CHANNELS = 3           # The number of channels by which prefetches of weights are ahead of their use.
+    PREFETCH_CHANNELS = 3           # Weights are prefetched this number of channels before they are used.
     MOST_PANELS = 64                # The largest number of panels of weights in a pass: see `multiply`.
 
 

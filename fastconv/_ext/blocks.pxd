@@ -1,4 +1,4 @@
-# Functions that divide n items into blocks of `block` items. The last block may have fewer.
+# Functions that divide n items into blocks of `block` items. The last block may have fewer items.
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
     return (n + block - 1) // block

@@ -97,7 +97,8 @@ cdef class CallCache:
 cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
     """Write the number of axes and the shape of an array to `numbers`, starting at index `n`.
 
-    Return the next free index, or -1 if the array is not C-contiguous and aligned, or has more than MOST_AXES axes.
+    Return the index after the last number that was written. Return -1 if the array is not C-contiguous and aligned,
+    or has more than MOST_AXES axes.
     """
     cdef Py_buffer buffer
     cdef Py_ssize_t i, ndim

@@ -27,7 +27,7 @@ cdef extern from "copies.h" nogil:
 
 
 cdef enum:
-    HEADER = 9       # the number of integers at the start of a plan, before the outer axes
+    HEADER = 9       # the number of integers of a plan before those of the outer axes
     AXIS = 3         # the number of integers that describe one outer axis
 
 
@@ -60,7 +60,7 @@ def copy(source, to, plan, int dtype, int isa, queue):
     copied = contiguous_buffer(to, c.itemsize, True)
     PyObject_GetBuffer(source, &buffer, PyBUF_STRIDED_RO)
     c.source, c.to = <const char*> buffer.buf, <char*> copied.at
-    PyBuffer_Release(&buffer)    # The caller keeps the array alive.
+    PyBuffer_Release(&buffer)    # The pointer stays valid, because the caller keeps the array alive.
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
     c.plane.rows, c.plane.columns, c.block_rows, c.block_columns = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.plane.nontemporal, c.axis = numbers[7], numbers[8], numbers + HEADER
@@ -103,8 +103,8 @@ cdef void blocks_worker(void* task) noexcept nogil:
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
     """Copy one block of a plane. `item` is the index of the block among the blocks of all planes.
 
-    The index grows from top to bottom of the copy first. If columns of the source are contiguous, two blocks that are
-    neighbours in this direction share cache lines of the source.
+    The blocks of a plane are numbered down the first column of blocks, then down the next column, and so on. If columns
+    of the source are contiguous, a block and the block below it share cache lines of the source.
     """
     cdef fc_plane plane = c.plane
     cdef Py_ssize_t across = parts(plane.columns, c.block_columns), down = parts(plane.rows, c.block_rows), i, at

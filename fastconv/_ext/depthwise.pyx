@@ -44,8 +44,8 @@ cdef int read_axes(ConvAxis* axes, table, phases) except -1:
 def product(
     int dtype, source, w, bias, result, axes, phases, sizes, parts, at, places, space, lists, int isa, queue,
 ):
-    """Compute result = w * source + bias, where * is the convolution. `bias` may be empty. An item is a block of one
-    group of one image.
+    """Compute result = w * source + bias, where * is the convolution. `bias` may be empty. A work item is a block
+    of one group of one image.
     """
     cdef Product p
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number = sizeof(Py_ssize_t)

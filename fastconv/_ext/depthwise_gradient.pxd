@@ -62,8 +62,8 @@ cdef inline void contract(
     const Weights* t, Py_ssize_t row, const Block* b, const floating* patch, floating* copied, floating* totals,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """Add the sums of one block of one group to `totals`, for each pair of a filter and a channel. `row` is the index
-    of the first filter of the group in dout, counted over all images.
+    """Add the contribution of one block of one group to the gradients in `totals`, for each pair of a filter and a
+    channel. `row` is the index of the first filter of the group in dout, counted over all images.
     """
     cdef const WeightSizes* s = &t.sizes
     cdef const ConvAxis* axes = &t.axes[0]
@@ -95,7 +95,7 @@ cdef inline void contract(
 
 
 cdef inline void weights_worker(const Weights* t, floating* dtype) noexcept nogil:
-    """Compute the gradients of blocks of groups until none are left."""
+    """Process work items until none are left. A work item is one partial sum for a block of groups."""
     cdef const WeightSizes* s = &t.sizes
     cdef const ConvAxis* axes = &t.axes[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
@@ -122,7 +122,7 @@ cdef inline void weights_worker(const Weights* t, floating* dtype) noexcept nogi
                 place_block(&block, filled, axes)
                 count = list_segments(segments, axes, &block)
                 fc_check(count * 7 <= t.lists_pitch)
-            # Copy the next block before summing this one, as in `products_worker`.
+            # Copy the next block before summing the current block, as in `products_worker`.
             for g in range(groups + 1):
                 plane = block.image * s.groups + group + g
                 if g < groups:

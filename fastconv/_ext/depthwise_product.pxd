@@ -18,9 +18,9 @@ cdef struct Sizes:
     Py_ssize_t channel_pitch  # the distance between two channels of a block
     # The distance between the two blocks of a workspace. A buffer for strided results follows the blocks.
     Py_ssize_t scatter_at
-    Py_ssize_t segments         # the largest number of segments of a channel
-    Py_ssize_t sweeps         # the largest number of sweeps over a block
-    Py_ssize_t paired         # whether the results of two neighbouring parts alternate in each row of the result
+    Py_ssize_t segments         # the largest number of segments of a channel: see depthwise_blocks.pxd
+    Py_ssize_t sweeps         # the largest number of sweeps of a block: see `Sweep`
+    Py_ssize_t paired         # whether the results of two stride phases alternate in each row of the result
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -36,22 +36,23 @@ cdef enum:
     # The columns of the table `parts`. A part is one stride phase of the result. In the forward pass, the whole result
     # is one part.
     PART_OUT = 0      # three columns: the number of outputs along each axis
-    PART_START = 3    # three columns: the result cell of output 0 along each axis
-    PART_K = 6        # `k`, `high` and `step` of fc_taps
+    PART_START = 3    # three columns: the index of output 0 along each axis of the result
+    PART_K = 6        # three columns: the fields `k`, `high` and `step` of fc_taps
     PART_HIGH = 7
     PART_STEP = 8
     PART_AT = 9       # the index of the first tap in `at` and in `places`
     PART_COLUMNS = 10
 
 
-# A sweep computes the rows of one plane of the result that are in a block and in one part.
+# A sweep computes some results of one block: those in one plane and one stride phase of the result or, if `paired` is
+# set, in two stride phases. `part` is the index of the first stride phase.
 cdef struct Sweep:
     Py_ssize_t part
     Py_ssize_t source  # the offset of the first row in the block, in elements
     Py_ssize_t to      # the offset of the first result in the plane or volume of the result, in elements
     Py_ssize_t rows
-    Py_ssize_t n       # the number of results of a row
-    Py_ssize_t whole   # the number of rows whose last vector may be stored past the end of the row
+    Py_ssize_t n       # the number of results in a row of the sweep
+    Py_ssize_t whole   # the number of rows whose last vector may write past the end of the row
 
 
 # A block that was copied to the workspace, and the sweeps over it.
@@ -101,7 +102,8 @@ cdef inline Py_ssize_t list_sweeps(
                  + row[PART_START + 1] + b.begin[1] * h.output_stride) * x.output_size
                 + row[PART_START + 2] + b.begin[2] * x.output_stride
             )
-            # Whole vectors may be stored only if the rows are contiguous, which means as long as those of the result.
+            # A vector may write past the end of its row only if the rows of the sweep are whole, adjacent rows of the
+            # result.
             sweep.whole = whole_rows(high, wide, lanes) if h.output_stride == 1 and wide == x.output_size else 0
         part += 2 if s.paired else 1
     return count
@@ -138,8 +140,7 @@ cdef inline void sum_row(
     const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
     const floating* patch, floating* scattered,
 ) noexcept nogil:
-    """Compute one row of the result in the block of a stage, sweep by sweep. A row is a filter or, for dx, a channel.
-    """
+    """Compute the results of a block for one filter or, for dx, one channel. `stage` lists the sweeps of the block."""
     cdef const ConvAxis* h = &p.axes[1]
     cdef const ConvAxis* x = &p.axes[2]
     cdef const Sweep* sweep
@@ -176,7 +177,7 @@ cdef inline void read_taps(fc_taps* taps, const Product* p, Py_ssize_t part, con
 
 
 cdef inline void products_worker(const Product* p, floating* dtype) noexcept nogil:
-    """Compute chunks of blocks until none are left."""
+    """Take chunks of blocks from the work queue until none are left, and compute these blocks."""
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
@@ -202,8 +203,8 @@ cdef inline void products_worker(const Product* p, floating* dtype) noexcept nog
     while begin < p.total:
         plane, part = begin // blocks, begin % blocks
         end = min(begin + grain, p.total)
-        # Copy the next block before summing this one. A load that reads the data of several recent stores has to wait
-        # until these stores have left the store buffer.
+        # Copy the next block before summing the current block. A load that reads the data of several recent stores has
+        # to wait until these stores have left the store buffer.
         for index in range(begin, end + 1):
             if index < end:
                 stage = &stages[index % 2]

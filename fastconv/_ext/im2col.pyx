@@ -186,7 +186,7 @@ cdef struct Lowering:
     Py_ssize_t total
     Py_ssize_t block        # for col2im: the number of image rows of a block
     Py_ssize_t blocks       # for col2im: the number of blocks of a plane
-    bint shifted            # for im2col: whether `shifts` has the ranges of each tap
+    bint shifted            # for im2col: whether the ranges of all taps are precomputed in `shifts`
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
     fc_work_queue* queue

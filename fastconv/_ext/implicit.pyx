@@ -20,8 +20,8 @@ from fastconv._ext.team cimport fc_parallel_for, fc_serial_queue, fc_work_queue,
 cdef class Multiply:
     """A plan that computes result = w @ columns(source) + bias for all groups and blocks.
 
-    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace. With `probing`,
-    `run` also returns False if a weight may be inf or NaN.
+    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace.
+    `probing` tells `run` to return False if a weight may be inf or NaN.
     """
 
     cdef Product _product
@@ -54,13 +54,13 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, queue):
-        """Run the plan. All arrays have the dtype of the plan. `space` holds a workspace for each thread, and after
-        them the shared panels.
+        """Run the plan. All arrays have the dtype of the plan. `space` holds a workspace for each thread, followed by
+        the panels that threads share.
 
-        `bias` may be None. `queue` may be None if there are no workers. With `probing`, returns False if the first
-        result of any row is inf or NaN, and True otherwise. The first result is enough to find a weight that is inf or
-        NaN, because every result of a row is a sum of products with all weights of that row. Even the product of such a
-        weight with a zero of the padding is NaN.
+        `bias` may be None. `queue` may be None if there are no workers. If `probing` is set, return False if the
+        first result of any row is inf or NaN, and True otherwise. The first result is enough to find a weight that is
+        inf or NaN, because every result of a row is a sum of products with all weights of that row. Even the product of
+        such a weight with a zero of the padding is NaN.
         """
         cdef Product p = self._product
         cdef bint finite = True

@@ -1,4 +1,4 @@
-# The workers of implicit GEMM for forward and backward_data, and the products of an item.
+# Forward and backward_data by implicit GEMM: the worker, and the matrix products of a work item.
 
 from libc.math cimport isfinite
 
@@ -44,14 +44,14 @@ cdef struct Product:
     Sizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    # The tile kernels. The first index is 1 if weights are read in place; the second is 1 if positions are in a panel.
+    # The tile kernels. The first index is 1 if weights are not packed; the second is 1 if positions are in a panel.
     fc_tile_t[2][2] tiles
 
 
 cdef inline const floating* packed_weights(
     floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
 ) noexcept nogil:
-    """Return a packed panel with the weights of the rows of an item, for k in [k0, k0 + n).
+    """Return a packed panel with the weights of the rows of a work item, for k in [k0, k0 + n).
 
     If panels are shared, the first thread that needs a panel packs it. A thread that needs the panel before it is
     complete does not wait, but packs a copy of its own.
@@ -76,12 +76,13 @@ cdef inline const floating* packed_weights(
     return own
 
 
-# The operand a of a product, which is the weights of an item in one block of k, and the rows that get the result.
+# The weights of a work item in one block of the inner dimension k, and the rows of the result to which their products
+# are written or added.
 cdef struct Factors:
-    const void* a            # packed panels or, if `direct`, the weights in place
-    Py_ssize_t step          # the distance between two rows of weights in place, in elements
+    const void* a            # the weights: packed panels or, if `direct` is set, the weight array
+    Py_ssize_t step          # if `direct` is set: the distance between two rows of weights, in elements
     bint direct
-    Py_ssize_t n             # the depth of the block of k
+    Py_ssize_t n             # the number of indices k in the block
     Py_ssize_t rows
     int tile_rows            # the largest number of rows of a tile
     const void* bias
@@ -102,11 +103,12 @@ cdef struct OutputTile:
 cdef inline void multiply_tiles(
     const Factors* f, const OutputTile* output_tiles, Py_ssize_t count, floating* dtype
 ) noexcept nogil:
-    """Multiply all tiles by one group of rows of weights before the next group.
+    """Multiply tiles by rows of weights. All tiles are multiplied by a few rows before the next rows are read.
 
-    So the results of neighbouring tiles are written to a row one after another. If each tile were multiplied by all
-    rows first, the writes would alternate between all rows of the result. The rows share cache sets, so half-written
-    cache lines would be evicted and loaded again. With a short k, that would take longer than the products.
+    In this order, the results of neighbouring tiles are written to a row one after another. If each tile were
+    multiplied by all rows first, the writes would alternate between all rows of the result. The rows share cache sets,
+    so half-written cache lines would be evicted and loaded again. With a short inner dimension, these loads would take
+    longer than the products.
     """
     cdef Py_ssize_t row = 0, rows, i, step
     cdef const floating* panels = <const floating*> f.a
@@ -151,8 +153,8 @@ cdef inline void multiply_edge_tile(
 cdef inline void multiply(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """Multiply some channels of an item: [rows x k] @ [k x positions]. Weights are packed in panels of rows, and
-    positions are divided into tiles.
+    """Compute the product [rows x k] @ [k x positions] of a work item, for some of its channels. Weights are packed in
+    panels of rows, and positions are divided into tiles.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
@@ -177,7 +179,7 @@ cdef inline void multiply(
     )
     cdef bint near_end, gathered
     cdef fc_run run
-    # With few tiles, read the weights in place, because packing reads and writes each weight once more.
+    # If there are few tiles, do not pack the weights, because packing reads and writes each weight once more.
     factors.direct = (
         s.weight_layout == LAYOUT_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
@@ -208,7 +210,7 @@ cdef inline void multiply(
                 place_tile(&tile, segment, position, width, &st, item, s, axes, image_step)
                 output_tile = &output_tiles[count]
                 packed = space + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
-                # A tile may read past the last channel of the item, but not past the end of the source.
+                # A tile may read past the last channel of the work item, but not past the end of the source.
                 near_end = s.mode == CONTIGUOUS and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:
@@ -237,9 +239,9 @@ cdef inline void multiply(
 cdef inline void multiply_swapped(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """Multiply some channels of an item with swapped operands: [positions x k] @ [k x rows].
+    """Compute the product [positions x k] @ [k x rows] of a work item, with swapped operands, for some of its channels.
 
-    Vector lanes then hold rows of weights, so that few positions do not leave lanes empty.
+    Vector lanes hold rows of weights instead of positions. So lanes are used even if there are few positions.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
@@ -304,7 +306,7 @@ cdef inline void multiply_swapped(
 
 
 cdef inline void products_worker(const Product* p, floating* dtype) noexcept nogil:
-    """Compute items of a product until none are left."""
+    """Process work items until none are left. A work item is some rows of the result in one block of outputs."""
     cdef Item item
     cdef Py_ssize_t filled = -1, worker_id = fc_worker_id(p.queue), index = fc_next_item(p.queue, p.items)
     cdef Py_ssize_t channel, channels

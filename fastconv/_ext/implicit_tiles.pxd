@@ -1,4 +1,4 @@
-# The positions of implicit GEMM: items of work, and the tiles of the positions of an item.
+# The work items of implicit GEMM, and the tiles into which the positions of a work item are divided.
 #
 # A position is one output of a plane.
 
@@ -10,18 +10,18 @@ from fastconv._ext.patches cimport Block, ConvAxis
 
 cdef enum Mode:
     CONTIGUOUS   # The image itself is the matrix of columns, so no block is copied.
-    PADDED_GRID    # Tiles are read from a padded block, and may cross rows. Results for the padding are dropped.
-    ROW_WISE    # Tiles are read from a padded block, and each lies within one row.
+    PADDED_GRID    # Tiles are read from a padded block, and may cross rows. Results at padding are dropped.
+    ROW_WISE    # Tiles are read from a padded block, and each tile lies within one row.
     PACKED  # Positions are gathered from a padded block into panels, so that no lane is empty.
-    SWAPPED  # Positions are gathered, too, but the operands are swapped, so that lanes hold filters.
+    SWAPPED  # Positions are gathered into panels. The operands are swapped, so that lanes hold filters.
 
 
-# An item of work: the rows of the result, and the block of outputs, that one thread computes.
+# A work item: the rows of the result, and the block of outputs, that one thread computes.
 cdef struct Item:
     Py_ssize_t group
     Py_ssize_t row
     Py_ssize_t rows
-    Py_ssize_t place     # the index of the block and the group; items with the same index read the same cells
+    Py_ssize_t place     # the index of the block and the group; work items with the same index read the same cells
     Block block
 
 
@@ -39,10 +39,11 @@ cdef inline Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes)
     return item
 
 
-# A tile of positions. `source` lists its runs of contiguous lanes in the block, and `target` those in the result.
+# A tile of positions. `source` lists the runs of lanes that are contiguous in the block, and `target` lists the runs of
+# lanes that are contiguous in the result.
 cdef struct Tile:
     int vectors
-    Py_ssize_t base       # the offset of the first lane in the block; used if all lanes are contiguous there
+    Py_ssize_t base       # the offset of the first lane in the block; used if all lanes are contiguous in the block
     Py_ssize_t sources    # the number of runs in `source`
     Py_ssize_t targets    # the number of runs in `target`
     bint whole            # whether all lanes are used and are contiguous in the result

@@ -44,9 +44,9 @@ cdef struct WeightSizes:
     Py_ssize_t edge_at
     # The offset of the lists that `list_positions` fills: one list for tiles of one vector, one for tiles of two, ...
     Py_ssize_t lists_at
-    Py_ssize_t list_pitch        # the distance between two of these lists, in integers
-    Py_ssize_t panels_at_a_time  # the number of panels that are packed at a time if the weights are pruned
-    Py_ssize_t panel_pitch       # the distance between two of these panels
+    Py_ssize_t list_pitch        # the distance between two lists of `list_positions`, in integers
+    Py_ssize_t panels_at_a_time  # the number of panels of columns that are packed at a time if there is a mask
+    Py_ssize_t panel_pitch       # the distance between two panels of columns, in elements
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -90,8 +90,8 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """Write the offset of each output position of a block, in a panel of `width` lanes, to `rows`. The panel also holds
-    the padding between image rows, but no offset in `rows` points to this padding.
+    """Fill `rows` with the offset, in a panel of `width` lanes, of each output position of a block. The panel also
+    holds the padding between image rows, but no offset in `rows` points to this padding.
     """
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):
@@ -134,7 +134,7 @@ cdef class Contract:
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # references to the tables, because `_contraction` has pointers into them
+    cdef tuple _tables    # keeps the tables alive, because `_contraction` has pointers into them
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 
@@ -203,7 +203,8 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item is a block of channels of one group and one partial sum."""
+    """Process work items until none are left. A work item is one partial sum for one block of channels.
+    """
     cdef const WeightSizes* s = &c.sizes
     cdef const ConvAxis* axes = &c.axes[0]
     cdef Block block

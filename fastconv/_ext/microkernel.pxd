@@ -56,8 +56,8 @@ cdef extern from "microkernel.h":
 cdef const fc_microkernel_kernels* microkernel_for(int dtype, int isa) noexcept nogil
 
 
-# The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules that need the latter
-# call microkernel_for.
+# The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules that need the kernels
+# that multiply tiles call microkernel_for.
 cdef struct Kernels:
     int rows
     int vectors

@@ -102,8 +102,8 @@ cdef struct Norm:
 cdef inline void* buffer_of_size(str name, array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the address of an aligned array of n elements.
 
-    Raise an error if the array is not aligned or has another size, because the user may have changed the cache of the
-    forward pass. The error has the name of the array.
+    Raise an error if the array is not aligned or has another size, because the user may have changed the tuple `cache`
+    of the forward pass. The error message names the array.
     """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n:
@@ -323,7 +323,7 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
     of an image.
 
     `shape` is (N, C, S, G), for G groups. mean and scale are N * G doubles. gamma and beta have an element for each
-    channel; they are doubles or, if S is 1, of the dtype of x. An item is a group of an image.
+    channel; they are doubles or, if S is 1, of the dtype of x. A work item is a group of an image.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
     if q.S == 1:
@@ -424,7 +424,7 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
     """Compute sums (C, 2) for S = 1. The columns of sums are dbeta and dgamma, summed over all images.
 
-    An item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
+    A work item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
     """
     cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, queue)
     q.sums = <double*> buffer_of_size("sums", sums, 2 * q.C, 8, True)

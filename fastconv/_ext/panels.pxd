@@ -36,9 +36,9 @@ cdef struct Sizes:
     Py_ssize_t weight_layout          # a value of WeightLayout
     Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
     Py_ssize_t packing        # whether elements of the image are packed into a panel even if they are contiguous
-    Py_ssize_t tiles          # the number of tiles of columns that are multiplied by one panel before the next panel
-    Py_ssize_t panel_pitch    # the distance between two blocks of packed weights that threads share
-    Py_ssize_t panels         # the number of these shared blocks, which follow the workspaces of the threads; may be 0
+    Py_ssize_t tiles          # the number of tiles of columns by which a panel of weights is multiplied at a time
+    Py_ssize_t panel_pitch    # the distance between two shared blocks of packed weights
+    Py_ssize_t panels         # the number of shared blocks of packed weights, which follow the workspaces of threads
     Py_ssize_t panel_at       # the offset of the packed weights in the workspace of a thread
     Py_ssize_t positions_at   # the offset of the packed elements of the image in the workspace of a thread
 
@@ -101,8 +101,8 @@ cdef inline void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Pack rows [0, rows) and columns [begin, end) of the weight matrix into panels of `width` rows. If fewer than
-    `width` rows are left for the last panel, the panel gets the size of `width` rows only if `full` is set.
+    """Pack rows [0, rows) and columns [begin, end) of the weight matrix into panels of `width` rows. The last
+    panel may have fewer rows. If `full` is set, its columns are still `width` elements apart, as in the other panels.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

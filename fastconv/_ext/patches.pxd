@@ -59,8 +59,8 @@ cdef inline void read_conv_axes(
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,
                                   Py_ssize_t n) noexcept nogil:
-    """Return the index of the first element of a stride phase that is not padding before the source, at most `n`.
-    Element 0 is the first element that output `begin` reads.
+    """Return how many elements of a stride phase are padding before the source, at most `n`. The elements are counted
+    from the first element that output `begin` reads.
     """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= 0:
@@ -69,8 +69,8 @@ cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssi
 
 
 cdef inline Py_ssize_t last_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """Return the index of the first element of a stride phase that is padding after the source, at most `n`. Element 0
-    is the first element that output `begin` reads.
+    """Return how many elements of a stride phase come before the padding after the source, at most `n`. The elements
+    are counted from the first element that output `begin` reads.
     """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= axis.size:

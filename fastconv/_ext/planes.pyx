@@ -38,7 +38,7 @@ cdef struct Reduction:
 
 
 def totals(int dtype, x, sums, int isa, queue):
-    """Compute the sum of each row of x (P, n), and write it to sums (P,), a float64 array. `dtype` is the dtype of x."""
+    """Compute the sum of each row of x (P, n), and write it to sums (P,), in float64. `dtype` is the dtype of x."""
     cdef Reduction r
     cdef Buffer source = contiguous_buffer(x, 8 if dtype else 4, False)
     cdef Buffer result = contiguous_buffer(sums, sizeof(double), True)

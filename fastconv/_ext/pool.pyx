@@ -19,7 +19,7 @@ ctypedef fused index_t:
 
 cdef enum:
     BATCH_PLANES = 4
-    BATCH_BYTES = 1 << 12   # if a plane has at most this number of bytes, FEW planes fit into the L1 cache
+    BATCH_BYTES = 1 << 12   # if a plane has at most this number of bytes, BATCH_PLANES planes fit into the L1 cache
     PAIR_BYTES = 1 << 13  # if a plane has at most this number of bytes, two planes fit into the L1 cache
 
 
@@ -64,7 +64,7 @@ def max_backward(int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t pl
     Return whether all indices are within their planes.
 
     `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `int64_indices`, else int32. An index outside the plane
-    is ignored. It can occur only if the user has changed the cache of the forward pass.
+    is ignored. It can occur only if the user has changed the tuple `cache` of the forward pass.
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4

@@ -5,9 +5,9 @@ A block of the padded image is divided into equal parts, one for each lane of a 
 vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row is
 one row of the results of all parts, stored as vectors.
 
-A row block is a number of rows of the weight matrix that are listed and multiplied together. A first call lists the
-nonzero weights of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides
-the work into work items, and makes all tables that this module reads.
+A row block is a group of rows of the weight matrix that are processed together. A first call lists the nonzero weights
+of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
+work items, and makes all tables that this module reads.
 """
 
 from libc.stdint cimport int32_t
@@ -34,7 +34,7 @@ cdef enum:
 
 def shape(int dtype, int isa, bint dots):
     """Return the number of lanes of a vector, and the largest number of vectors of a tile. `dtype` is 0 (float32) or 1
-    (float64). If `dots` is set, the number is that of the kernels for the gradient of the weights.
+    (float64). If `dots` is set, the number of vectors is that of the kernels for the gradient of the weights.
     """
     return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
@@ -58,11 +58,11 @@ cdef struct Sizes:
     Py_ssize_t patch_image      # the distance between two images in the padded block
     Py_ssize_t channel_pitch    # the distance between two channels in the vectors of a block
     Py_ssize_t row_pitch        # the distance between two rows in the vectors of a block
-    Py_ssize_t copy_rows        # the number of rows that one call of the kernel copies to vectors
-    Py_ssize_t copies           # the number of calls of this kernel for one channel
+    Py_ssize_t copy_rows        # the number of rows that one call of the copying kernel copies to vectors
+    Py_ssize_t copies           # the number of calls of the copying kernel for one channel
     Py_ssize_t out_rows         # the number of output rows of one part of a block
-    Py_ssize_t out_width        # the number of results of one such row; each result takes one lane of a vector
-    Py_ssize_t tiles            # the number of tiles of the results of a block
+    Py_ssize_t out_width        # the number of results of one output row; each result takes one lane of a vector
+    Py_ssize_t tiles            # the number of tiles into which the results of a block are divided
     Py_ssize_t lane_images      # the number of images of a block; no two images share a lane
     Py_ssize_t[3] lane_parts    # the number of parts of a block along each axis; each lane holds one part
     Py_ssize_t[3] part          # the number of results of one part along each axis
@@ -116,7 +116,8 @@ cdef struct Task:
     Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at    # the offset of a weight in its row, for each such offset of an image element
+    # The offset, in its row, of a weight. The index is the offset of the image element that the weight multiplies.
+    const int32_t* weight_at
     Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t blocks           # the number of blocks of the result
     int dtype
@@ -154,7 +155,7 @@ def product(
     """Run one step (a value of `Step`) for `row_blocks` row blocks of the weight matrix, starting with row block
     `first_row_block`.
 
-    To compute result = w @ columns(source) + bias, run PRUNE and then MULTIPLY. `bias` may be None. To compute the
+    To compute result = w @ columns(source) + bias, run PRUNE, then MULTIPLY. `bias` may be None. To compute the
     gradient of the nonzero weights, run PRUNE, DOTS and SCATTER. In DOTS, the argument `result` is dout; in SCATTER, it
     is dw. The gradient is computed as `parts` partial sums, which SCATTER adds up. The arrays are of `dtype`, 0
     (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
@@ -238,8 +239,8 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. An item of MULTIPLY is one row block and one block of the result. An item
-    of DOTS is one row block and all blocks that one partial sum consists of.
+    """Process work items until none are left. For MULTIPLY, a work item is one row block in one block of the
+    result. For DOTS, a work item is one row block in all blocks that contribute to one partial sum.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i
@@ -299,8 +300,8 @@ cdef void scatter_worker(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void set_lane_offsets(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of each lane in the padded block. If the block has fewer images than lanes for images, the other
-    lanes get the offset of the last image.
+    """Set the offset of each lane in the padded block. If the block has fewer than `lane_images` images, the
+    lanes of the missing images get the offsets of the last image.
     """
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
@@ -350,8 +351,8 @@ cdef void set_row_locations(
 
 cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t image_step,
                            const Block* block) noexcept nogil:
-    """Prefetch the elements that a block reads in the next channel, because rows of a block are too short for the
-    hardware prefetcher. `plane` points to the next channel of image 0.
+    """Prefetch the elements that a block reads in the next channel, because the rows of a block are too short for
+    the hardware prefetcher. `plane` points to the next channel of image 0.
     """
     cdef const ConvAxis* d = &t.axes[0]
     cdef const ConvAxis* h = &t.axes[1]

@@ -135,8 +135,9 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """Make a call return that would wait for helpers forever. This is for a child process whose parent forked in a
-        signal handler during the call, because the child has no worker threads.
+        """End the wait of a call for its helpers. A forked child process calls this function, because it has no worker
+        threads. If its parent forked in a signal handler during a call, the call would otherwise wait forever in the
+        child.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)
 

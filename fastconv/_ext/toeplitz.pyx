@@ -1,10 +1,10 @@
 """Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
 
 A row of weights is the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
-each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is the
+each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is all
 positions along the last axis, for one position along each other axis. `table` describes three axes: see
 fastconv.convolution.toeplitz.pattern. `sizes` comes from fastconv.convolution.toeplitz.csr. `queue` is the shared state
-of the call, which distributes the work among threads: see team.h. Indices have 64 bits if `wide` is set, else 32.
+of the call, which distributes the work among threads: see team.h. Indices have 64 bits if `wide` is set, else 32 bits.
 `dtype` is 0 (float32) or 1 (float64).
 """
 
@@ -31,12 +31,14 @@ def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
-    """Group positions into segments, and write segments, entries, lists and places: see toeplitz/pattern.py.
+    """Group positions into segments, and write the arrays `segments`, `entries`, `lists` and `element_of_key`: see
+    toeplitz/pattern.py.
 
     `cells` (positions, taps) has the cell that each tap of each position reads, and `order` (positions, taps) sorts the
-    cells of each position. `starts` holds the first position, and the numbers of earlier entries, integers in lists,
-    and integers in element_of_key. The results have room for one segment for each position. Return the numbers of new
-    segments, entries, integers in lists, and integers in element_of_key.
+    cells of each position. `starts` has four numbers: the index of the first position, and the numbers of entries, of
+    integers in `lists` and of integers in `element_of_key` that earlier calls wrote. The arrays have room for one
+    segment for each position. Return the numbers of new segments, of new entries, and of new integers in the other two
+    arrays.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = index_pointer(starts)
@@ -74,9 +76,11 @@ def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, queue,
 ):
-    """Compute counts (rows of weights, segments of d * h * w): the number of nonzero entries of a matrix row.
+    """Compute the number of nonzero entries of a matrix row, for each row of weights and each triple of segments along
+    d, h and w, and write it to `counts`.
 
-    Also computes totals (1 + rows of weights): 0, then the number of entries of all matrix rows of each row of weights.
+    Also write `totals` (1 + rows of weights). Its first element is 0. The other elements are, for each row of weights,
+    the number of entries of all its matrix rows.
 
     `numbers` comes from `weights`. If less than 1 / `share` of the weights of a row are nonzero, the nonzero weights
     are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest number
@@ -107,7 +111,7 @@ def fill(
 ):
     """Write the entries of the matrix to indices (nnz,) and data (nnz,).
 
-    The lines of each row of weights are divided into `parts` parts; an item is one part.
+    For each row of weights, the lines of positions are divided into `parts` work items.
     """
     cdef Task t = read_task(table, sizes, w, dtype, wide, isa, queue)
     cdef Py_ssize_t width = 8 if wide else 4
@@ -148,10 +152,10 @@ def gradient(
     table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
 ):
     """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
-    the sum of dy * x over all entries of the matrix that have the weight.
+    the sum of dy * x over all entries of the matrix that are this weight.
 
-    `numbers` (float64) numbers the weights of `block` channels, starting at 1. The lists have these numbers in place of
-    weights. `space` has a row of `gradient_space` bytes for each thread.
+    `numbers` (float64) has the numbers 1, 2, ... in place of the weights of `block` channels, so that the lists of
+    entries tell which weight an entry is. `space` has a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

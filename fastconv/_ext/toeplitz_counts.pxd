@@ -70,8 +70,8 @@ cdef inline void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept
 cdef inline void count_line(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
 ) noexcept nogil:
-    """Count the entries for the segments d and h and each segment of the last axis. This is for rows of weights with
-    few nonzero weights if an axis has mirrored positions. Most segments are counted without making a list.
+    """Count the entries for the segments d and h and each segment of the last axis. This function is for rows of
+    weights with few nonzero weights, if an axis has mirrored positions. It makes no lists for most segments.
     """
     cdef Py_ssize_t k
     cdef fc_row r = row_of(m, d, h, m.w.segment)
@@ -99,8 +99,8 @@ cdef inline void indptr_worker(void* task) noexcept nogil:
 
 
 cdef inline void write_indptr(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
-    """Write indptr for the matrix rows of one row of weights: first the length of each matrix row, in the order of the
-    segments, then the running sums of the lengths.
+    """Write indptr for the matrix rows of one row of weights. The length of each matrix row is written to indptr in the
+    order of the segments. The lengths are then replaced by their running sums.
     """
     cdef const Matrix* m = &t.m
     cdef const Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments

@@ -11,8 +11,8 @@ from fastconv._ext.toeplitz_matrix cimport Matrix, Segment, fc_row, row_of
 
 
 cdef enum:
-    # If a row has at most this number of nonzero weights, matrix rows are written directly, because copying a shared
-    # list takes longer.
+    # If a row of weights has at most this number of nonzero weights, matrix rows are written directly, because copying
+    # a shared list takes longer.
     SHORT = 16
 
 
@@ -82,10 +82,10 @@ cdef inline void fill_lines(
 cdef inline Py_ssize_t write_mirrored_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """Write the matrix rows of the first segments of the lines of d and h directly, without lists. These are the
-    segments of the last axis up to the first that is not a single mirrored position. Returns their number.
+    """On each line of the segments d and h, write the matrix rows of the first positions directly, without lists. These
+    positions are mirrored, and each has a segment of its own. Return their number.
 
-    Writes nothing and returns 0 if several lines can share long lists, because copying a list is then faster.
+    If several lines can share long lists, write nothing and return 0, because copying a list is then faster.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
@@ -117,7 +117,7 @@ cdef inline Py_ssize_t write_mirrored_lines(
 cdef inline Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Make the lists of segments k, k + 1, ... of the last axis, until the memory is full. Returns the number of lists.
+    """Make the lists of segments k, k + 1, ... of the last axis, until the memory is full. Return the number of lists.
 
     Several lists are made at a time, so that a line is written in order, from its first position to its last.
     """
@@ -140,7 +140,7 @@ cdef inline void fill_run(
     const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
     const Maker* maker,
 ) noexcept nogil:
-    """Write the matrix rows of a segment of a line. They all repeat list number `one`."""
+    """Write the matrix rows of segment `s` of a line. Each matrix row is a shifted copy of list number `one`."""
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
     cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start

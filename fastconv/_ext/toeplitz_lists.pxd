@@ -12,7 +12,7 @@ from fastconv._ext.toeplitz_matrix cimport (
 cdef enum:
     ALIGNMENT = 64      # the alignment of the parts of a thread's memory, in bytes
     LISTS = 64          # the largest number of lists that a thread makes at a time
-    CAPACITY = 2048     # the largest number of entries of these lists together, unless one list has more
+    CAPACITY = 2048     # the largest total number of entries of these lists, unless a single list has more
 
 
 # The state of a thread that makes lists.
@@ -23,7 +23,7 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n     # the number of entries of each list
     Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # the segments for which `nonzeros` has lines of taps or points, or NULL
+    const Segment* d        # `d` and `h` are the segments whose nonzero weights `nonzeros` lists, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
@@ -63,8 +63,8 @@ cdef inline Py_ssize_t list_row(
 
 
 cdef inline void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noexcept nogil:
-    """Prepare `maker` for the lists of a row of weights. If `few` is set, this builds the tree of the nonzero weights,
-    unless `maker` has the tree already.
+    """Prepare `maker` for the lists of a row of weights. If `few` is set, build the tree of the nonzero weights, unless
+    `maker` has the tree already.
     """
     maker.few = few
     if few and maker.row != row:
@@ -75,7 +75,7 @@ cdef inline void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* mak
 # The arguments of a call, which all of its threads read.
 cdef struct Task:
     Matrix m
-    Py_ssize_t* counts      # the number of entries of a matrix row, by row of weights and by segments along d, h and w
+    Py_ssize_t* counts      # the number of entries of a matrix row, for each row of weights and triple of segments
     Py_ssize_t* starts      # the index of the first entry of each row of weights
     void* indptr
     char* indices
@@ -88,7 +88,7 @@ cdef struct Task:
     char* space             # the memory of all threads: see maker_of
     Py_ssize_t space_pitch  # the size of the memory of a thread, in bytes
     Py_ssize_t workspaces
-    Py_ssize_t parts        # the number of parts into which the lines of a row of weights are divided
+    Py_ssize_t parts        # the number of work items into which the positions of a row of weights are divided
     bint wide
     fc_work_queue* queue
 
@@ -116,8 +116,8 @@ cdef inline int give_space(
 cdef inline Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """Divide the memory of a thread into the number of visits, the values and columns of lists, the arrays of the
-    nonzero weights, and a workspace for sorting. Returns the number of bytes.
+    """Divide the memory of a thread into a counter of the weights that are read, the values and columns of lists, the
+    arrays of the nonzero weights, and a workspace for sorting. Return the number of bytes.
     """
     cdef Py_ssize_t at = ALIGNMENT, level
     maker.d = maker.h = NULL

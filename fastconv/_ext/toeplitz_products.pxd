@@ -33,7 +33,7 @@ cdef enum:
 
 # The arguments of a call of `gradient`, which all of its threads read.
 cdef struct Gradient:
-    Matrix m               # the matrix, with numbers of weights in place of weights
+    Matrix m               # the matrix; an entry is the number of a weight instead of the weight itself
     fc_contract_t contract
     fc_collect_t collect
     const char* x
@@ -41,10 +41,10 @@ cdef struct Gradient:
     char* dw
     Py_ssize_t width
     Py_ssize_t lanes
-    Py_ssize_t block       # the number of channels of an item
+    Py_ssize_t block       # the number of channels of a work item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    char* space            # for each thread: sums and totals of weights; values, columns and slots of a list
+    char* space            # the workspaces: sums and totals for each weight; values, columns and slots of a list
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
     fc_work_queue* queue
@@ -67,7 +67,7 @@ cdef inline void gradients_worker(void* task) noexcept nogil:
 
 
 cdef inline void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
-    """Compute the gradient of the weights of up to `block` channels, which start at `channel`, of a row of weights."""
+    """Compute the gradient of some weights of one row of weights: those of up to `block` channels from `channel` on."""
     cdef Matrix m = t.m
     cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps

@@ -16,7 +16,7 @@ cdef inline void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # A segment has a constant shift from position to position.
+        # In a segment, the entries of neighbouring positions differ by a shift. All neighbours have the same shift.
         if alike and (s.count == 1 or s.base_step == base - before):
             s.count += 1
             s.base_step = base - before
@@ -34,7 +34,7 @@ cdef inline void merge_positions(
                 if j == i + 1:
                     entry[1] = tap[by[i]]
                 else:
-                    # A list is the number of taps, followed by the taps.
+                    # A list is stored as the number of its taps, followed by the taps.
                     entry[1] = ~(first[2] + n_lists)
                     lists[n_lists] = j - i
                     n_lists += 1

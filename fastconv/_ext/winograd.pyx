@@ -48,7 +48,7 @@ def weights(
     """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
     so on, where `parts` is the number of partial sums.
 
-    Returns 0 if all partial sums are finite.
+    Return 0 if all partial sums are finite, and a number above 0 otherwise.
     """
     cdef Call call
     cdef const Sizes* s = &call.sizes

@@ -96,7 +96,7 @@ cdef inline void contract(
 
 
 cdef inline void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Compute items of the gradient until none are left."""
+    """Process work items until none are left. A work item is one partial sum for some filters and channels."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms

@@ -11,8 +11,8 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    PREFETCH_CHANNELS = 3           # The number of channels by which prefetches of weights are ahead of their use.
-    MOST_PANELS = 64                # The largest number of panels of weights in a pass.
+    PREFETCH_CHANNELS = 3           # Weights are prefetched this number of channels before they are used.
+    MOST_PANELS = 64                # The largest number of panels of weights in a pass: see `multiply`.
 
 
 cdef inline void transform_weights(
@@ -37,7 +37,7 @@ cdef inline void transform_weights(
             t.kernel.interleave(transposed, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
-                # The weights of one channel are contiguous, but those of the next channel are far away.
+                # Prefetch the weights of a later channel, because the weights of successive channels are far apart.
                 if c + i + PREFETCH_CHANNELS < s.channels:
                     fc_prefetch(w + (c + i + PREFETCH_CHANNELS) * s.channel_step,
                                 rows * s.kernel * <Py_ssize_t> sizeof(floating))
@@ -62,13 +62,13 @@ cdef inline void transform_weights(
 
 # One axis of a stride phase of the result.
 cdef struct Phase:
-    Py_ssize_t output_offset    # the result cell of output 0; negative if output 0 is outside the result
+    Py_ssize_t output_offset    # the index of output 0 in the result; negative if output 0 is outside the result
     Py_ssize_t n_outputs
 
 
 # The outputs of a tile, along one axis, that are in the result: [begin, end).
 cdef struct OutputRange:
-    Py_ssize_t at    # the result cell of output 0 of the tile
+    Py_ssize_t at    # the index, in the result, of output 0 of the tile
     int begin
     int end
 
@@ -86,8 +86,9 @@ cdef inline void transform_result(
     floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Transform the products of all tiles of a block back, for `rows` rows of the result. `result` points to the first
-    of these rows in image 0, and `width` is the distance between two tiles of m in elements.
+    """Transform m, the products of all tiles of a block, to outputs, and write them to `rows` rows of the result.
+
+    `result` points to the first of these rows in image 0. `width` is the distance, in elements, between two tiles in m.
 
     For each image in which an inf or NaN is found, `call.overflows` is incremented. The caller then has to check the
     image, because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
@@ -147,7 +148,7 @@ cdef struct Panel:
     Py_ssize_t width     # the number of lanes
     Py_ssize_t column    # the first row of the panel, counted from the first row of the pass
     Py_ssize_t at        # the offset of the panel from the first panel of the pass
-    Py_ssize_t pitch     # the distance between two points
+    Py_ssize_t pitch     # the distance between the weights of two interpolation points
 
 
 cdef inline Py_ssize_t list_panels(
@@ -173,10 +174,11 @@ cdef inline Py_ssize_t list_panels(
 cdef inline void multiply(
     const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint new_weights
 ) noexcept nogil:
-    """Compute the results of a block for `s.block_rows` rows, starting with row `first`, in passes of `s.pass_rows`.
+    """Compute the outputs of a block for up to `s.block_rows` rows of the result, starting with row `first`.
 
-    A pass multiplies [tiles x k] @ [k x rows] for each point, where k is the number of subkernels times channels. It
-    then transforms the products back.
+    The rows are processed in passes of at most `s.pass_rows` rows. A pass computes [tiles x k] @ [k x rows] for each
+    interpolation point, where k is the number of subkernels times the number of channels. It then transforms the
+    products to outputs.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -214,7 +216,7 @@ cdef inline void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # These tiles stay in the cache while they are multiplied by all rows of the pass.
+                    # The next n tiles stay in the cache while they are multiplied by all rows of the pass.
                     for i in range(count):
                         p = &panels[i]
                         call.tile(
@@ -237,7 +239,7 @@ cdef inline void multiply(
 
 
 cdef inline void products_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Compute items of a product until none are left."""
+    """Process work items until none are left. A work item is some rows of the result in one block of tiles."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms

@@ -70,7 +70,7 @@ cdef struct Sizes:
     Py_ssize_t rows              # the number of filters of a group or, for dx, of channels of a group
     Py_ssize_t row_step          # the distance between two rows of the weight matrix
     Py_ssize_t block_rows        # the number of rows of a work item
-    Py_ssize_t pass_rows         # the number of rows of a pass, which are multiplied and then transformed back
+    Py_ssize_t pass_rows         # the number of rows of a pass: see `multiply` in winograd_product.pxd
     Py_ssize_t channels          # the number of channels of the source in a group
     Py_ssize_t channel_step      # the distance between the weights of two channels
     Py_ssize_t block_channels    # the number of channels of a work item
@@ -282,8 +282,8 @@ cdef struct PixelGrid:
 
 
 cdef inline void list_interior_offsets(Py_ssize_t* at, const PixelGrid* grid, const Window* window) noexcept nogil:
-    """Write the offset of each pixel of a tile from the first pixel of the tile to `at`. The offsets are valid for
-    every tile that lies inside the window.
+    """Fill `at` with the offset of each pixel of a tile, relative to the first pixel of the tile. The offsets are valid
+    for every tile that lies inside the window.
     """
     cdef Py_ssize_t i, j
     for i in range(grid.rows):
@@ -295,8 +295,8 @@ cdef inline const Py_ssize_t* list_pixel_offsets(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const PixelGrid* grid, const Window* window,
 ) noexcept nogil:
-    """Return an array with the offset of each pixel of a tile from `base`. The first pixel of the tile is at (depth, y,
-    x) in the window of image n.
+    """Return an array with the offset, relative to `base`, of each pixel of a tile. The first pixel of the tile is at
+    (depth, y, x) in the window of image n.
 
     If the tile lies inside the window, the array is `inside` (see `list_interior_offsets`). Otherwise the array is
     `at`, which this function fills in. A pixel outside the window gets the offset of a pixel of zeros.

@@ -93,7 +93,7 @@ static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 /* The number of positions (elements of tiles) that a thread transforms between two checks for signals. */
 enum { FC_FFT_POLL_POSITIONS = 1 << 16 };
 
-/* Process all work items of a part in this thread. */
+/* Process all work items of one part of the work on a pair of tiles (FC_FFT_OUTER, ...) in this thread. */
 static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =

@@ -32,10 +32,9 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum. FC_INPUT_CELLS: the elements that are read. FC_INPUT_SQUARES: the squares of these elements. In
- * the last two cases, the elements that are read are the gradients dout. FC_INPUT_OVER_COUNT: each element of dout,
- * divided by the number of cells of its window. FC_INPUT_OVER_NORM: each element of dout, divided by the norm of its
- * window. */
+/* The terms of a sum. FC_INPUT_CELLS: the elements that are read. FC_INPUT_SQUARES: the squares of these elements.
+ * FC_INPUT_OVER_COUNT: the elements of dout, each divided by the number of cells of its window. FC_INPUT_OVER_NORM: the
+ * elements of dout, each divided by the norm of its window. */
 enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
 /* The result that is computed from a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number
  * of cells of the window. FC_RESULT_ROOT: the square root of the sum. FC_RESULT_TIMES: the sum times the element of x
@@ -89,7 +88,8 @@ typedef struct {
     ptrdiff_t size;    /* the number of elements along the axis, without padding */
     ptrdiff_t targets; /* the number of results along the axis */
     ptrdiff_t levels;  /* the number of steps */
-    ptrdiff_t early;   /* the number of steps before FC_FROM_EARLY, or -1 if no result uses FC_FROM_EARLY */
+    /* the number of steps that make the sums of FC_FROM_EARLY, or -1 if no result needs these sums */
+    ptrdiff_t early;
     ptrdiff_t first;   /* the index of the first element that is read */
     ptrdiff_t rows;    /* the number of rows of all ring buffers */
     /* `shift` and `plus` are as in fc_running_width. Ring buffer l starts at row ring[l] of all ring buffers. */

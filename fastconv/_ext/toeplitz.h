@@ -46,7 +46,8 @@ typedef struct {
     ptrdiff_t end;       /* the end of the entries */
     ptrdiff_t base;      /* the column of the first entry of the first position */
     ptrdiff_t base_step; /* the distance between the columns of two neighbouring positions */
-    /* the key of the tap of the first entry; if the positions are mirrored, ~i for an index i in element_of_key */
+    /* the key of the tap of the first entry; if the positions are mirrored, ~i, where i is an index in
+     * element_of_key */
     ptrdiff_t key;
 } fc_segment;
 
@@ -322,8 +323,8 @@ static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros,
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment. Return -1 if these elements have to
- * be sorted before they can be counted. If two weights read the same image row, the result is always -1 for segments
- * without `element_of_key`, because there are few such segments. */
+ * be sorted before they can be counted. If two weights read the same image row, also return -1 for each segment without
+ * `element_of_key`, because there are few such segments to sort. */
 static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)

@@ -208,9 +208,9 @@ static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row
 }
 
 /* Write the matrix rows of `segments` output positions in one row of the output. Each of these positions is a segment
- * of its own, because mirror padding changes the order in which it reads image elements. `indptr` has the starts of the
- * matrix rows of the output row, and `first` is the column of the first image element of the image row. `values` and
- * `columns` are a workspace for the entries of one matrix row. */
+ * of its own, because mirror padding makes it read image elements in another order, or an element twice. `indptr` has
+ * the starts of the matrix rows of the output row, and `first` is the column of the first image element of the image
+ * row. `values` and `columns` are a workspace for the entries of one matrix row. */
 static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
                                           ptrdiff_t segments,
                                           const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,

@@ -73,7 +73,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_store)(totals + i * FC_VL, FC_N(fc_load)(totals + i * FC_VL) + sums[i]);
 }
 
-/* All sizes, each in a function of its own, because a compiler takes much longer for one that contains all sizes. */
+/* Each size has a function of its own, because a compiler takes much longer for one function that contains all
+ * sizes. */
 #define FC_ALL_DOTS                                                                                   \
     FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7) \
     FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
@@ -115,8 +116,8 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 #undef FC_DOTS
 #undef FC_ALL_DOTS
 
-/* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in
- * to[i / taps * taps + place[i % taps]]. */
+/* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in to[i / taps * taps +
+ * weight_index[i % taps]]. */
 static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *weight_index, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;

@@ -38,10 +38,10 @@ enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 /* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of the array. */
 typedef struct {
     ptrdiff_t size;   /* the number of cells of the array */
-    ptrdiff_t pitch;  /* the distance between two cells, in elements */
-    ptrdiff_t step;   /* the number of cells between two positions */
+    ptrdiff_t pitch;  /* the distance between two neighbouring cells, in elements */
+    ptrdiff_t step;   /* the distance between two neighbouring positions, in cells */
     ptrdiff_t begin;  /* the cell of position 0 */
-    ptrdiff_t count;  /* the number of positions that have a cell */
+    ptrdiff_t count;  /* the number of positions of the tile that have a cell of the array */
     ptrdiff_t border; /* the border mode, which determines the cell that is read in place of a cell outside the array */
 } fc_fft_tile_axis;
 
@@ -83,7 +83,7 @@ static inline ptrdiff_t fc_fft_border_cell(const fc_fft_tile_axis *tile_axis, pt
     }
 }
 
-/* Return the cell at position p of a tile, or -1 if the position has no cell. */
+/* Return the index of the array element at position p of a tile, or -1 if the position has no array element. */
 static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p)
 {
     const ptrdiff_t cell = tile_axis->begin + p * tile_axis->step;
@@ -96,8 +96,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t
  * and descend from *first, and 0 otherwise.
  *
  * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
- * less than n - 1 cells apart. Other borders do not reverse the direction. So if the last cell is in the wrong
- * direction from the first one, the positions cross a circular border. */
+ * less than n - 1 cells apart, so the result is 0. Other borders do not reverse the direction. For these, the last cell
+ * can be in the wrong direction from the first cell only if the positions cross a circular border. The result is then
+ * 0, too. */
 static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -113,7 +114,7 @@ static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, 
     return ahead == n - 1 ? 1 : ahead == 1 - n ? -1 : 0;
 }
 
-/* Return whether at least one of the positions p to p + n - 1 has a cell. */
+/* Return whether at least one of the positions p to p + n - 1 of a tile has an array element. */
 static inline int fc_fft_has_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n)
 {
     const ptrdiff_t last = p + n < tile_axis->count ? p + n - 1 : tile_axis->count - 1;
@@ -123,8 +124,8 @@ static inline int fc_fft_has_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p
     return tile_axis->border != FC_FFT_ZEROS || ((a < b ? a : b) < tile_axis->size && (a < b ? b : a) >= 0);
 }
 
-/* Return the address of the first cell of a row of a strip, or NULL if the row has no cell. The position along the axis
- * of the transform is not included in the address. */
+/* Return the address of the first array element of a row of a strip, or NULL if the row has no array element. The
+ * position along the axis of the transform is not included in the address. */
 static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_location *location)
 {
     ptrdiff_t axis, at = 0;
@@ -188,8 +189,8 @@ typedef struct {
     ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
     ptrdiff_t step[3];      /* see fc_fft_tile_axis */
     ptrdiff_t origin[3];    /* the cell of position 0 of the first tile, for phi = tau = 0 */
-    ptrdiff_t phi_step[3];  /* the number of cells between two phases phi */
-    ptrdiff_t tau_step[3];  /* the number of cells between two phases tau */
+    ptrdiff_t phi_step[3];  /* the distance from one phase phi to the next, in cells */
+    ptrdiff_t tau_step[3];  /* the distance from one phase tau to the next, in cells */
     ptrdiff_t count[3];     /* see fc_fft_tile_axis */
     ptrdiff_t border[3];    /* see fc_fft_tile_axis */
     ptrdiff_t positions[3]; /* the number of positions of all tiles together */
@@ -233,8 +234,8 @@ typedef struct fc_fft_task {
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
     void (*add)(void *, const void *, ptrdiff_t);
-    /* The current state, which all threads read: the step, the part, the group, and the ranges of rows, columns and
-     * pairs. */
+    /* What all threads work on at present: the step (FC_FFT_SHARED, ...), the part (FC_FFT_OUTER, ...), the group, and
+     * the ranges of rows, columns and pairs of tiles. */
     int step, current_part;
     ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
     char *weight_spectra, *source_spectra, *result_spectra;

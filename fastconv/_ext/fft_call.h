@@ -40,8 +40,9 @@ static fc_fft_view fc_fft_make_view(const fc_fft_task *t, const fc_fft_array *ar
 
 static inline ptrdiff_t fc_fft_pairs(const fc_fft_task *t) { return (t->phis * t->tiles + 1) / 2; }
 
-/* Set the views of both tiles of a pair, and return the index of the image. `pair` is the index of the pair among the
- * pairs of all images. If the pair has only one tile, views[1].at is set to NULL. */
+/* Set views[0] and views[1] to the maps from the two tiles of a pair to the array, and return the index of the image.
+ * `pair` is the index of the pair among the pairs of all images. If the pair has only one tile, views[1].at is set to
+ * NULL. */
 static ptrdiff_t fc_fft_set_views(const fc_fft_task *t, fc_fft_view *views, const fc_fft_array *array, ptrdiff_t pair,
                                   ptrdiff_t inner, ptrdiff_t tau)
 {
@@ -79,7 +80,8 @@ static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
     return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_ceil_div(t->axes[1].length, t->lanes);
 }
 
-/* Return the number of positions of one work item. An item is a strip, or a plane of a volume. */
+/* Return the number of positions (elements of tiles) of one work item. A work item is a strip of `lanes` columns, or a
+ * plane of a volume. */
 static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 {
     const int is_volume = t->axes[0].length > 1;
@@ -91,7 +93,7 @@ static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 /* The number of positions (elements of tiles) that a thread transforms between two checks for signals. */
 enum { FC_FFT_POLL_POSITIONS = 1 << 16 };
 
-/* Process all work items of a part in this thread. */
+/* Process all work items of one part of the work on a pair of tiles (FC_FFT_OUTER, ...) in this thread. */
 static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =
@@ -105,7 +107,8 @@ static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int pa
     }
 }
 
-/* Set the views of the results of a pair of tiles, and the bias, for row `row` of the weight matrix. */
+/* For the results of a pair of tiles in row `row` of the weight matrix, set the maps from the tiles to the result
+ * array, and the bias. */
 static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->backward_data ? row / t->taus : row, tau = t->backward_data ? row % t->taus : 0;
@@ -122,8 +125,8 @@ static void fc_fft_set_source_views(const fc_fft_task *t, fc_fft_job *job, ptrdi
 }
 
 /* Prepare the transforms of a pair of tiles of x and of the same pair of dout, for groups of one channel and one
- * filter. The tiles of x are transformed in the workspace at `tiles`. The tiles of dout are transformed in the
- * workspace after it. */
+ * filter. The tiles of x are transformed in the workspace at `tiles`. The tiles of dout are transformed in the memory
+ * that follows the tiles of x. */
 static void fc_fft_set_gradient_views(const fc_fft_task *t, fc_fft_job *x_job, fc_fft_job *dout_job, ptrdiff_t pair,
                                       char *tiles)
 {
@@ -230,7 +233,8 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         return;
     }
     default: {
-        /* A work item is one pair of tiles of one group. The index of the group is set in a copy of the task. */
+        /* A work item is one pair of tiles of one group. The group is set in a copy of the task, because all threads
+         * share the task. */
         const ptrdiff_t each = fc_fft_pairs(t) * t->images;
         fc_fft_task own = *t;
         own.g = t->g + item / each;

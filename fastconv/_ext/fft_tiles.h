@@ -1,7 +1,7 @@
 /* The kernels that load, transform, multiply and store tiles, for one dtype and instruction set: see fft.h. */
 
-/* Return the cells at the positions p to p + FC_VL - 1 of a row. A position that has no cell gets 0. So does every
- * position from p + lanes on. */
+/* Return the array elements at the positions p to p + FC_VL - 1 of a row of a tile. The result is 0 at positions that
+ * have no array element, and at positions from p + lanes on. */
 static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t lanes)
 {
     FC_T some[FC_VL];
@@ -26,8 +26,8 @@ FC_INLINE int FC_N(fc_fft_inside)(const fc_fft_tile_axis *tile_axis, ptrdiff_t p
     return tile_axis->step == 1 && cell >= 0 && cell + FC_VL <= tile_axis->size && p + FC_VL <= tile_axis->count;
 }
 
-/* Load a strip of a tile as the real parts (`part` is 0) or as the imaginary parts (`part` is FC_VL). Return whether
- * any position of the strip may have a cell. */
+/* Load a strip of a tile as the real parts (`part` is 0) or as the imaginary parts (`part` is FC_VL). Return 0 if the
+ * whole strip lies outside the array and is filled with zeros, and 1 otherwise. */
 static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view,
                              const fc_fft_location *location)
 {
@@ -57,8 +57,8 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
     return has_cells;
 }
 
-/* Store the results v at the positions p to p + FC_VL - 1 of a row. Positions without a cell, and positions from p +
- * lanes on, are not stored. Return v with zeros in the lanes that were not stored. */
+/* Store the results v at the positions p to p + FC_VL - 1 of a row of a tile. Nothing is stored at positions that have
+ * no array element, and at positions from p + lanes on. Return v with zeros in the lanes that were not stored. */
 static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
 {
     FC_T some[FC_VL];
@@ -261,8 +261,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     }
 }
 
-/* Compute the product of spectra fc_fft_product for rows [begin, end) of the spectra, `n_x` indices a and `n_k` indices
- * b. */
+/* Compute out[a][b] of fc_fft_product for a < n_x and b < n_k, in the rows [begin, end) of the spectra. */
 FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out,
                                           ptrdiff_t begin, ptrdiff_t end, const int n_x, const int n_k)
 {

@@ -12,8 +12,8 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
  * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
-/* The number of steps of k in one iteration of the loop over k, for a tile of `size` vectors. A large tile spends little
- * of its time on the loop itself, and unrolling it more would mostly make the code longer. */
+/* The number of steps of k in one iteration of the loop over k, for a tile of `size` vectors. A large tile spends
+ * little of its time on the loop itself, and unrolling it more would mostly make the code longer. */
 #define FC_K_UNROLL(size) ((size) < 8 ? 4 : 2)
 
 /* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements

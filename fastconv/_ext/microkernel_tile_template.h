@@ -1,6 +1,6 @@
 /* The kernel FC_TILE: a function for each size of a tile, with unrolled loops, and a function that calls one of them.
- * microkernel_template.h includes this file for each pair of layouts FC_OF_A and FC_OF_B, and for tiles with a mask. The
- * functions are separate, because a compiler takes much longer for one that contains all sizes. */
+ * microkernel_template.h includes this file for each pair of layouts FC_OF_A and FC_OF_B, and for tiles with a mask.
+ * The functions are separate, because a compiler takes much longer for one that contains all sizes. */
 #if FC_MASKED
 #define FC_SIZES FC_ALL_SIZES(FC_MASKED_TILE_SIZES)
 #define FC_BIAS NULL

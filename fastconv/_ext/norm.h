@@ -9,10 +9,10 @@
 /* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of groups of numbers. A group is numbers that are summed together, such as one channel of all images. */
+/* The layout of groups. A group is a set of numbers that are summed together, such as one channel of all images. */
 typedef struct {
-    ptrdiff_t runs;        /* the number of runs of contiguous numbers of a group */
-    ptrdiff_t n;           /* the number of numbers of a run */
+    ptrdiff_t runs;        /* the number of runs (contiguous elements) of a group */
+    ptrdiff_t n;           /* the number of elements of a run */
     ptrdiff_t run_pitch;   /* the distance between the starts of two runs, in elements */
     ptrdiff_t count;       /* the number of groups */
     ptrdiff_t group_pitch; /* the distance between the starts of two groups, in elements */

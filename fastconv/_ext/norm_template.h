@@ -142,11 +142,13 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += tail_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Return whether groups are short. For a short group, adding up the lanes of its sums takes as long as the rest, so the
- * lanes of several short groups are added up together. This adds up the lanes in another order. If each group has its
- * own mean, the number of groups of a call depends on the number of threads, so it does not influence the choice. If
- * the groups share a mean, a call always has all channels of a layer's group, or it has one group, for which adding up
- * lanes together saves nothing. So the bits of a result never depend on the number of threads. */
+/* Return whether the groups are short. In a short group, adding up the lanes of a vector of sums takes as long as
+ * computing the vector. So the lanes of several short groups are added up together, but in another order. The order
+ * must not depend on the number of threads, because the bits of the result would then depend on it, too.
+ *
+ * If each group has its own mean, the number of groups of a call depends on the number of threads, so this function
+ * ignores the number of groups. If the groups share a mean, the number does not depend on the threads: a call has all
+ * channels of a layer's group, or it has one group. For one group, adding up lanes together saves nothing. */
 FC_INLINE int FC_N(fc_is_short)(fc_norm_groups groups)
 {
     return (groups.count > 1 || !groups.shared_mean) && groups.runs * groups.n <= 8 * FC_VL;

@@ -52,7 +52,7 @@ typedef struct {
     /* For each output along W: the distance from the start of its window to the first cell of the window inside the
      * image. */
     const ptrdiff_t *first_inside;
-    /* count[i][o] is the number of cells of window o along axis i by which a mean divides. */
+    /* count[i][o] is the number of cells along axis i that a mean counts in window o. */
     const ptrdiff_t *count[3];
     /* The following fields are for the backward pass. */
     ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs in the workspace */

@@ -9,18 +9,20 @@
  * Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But a sum computed in this way adds up
  * prefixes as long as the window, and the steps along a row cannot be vectorised.)
  *
- * A level is all windows that exist after the same number of steps. Along the width, a step processes a row, in
- * vectors, in the L1 cache. Along height and depth, rows are processed in order. Each level has a ring buffer with the
- * rows that later windows need. All ring buffers together have about k rows, so the workspace of a work item
- * (`fc_running_item`) has about k rows.
+ * Level l consists of the windows that exist after l steps. Along the width, a step processes a row, in vectors, in the
+ * L1 cache. Along height and depth, rows are processed in order. Each level has a ring buffer with the rows that later
+ * windows need. All ring buffers together have about k rows, so the workspace of a work item (`fc_running_item`) has
+ * about k rows.
  *
  * The kernels read sources and write targets. In the forward pass, the sources are the cells of the image, and the
- * targets are the outputs. In the adjoint of a sum, the sources are the outputs, and the targets are the cells.
+ * targets are the outputs. In the backward pass of a sum, the sources are the elements of dout, and the targets are the
+ * elements of dx.
  *
- * The adjoint of a sum computes, for each cell, a sum over the outputs that read the cell. Take an axis with stride s,
- * dilation d and g = gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g,
- * and so on. They read the cell at the taps t, t + s / g, t + 2 s / g, and so on, below k. The number of these taps has
- * only two different values, n and n + 1. The sums of n outputs are the level before the sums of n + 1 outputs. */
+ * The backward pass of a sum computes, for each cell, a sum over the outputs that read the cell. Take an axis with
+ * stride s, dilation d and g = gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o
+ * - 2 d / g, and so on. They read the cell at the taps t, t + s / g, t + 2 s / g, and so on, below k. The number of
+ * these taps has only two different values, n and n + 1. The sums of n outputs are one level, and the sums of n + 1
+ * outputs are the next level. */
 #ifndef FASTCONV_POOL_RUNNING_H
 #define FASTCONV_POOL_RUNNING_H
 
@@ -30,71 +32,75 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum. FC_INPUT_CELLS: the sources. FC_INPUT_SQUARES: the squares of the sources. FC_INPUT_OVER_COUNT:
- * the sources, which are gradients, each divided by the number of cells of its window. FC_INPUT_OVER_NORM: the sources,
- * which are gradients, each divided by the norm of its window. */
+/* The terms of a sum. FC_INPUT_CELLS: the elements that are read. FC_INPUT_SQUARES: the squares of these elements.
+ * FC_INPUT_OVER_COUNT: the elements of dout, each divided by the number of cells of its window. FC_INPUT_OVER_NORM: the
+ * elements of dout, each divided by the norm of its window. */
 enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
 /* The result that is computed from a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number
- * of cells of the window. FC_RESULT_ROOT: the square root of the sum. FC_RESULT_TIMES: the sum times the cell of x. */
+ * of cells of the window. FC_RESULT_ROOT: the square root of the sum. FC_RESULT_TIMES: the sum times the element of x
+ * at the same index. */
 enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
-/* The level from which a row of targets is computed. FC_FROM_LAST: the level after the last step. FC_FROM_EARLY: the
- * level before the last step. FC_FROM_NOTHING: no level, because no source contributes to the row. */
+/* The sums or maxima from which a row of results is computed. FC_FROM_LAST: those after the last step. FC_FROM_EARLY:
+ * those before the last step. FC_FROM_NOTHING: none, because no element that is read contributes to the row. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
     /* The number of elements past the end of a row that may be read or written. It is the number of lanes of the
      * largest vector. */
     FC_RUNNING_SLACK = 16,
-    FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels */
+    FC_RUNNING_LEVELS = 128 /* an upper bound of the number of steps along an axis */
 };
 
-/* A range of targets along an axis, and the sources that they are computed from. */
+/* A range of results along an axis (outputs or, in the backward pass, elements of dx), and the range of elements that
+ * are read to compute these results. */
 typedef struct {
-    ptrdiff_t begin, end; /* the targets [begin, end) */
-    ptrdiff_t source;     /* the index of the first source */
-    ptrdiff_t n;          /* the number of sources */
+    ptrdiff_t begin, end; /* the results [begin, end) */
+    ptrdiff_t source;     /* the index of the first element that is read */
+    ptrdiff_t n;          /* the number of elements that are read */
 } fc_target_range;
 
-/* The axis W. Step l joins two windows whose starts are `shift[l]` cells apart. But if `plus[l]` is 1, step l adds one
- * cell to a window, `shift[l]` cells after its last cell. In the forward pass, `phases` is 0, and the window of output
- * o starts at cell o * stride - lo. In the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and `rest`
- * are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). If `copies_sources`
- * is 1, the sources are copied first, because a later step needs the original sources. */
+/* The steps along the axis W. If plus[l] is 0, step l joins two windows whose starts are shift[l] cells apart. If
+ * plus[l] is 1, step l adds one cell to each window: the cell that is shift[l] cells after the last cell of the window.
+ * In the forward pass, `phases` is 0, and the window of output o starts at cell o * stride - lo. In the backward pass,
+ * `phases` is stride / gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases, and
+ * `step` is dilation / gcd(stride, dilation). If `copies_sources` is 1, each row is copied before the first step,
+ * because a later step needs the original elements. */
 typedef struct {
-    ptrdiff_t size;           /* the number of sources of a row */
+    ptrdiff_t size;           /* the number of elements of a row that is read */
     ptrdiff_t levels;         /* the number of steps */
     ptrdiff_t stride;         /* the stride of the windows, in cells */
     ptrdiff_t lo;             /* the padding before the image, in cells */
     ptrdiff_t dilation;       /* the distance between two taps, in cells */
     ptrdiff_t phases;         /* the number of tap phases in the backward pass; 0 in the forward pass */
-    ptrdiff_t taps;           /* the smallest number of taps of a phase */
-    ptrdiff_t rest;           /* the number of phases with one more tap */
-    ptrdiff_t step;           /* the distance between the outputs of two neighbouring taps of a phase */
-    ptrdiff_t copies_sources; /* whether the sources are copied first */
-    const ptrdiff_t *shift;   /* for each step: a distance in cells */
-    const ptrdiff_t *plus;    /* for each step: whether it adds one cell */
-    const fc_target_range *ranges; /* the ranges of targets into which the axis is divided */
+    ptrdiff_t taps;           /* the number of taps of a phase, not counting the additional tap of some phases */
+    ptrdiff_t rest;           /* the number of phases that have one additional tap */
+    ptrdiff_t step;           /* the distance between two outputs that read a cell at neighbouring taps of a phase */
+    ptrdiff_t copies_sources; /* whether each row is copied before the first step */
+    const ptrdiff_t *shift;   /* for each step: the distance, in cells, to the window or the cell that is added */
+    const ptrdiff_t *plus;    /* for each step: whether a single cell is added */
+    const fc_target_range *ranges; /* the ranges of results into which the axis is divided */
 } fc_running_width;
 
-/* The axis H or D. Sources are processed in ascending order. They start at index `first`, and some are padding outside
- * the array. depth[i] is the number of levels that need source i, or -1 if no target needs it. After source i, the
- * targets target[j] with ends[i - 1] <= j < ends[i] are complete. Target target[j] is computed from level from[j], an
- * FC_FROM_* constant. */
+/* The steps along the axis H or D. The elements along the axis are read in ascending order, and are counted from index
+ * `first`. Indices outside the array are padding. depth[i] is the number of steps that are done after element i was
+ * read, or -1 if no result needs element i. The results target[j] with ends[i - 1] <= j < ends[i] are complete after
+ * element i. from[j], an FC_FROM_* constant, tells from which sums or maxima result target[j] is computed. */
 typedef struct {
-    ptrdiff_t size;    /* the number of sources inside the array */
-    ptrdiff_t targets; /* the number of targets */
+    ptrdiff_t size;    /* the number of elements along the axis, without padding */
+    ptrdiff_t targets; /* the number of results along the axis */
     ptrdiff_t levels;  /* the number of steps */
-    ptrdiff_t early;   /* the level before the last step, or -1 if no target is computed from it */
-    ptrdiff_t first;   /* the index of the first source */
+    /* the number of steps that make the sums of FC_FROM_EARLY, or -1 if no result needs these sums */
+    ptrdiff_t early;
+    ptrdiff_t first;   /* the index of the first element that is read */
     ptrdiff_t rows;    /* the number of rows of all ring buffers */
-    /* ring[l] is the total number of rows in the ring buffers of the levels before l. */
+    /* `shift` and `plus` are as in fc_running_width. Ring buffer l starts at row ring[l] of all ring buffers. */
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
-    /* The ranges of targets into which the axis is divided. The field `source` of a range is counted from `first`. */
+    /* The ranges of results into which the axis is divided. The field `source` of a range is counted from `first`. */
     const fc_target_range *ranges;
 } fc_running_axis;
 
-/* The windows along one axis. A mean divides by the number of cells of the window in [low, high), which is the image
- * with or without its padding. */
+/* The windows along one axis. A mean divides by the number of cells of the window that are in [low, high). This range
+ * is the image, with or without its padding. */
 typedef struct {
     ptrdiff_t size;      /* the size of the image, in cells */
     ptrdiff_t k;         /* the number of taps */
@@ -104,8 +110,8 @@ typedef struct {
     ptrdiff_t low, high; /* the cells [low, high) that a mean counts */
 } fc_running_windows;
 
-/* The work for one source row along H or D. `depth` of the `levels` levels need the row. ring_row[l] is the row of the
- * ring buffer of level l that is replaced. */
+/* The steps to do along H or D after a row was read: the first `depth` of the `levels` steps. Each step has a ring
+ * buffer of earlier rows. ring_row[l] is the row of the ring buffer of step l that the new row replaces. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
@@ -133,7 +139,7 @@ static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o
     return taps < 0 ? 0 : taps < w->k ? taps : w->k;
 }
 
-/* Return the number of cells of the window of output o by which a mean divides. */
+/* Return the number of cells that a mean counts in the window of output o. */
 static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
 {
     return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
@@ -145,7 +151,7 @@ static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Return the distance, in elements, between the rows of two neighbouring planes after the steps along W. */
+/* Return the distance, in elements, between the rows of two neighbouring planes in the result of the steps along W. */
 static inline ptrdiff_t fc_running_plane_pitch(const fc_running_width *w, const fc_target_range *range)
 {
     return !w->phases && w->stride == 1 && w->levels ? range->n : range->end - range->begin;
@@ -165,12 +171,12 @@ FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t n_ranges_w, n_ranges_h, n_ranges_d; /* the number of ranges of targets along W, H and D */
-    /* The length of a row of sources and of a row of targets in the workspace, in elements, and the number of rows of
-     * targets of a work item. */
+    ptrdiff_t n_ranges_w, n_ranges_h, n_ranges_d; /* the number of ranges of results along W, H and D */
+    /* The length in the workspace of a row that is read (`row_pitch`) and of a row of results (`pitch`), in elements,
+     * and the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* the number of elements of a plane of the source and of the target */
+    ptrdiff_t sources, targets; /* the number of elements of a plane that is read, and of a plane of results */
     ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
     int dtype, isa, op, input_op, result_op, int64_indices;
     const char *source, *norms, *factors;
@@ -180,7 +186,7 @@ typedef struct {
 /* The workspace of a thread. */
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *neutral, *counts, *rings, *deep_rings;
-    ptrdiff_t item, pitch; /* the size of an element and of a row in bytes; rows of maxima include their indices */
+    ptrdiff_t item, pitch; /* the sizes, in bytes, of an element and of a row; a row of maxima includes the indices */
     /* the number of planes of the current item, and the distance between their rows in elements */
     ptrdiff_t planes, plane_pitch;
     /* FC_RUNNING_*; FC_RUNNING_MAX is replaced by FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
@@ -223,8 +229,8 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the work for source row `arrival`, which is row `row_index` of the work item. A level is included if it needs
- * the row and if its window does not start before the work item. */
+/* Return the steps to do after row `arrival` of the axis was read. This is row `row_index` of the rows that the work
+ * item reads. A step is left out if its windows would start before the first of these rows. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t row_index, char *rings, ptrdiff_t pitch)
 {
@@ -239,12 +245,12 @@ static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_ax
     return m;
 }
 
-/* For each window [begin, end) along W, write the number of cells by which a mean divides. The numbers have the dtype
- * of the kernel. */
+/* For each window [begin, end) along W, write the number of cells along W that a mean counts. The numbers have the
+ * dtype of the kernel. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
-    /* For the windows `first` to `last`, inclusive, a mean divides by k, the number of all cells of a window. */
+    /* In the windows `first` to `last`, inclusive, a mean counts all k cells. */
     const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
     const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;
@@ -257,14 +263,14 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
     }
 }
 
-/* Return the number of cells by which the mean of a window at (d, h) divides along D, times that number along H. */
+/* Return the number of cells, along D and H together, that a mean counts in the window at (d, h). */
 static inline double fc_running_count_dh(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Do the steps along D for row h, for which the steps along W and H are done. Then write the targets that this row
- * completes. */
+/* Do the steps along D for row h, after the steps along W and H. Then store the rows of results that are complete after
+ * these steps. */
 static inline void fc_running_add_depth_row(const fc_running *g, fc_running_space *at,
                                             const fc_running_merge_step *deep,
                                             ptrdiff_t arrival, const fc_target_range *range_d,
@@ -316,7 +322,7 @@ static inline void fc_running_add_depth_row(const fc_running *g, fc_running_spac
     }
 }
 
-/* Do the steps along W and H for one row of sources. Then do the steps along D for each row that is complete along
+/* Do the steps along W and H for one row that is read. Then do the steps along D for each row that is complete along
  * H. */
 static inline void fc_running_add_row(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                       ptrdiff_t deep_arrival, const fc_target_range *range_d,
@@ -357,8 +363,8 @@ static inline void fc_running_add_row(const fc_running *g, fc_running_space *at,
     }
 }
 
-/* Compute one work item: a range of targets along each of the axes W, H and D, in one or several planes. Items that
- * differ only in the range along W have consecutive numbers. */
+/* Compute one work item: a range of the outputs (in the backward pass, of dx) along each of the axes W, H and D, in one
+ * or several planes. Items that differ only in the range along W have consecutive numbers. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, fc_work_queue *queue)
 {
     const ptrdiff_t index_w = item % g->n_ranges_w, index_h = item / g->n_ranges_w % g->n_ranges_h;
@@ -367,7 +373,7 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const fc_target_range *range_d = g->depth.ranges + index_d, *range_h = g->height.ranges + index_h;
     const fc_target_range *range_w = g->width.ranges + index_w;
     const ptrdiff_t d0 = range_d->source + g->depth.first, h0 = range_h->source + g->height.first;
-    /* The index of the first source cell of the item. Indices of maxima are relative to `base`, so that 32 bits are
+    /* The index of the first cell that the item reads. Indices of maxima are relative to `base`, so that 32 bits are
      * enough. */
     const ptrdiff_t base =
         ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w->source;

@@ -3,8 +3,8 @@
 
 FC_INLINE void FC_N(fc_store_lanes)(FC_L *p, FC_I v) { *(FC_N(fc_iu) *)p = v; }
 
-/* Compute n terms of a sum or a maximum from n sources (see FC_INPUT_* in pool_running.h). Return a mask of the lanes
- * in which a source was NaN. */
+/* Compute the terms of sums or maxima from n elements (see FC_INPUT_* in pool_running.h). Return a mask of the lanes in
+ * which an element was NaN. */
 FC_INLINE FC_I FC_N(fc_running_cells)(const int input_op, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
                                       const FC_T *count, FC_T shared, ptrdiff_t n)
 {
@@ -41,8 +41,9 @@ FC_INLINE FC_I FC_N(fc_running_cells)(const int input_op, FC_T *FC_RESTRICT to, 
     return nan;
 }
 
-/* Do one step along a row: join two windows or, if `more` is not 0, also add the cell that is `more` elements after the
- * start. `to` may be equal to `v`, because no vector reads elements that an earlier vector has written. */
+/* Do one step along a row: add the sums of two windows that are `shift` elements apart. If `more` is not 0, also add
+ * the cell that is `more` elements after the start of the first window. `to` may be equal to `v`, because no vector
+ * reads elements that an earlier vector has written. */
 FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to, ptrdiff_t n, ptrdiff_t shift,
                                      ptrdiff_t more)
 {
@@ -111,10 +112,10 @@ static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_tar
     }
 }
 
-/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the indices
- * of the maxima plus `base` follow the results. The rows of the planes are `plane_step` elements apart in memory, but
- * are processed as one long row. Windows that overlap two planes are computed, too, but are not used. Return whether a
- * source is NaN. */
+/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the results
+ * are followed by their indices, to which `base` is added. The rows of the planes are `plane_step` elements apart in
+ * memory, but are processed as one long row. Windows that overlap two planes are computed, too, but are not used. For
+ * maxima, return whether an element of the rows is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
@@ -202,8 +203,8 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     return has_nan;
 }
 
-/* Combine the current row with earlier rows, which are in the ring buffers. At each level, the current row replaces the
- * oldest row of the ring buffer, and the two rows together give the row of the next level. */
+/* Combine the current row with earlier rows, which are in the ring buffers. At each step, the current row replaces the
+ * oldest row of a ring buffer, and the two rows together give the current row of the next step. */
 FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
                                          FC_T *const *to,
                                          ptrdiff_t n, ptrdiff_t pitch)
@@ -246,8 +247,8 @@ FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_st
             }
         }
         {
-            /* The row of the last level and the row of level `early` are results. The row of any other level is stored
-             * in the ring buffer of its level. */
+            /* Store the row after `depth` steps: in to[1] if no step is left, and otherwise in a ring buffer. Sums
+             * after `early` steps are also stored in to[0]. */
             FC_T *ring_row = depth < levels ? (FC_T *)m->ring_row[depth] : to[1];
             FC_UNROLL
             for (u = 0; u < UNITS; u++) {
@@ -332,9 +333,9 @@ static void FC_N(fc_running_finish)(int result_op, const void *from, const void 
 #undef FC_RESULT_OF
 }
 
-/* Store the maxima of n outputs, which start at output `begin`, and their indices. If no number of a window is above
- * -inf, the first cell of the window is the maximum, and its index is computed from `origin`, the index of the start of
- * its row. The index of any other maximum is `base` plus the index that the steps computed. */
+/* Store the maxima of the n outputs from output `begin` on, and the indices of the maxima. The index of a maximum is
+ * `base` plus the index that the steps computed. But if no number of a window is above -inf, the first cell of the
+ * window is the maximum. The index of this cell is computed from `origin`, the index of the start of its row. */
 static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
                                            ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *indices,
                                            int int64_indices, ptrdiff_t n)

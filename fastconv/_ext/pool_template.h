@@ -150,9 +150,9 @@ typedef struct {
 } FC_N(fc_output_vector);
 
 /* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
- * of maxima, because each maximum of a chain depends on the one before it. So if there are few units, their taps are
- * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier
- * one. */
+ * of maxima, because each maximum of a chain depends on the one before it. So if there are few vectors, the taps are
+ * divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal number never
+ * replaces an earlier one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
                                    const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
@@ -208,7 +208,8 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             }
         }
         if (parts > 1) {
-            /* Combine the maxima of all parts into the first part, from which the next depth continues. */
+            /* Combine the maxima of all parts of the taps. At the next depth of the window, all parts continue from the
+             * combined maximum. */
             FC_UNROLL
             for (u = 0; u < units; u++) {
                 FC_UNROLL

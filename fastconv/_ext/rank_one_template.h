@@ -45,7 +45,8 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
 
 /* Compute factors whose products are exact, if the weights of the kernel are integers times a power of two. Return
  * whether such factors exist. `from` is the concatenation of the fibres (see fc_factor) of the three axes. The factors
- * are written to `to` in the same order; `to` may be the same array. `at` is the index of the pivot along each axis. */
+ * are written to `to` in the same order; `to` may be equal to `from`. `at` is the index of the pivot along each
+ * axis. */
 static int FC_F(fc_exact_factors)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;

@@ -125,8 +125,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     } while (0)
 
 /* Define functions that read whole arrays by vectors of 16 bytes. The modules that call them are compiled without
- * automatic vectorisation. A compiler without vector extensions
- * gets plain loops. */
+ * automatic vectorisation. A compiler without vector extensions gets plain loops. */
 #if defined(__GNUC__)
 typedef float fc_vector_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double fc_vector_f64 __attribute__((vector_size(16), aligned(8), may_alias));
@@ -203,7 +202,7 @@ FC_DEFINE_SCANS(double, f64)
         else                                                                               \
             FC_EACH(n, stride, dst[i * S] += src[i]);                                      \
     }                                                                                      \
-    /* Clear one element in each of `rows` rows, which was copied from a neighbouring row. */ \
+    /* Clear one element in each of `rows` rows, because it was copied from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

@@ -32,8 +32,9 @@ typedef struct {
     const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 
-/* The border modes, which determine the values of cells outside an image. All modes but FC_ZEROS are supported only for
- * images of two axes (`flat`), if rows are not divided into blocks and the results of a row are contiguous. */
+/* The border modes, which determine the values of cells outside an image. Only FC_ZEROS is supported for all images.
+ * The other modes need an image of two axes (`flat`), rows that are not divided into blocks, and contiguous results in
+ * each row. */
 enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
 
 /* The arguments of a call. The axes are (D, H, W); `flat` means that the image has no axis D. Pitches and offsets are

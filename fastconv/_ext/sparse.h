@@ -31,7 +31,7 @@ enum { FC_LENGTHS = 512 };
 /* The largest number of elements that a kernel may write past the end of a list of nonzero weights. */
 enum { FC_LIST_SPARE = 16 };
 
-/* The location, in the result, of one output row of one lane (see sparse.pyx). */
+/* The location in the result at which one lane of a row of vectors is stored (see sparse.pyx). */
 typedef struct {
     ptrdiff_t offset; /* the offset of the row in the result, in elements */
     ptrdiff_t count;  /* the number of outputs of the row that are inside the result array, which may be 0 */

@@ -126,9 +126,9 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_
         to[i * step] = from[i];
 }
 
-/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each line and lane with target t, and p < t.n,
- * to[t.to + p * step] = sums[line][p][lane]. The cells that are `next_row` elements further are prefetched, because the
- * next call writes them. */
+/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
+ * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
+ * prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
                                 ptrdiff_t rows,
                                 ptrdiff_t width, ptrdiff_t next_row)
@@ -235,8 +235,8 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
     }
 }
 
-/* All tile sizes that fit into the registers. The loops of each are unrolled in a function of its own, because a compiler
- * takes much longer for one that contains all sizes. */
+/* All tile sizes that fit into the registers. Each size has a function of its own with unrolled loops, because a
+ * compiler takes much longer for one function that contains all sizes. */
 #define FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 1) FC_ADD_ROWS(height, 2) FC_ADD_ROWS(height, 3)
 #define FC_ADD_ROWS_7(height) \
     FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 4) FC_ADD_ROWS(height, 5) FC_ADD_ROWS(height, 6) FC_ADD_ROWS(height, 7)

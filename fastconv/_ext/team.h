@@ -252,13 +252,13 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
 static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
 {
     const ptrdiff_t joined = fc_atomic_load(&slot->joined);
-    /* A worker joins a call only once, because no chunks are left when it returns from the work, and joining again
-     * would take another workspace. */
+    /* A worker joins a call only once. When it returns from the work, no chunks are left. To join again would do
+     * nothing but take another workspace. */
     if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
         !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;
-    /* The call now waits for this worker, so its task stays valid. The call may be a later one than the call that was
-     * checked above, and may want fewer helpers. So check the number of helpers again. */
+    /* The call now waits for this worker, so the task of the call stays valid. The call may be a later one than the
+     * call that was checked above, and may want fewer helpers. So check the number of helpers again. */
     *last = fc_atomic_load(&slot->call);
     if (joined < fc_atomic_load(&slot->helpers_wanted))
         ((fc_task_function)slot->work)((void *)slot->task);

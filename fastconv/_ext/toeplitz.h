@@ -17,7 +17,8 @@
 #include "isa.h"
 #include "runs.h"
 
-/* The number of entries that are copied at a time. A list has room for FC_CHUNK more entries past its end. */
+/* The number of matrix elements that are copied at a time. A list of elements has room for FC_CHUNK more elements past
+ * its end. */
 enum { FC_CHUNK = 16 };
 
 /* The entries of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. */
@@ -35,16 +36,19 @@ typedef struct {
     ptrdiff_t keys;         /* the number of keys */
 } fc_span;
 
-/* A set of positions along one axis whose entries are equal up to a shift: see AxisPattern in toeplitz/pattern.py. */
+/* Output positions along one axis whose matrix rows have the same elements, up to a shift of the columns: see
+ * AxisPattern in toeplitz/pattern.py. */
 typedef struct {
     ptrdiff_t start;     /* the first position */
-    ptrdiff_t step;      /* the distance between two positions */
+    ptrdiff_t step;      /* the distance between two neighbouring positions */
     ptrdiff_t count;     /* the number of positions */
     ptrdiff_t begin;     /* the index of the first entry */
     ptrdiff_t end;       /* the end of the entries */
     ptrdiff_t base;      /* the column of the first entry of the first position */
-    ptrdiff_t base_step; /* the distance between the columns of two positions */
-    ptrdiff_t key;       /* the key of the first entry or, if the positions are mirrored, ~(index in element_of_key) */
+    ptrdiff_t base_step; /* the distance between the columns of two neighbouring positions */
+    /* the key of the tap of the first entry; if the positions are mirrored, ~i, where i is an index in
+     * element_of_key */
+    ptrdiff_t key;
 } fc_segment;
 
 /* The entries of a matrix row: all combinations of the entries along three axes and of all channels. */
@@ -62,19 +66,19 @@ typedef struct {
     ptrdiff_t first;
 } fc_node;
 
-/* A tap line. */
+/* A tap line: all taps along the last axis, for one channel and one tap along each other axis. */
 typedef struct {
-    ptrdiff_t at;      /* its offset from the first image element that the matrix row reads */
-    ptrdiff_t channel; /* the index of its channel */
-    ptrdiff_t first;   /* the index of its first nonzero weight */
-    ptrdiff_t end;     /* the end of its nonzero weights */
+    ptrdiff_t at;      /* the offset of the tap line from the first image element that the matrix row reads */
+    ptrdiff_t channel; /* the index of the channel */
+    ptrdiff_t first;   /* the index of the first nonzero weight of the tap line */
+    ptrdiff_t end;     /* the end of the nonzero weights of the tap line */
 } fc_tap_line;
 
 /* A nonzero weight. */
 typedef struct {
-    ptrdiff_t at;     /* the offset of its tap line from the first image element that the matrix row reads */
-    ptrdiff_t key;    /* the key of its tap along the last axis */
-    ptrdiff_t source; /* its index in `value` of fc_nonzeros */
+    ptrdiff_t at;     /* the offset of the tap line from the first image element that the matrix row reads */
+    ptrdiff_t key;    /* the key of the tap along the last axis */
+    ptrdiff_t source; /* the index of the weight in `value` of fc_nonzeros */
 } fc_nonzero;
 
 /* A range [begin, end) of nonzero weights (fc_nonzero) whose tap lines read the same row of the image. */
@@ -92,11 +96,11 @@ typedef struct {
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* The tap lines that have nonzero weights, for one segment of each of the first two axes: see fc_list_tap_lines. */
+    /* The tap lines of a matrix row that have nonzero weights: see fc_list_tap_lines. */
     fc_tap_line *lines;
     ptrdiff_t n_lines;
-    /* The nonzero weights in another form, used only if an axis has mirrored positions. fc_order_nonzeros sorts
-     * `sorted`, and writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
+    /* The following fields are used only if an axis has mirrored positions. fc_order_nonzeros sorts the nonzero weights
+     * in `sorted`, and writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
     fc_nonzero *sorted;
     fc_nonzero *sort_space;
     ptrdiff_t *at;
@@ -207,7 +211,7 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
 }
 
 /* Return the index of the image element that the tap with key `key` reads, counted from the first image element that
- * the segment reads. The segment must have all keys. */
+ * the segment reads. Every tap along the axis must read an image element. */
 static inline ptrdiff_t fc_lookup_element(const fc_span *span, ptrdiff_t key)
 {
     if (span->element_of_key)
@@ -250,10 +254,13 @@ static inline void fc_sort_nonzeros(fc_nonzeros *nonzeros, ptrdiff_t n)
     nonzeros->sorted = from, nonzeros->sort_space = to;
 }
 
-/* Fill in the sorted arrays of nonzero weights (see fc_nonzeros) for all segments of the last axis. This function is
- * for axes with mirrored positions, whose segments have all keys. For any two tap lines, either both read the same
- * image row, or all elements that one line reads come before all elements that the other line reads. So only the order
- * of weights that read the same image row depends on the segment of the last axis. */
+/* Sort the nonzero weights by the image row that they read, and for each image row by key. The result is stored in the
+ * sorted arrays of fc_nonzeros, and is used for all segments of the last axis. This function is for axes with mirrored
+ * positions, where every tap reads an image element.
+ *
+ * Of any two tap lines, either both read the same image row, or all elements that one line reads come before all
+ * elements that the other line reads. So only the order of weights that read the same image row depends on the segment
+ * of the last axis. */
 static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -295,8 +302,8 @@ static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, p
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment, where the tap with key i reads
- * element element_of_key[i]. Return -1 if weights that read the same image row do not read its elements in ascending
- * order, because they would have to be sorted first. */
+ * element element_of_key[i]. Return -1 if the weights that read one image row do not read its elements in ascending
+ * order. These elements have to be sorted before they can be counted. */
 static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros, const ptrdiff_t *element_of_key)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -315,9 +322,9 @@ static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros,
     return ascending ? n : -1;
 }
 
-/* Return the number of image elements that the nonzero weights read in a segment, or -1 if the entries have to be
- * sorted before they can be counted. If two weights read the same image row, segments without `element_of_key` are
- * always sorted, because there are few such segments. */
+/* Return the number of image elements that the nonzero weights read in a segment. Return -1 if these elements have to
+ * be sorted before they can be counted. If two weights read the same image row, also return -1 for each segment without
+ * `element_of_key`, because there are few such segments to sort. */
 static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -341,8 +348,8 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
-/* The arguments of fc_contract. It processes `count` outputs, each with n entries. The columns of the entries are the
- * same for all outputs up to a shift. */
+/* The arguments of fc_contract, which processes `count` outputs. Each output reads n image elements. The first output
+ * reads the elements `columns` of x. From one output to the next, all columns grow by `x_step`. */
 typedef struct {
     const int64_t *columns;
     const int64_t *slots;

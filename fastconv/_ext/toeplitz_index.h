@@ -89,7 +89,8 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return n_distinct;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, which fc_list_tap_lines has listed. */
+/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, whose tap lines
+ * fc_list_tap_lines has listed. */
 static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -116,7 +117,7 @@ static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *ro
     return n;
 }
 
-/* Write `count` entries, those of the nonzero weights from index k on. No two entries may have the same column. */
+/* Write the matrix entries of the `count` nonzero weights from index k on. No two entries may have the same column. */
 FC_INLINE void FC_I_(fc_write_entries)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
                                        ptrdiff_t k, FC_T *values, FC_INDEX *columns, const int count)
 {
@@ -171,7 +172,8 @@ FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdif
     return n;
 }
 
-/* Do the work of fc_list, but read only the nonzero weights, which fc_order_nonzeros has sorted. */
+/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, which fc_order_nonzeros
+ * has sorted. */
 static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -205,9 +207,10 @@ static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row
     return n;
 }
 
-/* Write the matrix rows of `segments` segments that consist of one mirrored position each. The positions form one row
- * of the output along the last axis. `indptr` has the starts of the matrix rows of this row, and `first` is the column
- * of the first image element of the image row. `values` and `columns` are a workspace for one list. */
+/* Write the matrix rows of `segments` output positions in one row of the output. Each of these positions is a segment
+ * of its own, because mirror padding makes it read image elements in another order, or an element twice. `indptr` has
+ * the starts of the matrix rows of the output row, and `first` is the column of the first image element of the image
+ * row. `values` and `columns` are a workspace for the entries of one matrix row. */
 static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
                                           ptrdiff_t segments,
                                           const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,

@@ -86,7 +86,7 @@ static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzero
 }
 
 /* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
- * its weight. Vectors run over images, and `vectors` vectors are processed. */
+ * its weight. Each lane of a vector belongs to another image. `vectors` vectors of images are processed. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };
@@ -127,7 +127,7 @@ static void FC_N(fc_contract)(const fc_contraction *c)
     }
 }
 
-/* For each slot, add the lanes of sums[slot] to totals[slot], and set sums[slot] to 0. */
+/* For each i < slots, add the lanes of the vector sums[i] to totals[i], and set sums[i] to 0. */
 static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
 {
     FC_T *sums = (FC_T *)sums_;

@@ -25,8 +25,9 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Return coefficient `k` of the product of (x - S) over all pairs except pair `but`; if `but` is -1, over all pairs.
- * The products are written out, so that every compiler computes them at compile time. */
+/* Return coefficient `k` of the polynomial in x that is the product of (x - S) over the pairs of points, where S is the
+ * square of both points of a pair. Pair `but` is left out; if `but` is -1, no pair is left out. The products are
+ * written out, so that every compiler computes them at compile time. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);

@@ -90,8 +90,8 @@ static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *
     }
 }
 
-/* Each pair of numbers has a function of its own here and below, because a compiler takes much longer for one that
- * contains all pairs. */
+/* Each combination of the numbers of points and taps has a function of its own, because a compiler takes much longer
+ * for one function that contains all combinations. Below, the same holds for the numbers of points and outputs. */
 #define FC_CASE(p, t)                                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_lines), p, t)(                                               \
         const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines,               \
@@ -314,7 +314,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* Transform the lines of a square tile back along the first axis, and then the rows of any tile along the other. */
+/* Apply the output transform to the rows of a tile, and store the outputs. If the tile is square, apply the transform
+ * along the first axis before. For other tiles, the caller has already done this, if the tile has several rows. */
 #define FC_CASE(w, o)                                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                 \
         int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step,                  \

@@ -65,7 +65,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # The time is spent on reading the matrix once, and packing would double it. This `einsum` does not use BLAS.
+        # A matrix times a vector takes the time to read the matrix once. Packing the matrix would double this time.
+        # This `einsum` does not use BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)

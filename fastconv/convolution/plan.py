@@ -94,7 +94,7 @@ class Plan(ABC):
         return self.algorithm
 
     def copy_properties(self, plan: Plan) -> None:
-        """Set the properties of this plan, which runs `plan`, to those of `plan`."""
+        """Copy the properties of `plan`, which this plan runs, to this plan."""
         for name in _PROPERTIES:
             setattr(self, name, getattr(plan, name))
 

@@ -78,9 +78,9 @@ class Fft(Algorithm):
 
     The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
     sizes of an image with circular padding have no prime factor above 5, one cyclic transform may serve the whole
-    image. The gradient of such an image is a correlation of dout with circular padding if the strides of all outputs
-    together equal the size of the image. In all other cases, the gradient of the padded image is computed, and the
-    gradient of the padding is added to the cells that the padding repeats.
+    image. The gradient of such an image is a correlation of dout with circular padding if, along each padded axis, the
+    number of outputs times the stride equals the size of the image. In all other cases, the gradient of the padded
+    image is computed, and the gradient of the padding is added to the cells that the padding repeats.
 
     References
     ----------
@@ -127,8 +127,8 @@ class FftPlan(Plan):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        # The tiles read the border from the image itself. For dx they do so only if the outputs go round a circular
-        # image. Otherwise the border of dx is folded.
+        # The kernel itself finds the cells that the padding repeats. For dx, it does so only if `wraps_back` is true.
+        # Otherwise, the wrapper `Padded` adds the gradient of the padding to dx.
         self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     @cached_property
@@ -200,7 +200,7 @@ class FftPlan(Plan):
     ) -> np.ndarray | None:
         """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
 
-        If the op is backward_weights, the array has only one number, because dw is a single array.
+        If the op is backward_weights, there is only one number, because dw is a single array.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)

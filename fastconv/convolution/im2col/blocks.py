@@ -203,7 +203,7 @@ class BlocksPlan(Plan):
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
         """Compute [f x K] @ [K x L] for each block of columns and each group.
 
-        Blocks of the same groups and positions have different rows of columns, and their products are added up.
+        Blocks of the same groups and positions differ in their channels or taps. Their products are added up.
         """
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)

@@ -63,8 +63,8 @@ class Implicit(Algorithm):
 def _is_scattered(geometry: ConvGeometry) -> bool:
     """Return whether the taps are so far apart that each tap reads only a small part of the image.
 
-    `DataPlan` is slow for such taps, because it multiplies zeros beyond the edges of dout, and copies blocks with wide
-    margins.
+    `DataPlan` is slow for scattered taps, because it multiplies zeros beyond the edges of dout, and copies blocks with
+    wide margins.
     """
     cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
@@ -100,7 +100,7 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the thread with the most work items, by the kinds in `work.IMPLICIT`."""
+        """The work of the thread with the most work items, for each kind of work in `work.IMPLICIT`."""
         case = self.case
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
         for call, count in call_kinds(case):

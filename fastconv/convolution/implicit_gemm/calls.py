@@ -60,7 +60,8 @@ _STRIDED_COST = 3
 #: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
 _FEW_PHASES = 16
 
-#: Pairs of a call and a number, which is the number of calls of the same kind.
+#: Pairs of a call and the number of calls of its kind. Calls of a kind differ only in the offsets of results and
+#: weights.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
@@ -92,10 +93,10 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
 
 
 def call_kinds(case: Case) -> Kinds:
-    """Return pairs of a call and a number of calls, which serve to compute the work of a case.
+    """Return pairs of a call and the number of calls of its kind, from which the work of a case is computed.
 
-    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out, with the number of calls
-    of this kind. Otherwise every number is 1.
+    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out. Otherwise all calls are
+    laid out, and each pair has the number 1.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))

@@ -22,7 +22,8 @@ CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 #: The bytes of a padded block, and of packed weights. Both together fit the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
 #: The depth of a block of k is `_KC` for tiles wider than `_WIDE` bytes, and `_KC_NARROW` for other tiles. If packed
-#: weights then exceed `PANEL_BYTES`, it is smaller, but at least `_KC_MIN`. Sums are stored after each block of k.
+#: weights then exceed `PANEL_BYTES`, the depth is made smaller, but not below `_KC_MIN`. Sums are stored after each
+#: block of k.
 _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
 #: The positions of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and the panel takes
 #: at most `_NEAR_BYTES` bytes, which fit the first-level cache.
@@ -65,7 +66,7 @@ def block_of(
 ) -> tuple[int, tuple[int, int, int]]:
     """Return the number of images of a block, and its number of outputs along each axis.
 
-    A block has about `positions` outputs in all. It has more if it would otherwise be smaller than its margins.
+    A block has about `positions` outputs in all. It has more outputs if it would otherwise be smaller than its margins.
     """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
@@ -154,7 +155,8 @@ def _modes(
     """Return `Blocking.product` and `Blocking.copied` for each mode."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    # If the rows of a plane are contiguous both in the block and in the result, the whole plane is one run.
+    # If the rows of a plane are contiguous both in the block and in the result, the outputs of the whole plane are
+    # contiguous.
     joined = row == wide == conv_axes[2].output_size
     stretches = planes * high
     runs = planes if joined else stretches

@@ -17,8 +17,8 @@ class Delegated(str):
     """The reason of `Algorithm.unsupported` for an op that the algorithm leaves to other algorithms.
 
     This reason raises no error if the user selected the algorithm by name. Instead, the cheapest algorithm without
-    transforms computes the op. Any other reason raises an error. For example, 'sparse' computes no gradients of zero
-    weights, but `conv_backward` works after a forward op by 'sparse'.
+    transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by
+    'sparse', although 'sparse' computes no gradients of zero weights.
     """
 
     __slots__ = ()

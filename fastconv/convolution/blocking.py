@@ -64,7 +64,7 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """A stride phase has one cell for each output, and `halo` more cells, which taps after the first read."""
+        """A stride phase has one cell for each output, and `halo` more cells. Taps after the first read these cells."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -197,7 +197,7 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether the stride phases compute every element of dx. They do if some output reads each element."""
+    """Return whether the stride phases compute every element of dx. Elements that no output reads are skipped."""
     return plans.find(_covers, geometry)
 
 

@@ -249,8 +249,8 @@ def _entries(
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Divide the taps (D, H, W) of all channels into entries. An entry is a column of `high` taps.
 
-    Return two arrays with one element for each entry: the offset in the block of the cell of its first tap, and the
-    index of its first weight. Also return `high`, and the distance between neighbouring weights of an entry.
+    Return two arrays with one element for each entry: the offset, in the block, of the cell that its first tap reads,
+    and the index of its first weight. Also return `high`, and the distance between neighbouring weights of an entry.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0

@@ -15,7 +15,7 @@ _MOST_LOOK = 0.1
 
 
 def pays(outer: Plan, plan: Plan) -> bool:
-    """Return whether to check on each call if all kernels have rank one. If they have, `outer` runs, otherwise `plan`.
+    """Return whether each call should check the rank of the kernels, to run `outer` for rank one, otherwise `plan`.
 
     The check pays if `outer` is cheaper than `plan`, and the check takes little time.
     """

@@ -66,7 +66,7 @@ class TapByTap(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the products of all taps, for some images at a time, and of adding them to dx."""
+        """The work of the products of all taps, for some images at a time, and of adding the products to dx."""
         case, geometry = self.case, self.case.geometry
         taps, (count, channels) = sum(1 for _ in effective_taps(geometry)), geometry.x_shape[:2]
         work = dict[str, float](memory(geometry, case.dtype, case.threads))

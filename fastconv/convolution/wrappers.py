@@ -382,7 +382,9 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan for the number of threads that BLAS may use now."""
+        """Run the plan that needs BLAS if BLAS now uses no more threads than the call may. Otherwise run the other
+        plan.
+        """
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
@@ -404,9 +406,9 @@ class Phase(NamedTuple):
 class Phases(Plan):
     """Computes a result in parts that have different taps, for example the stride phases of dx.
 
-    `gaps` is true if no part writes some of the cells of the result. Such cells are set to the bias. If `adds` is true,
-    parts overlap, and are summed. If many parts have the same work, `phases` has only one of them, and `each` has all
-    parts for `run`.
+    `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
+    true, parts overlap, and are summed. If many parts have the same work, `phases` has only one of them, and `each` has
+    all parts for `run`.
     """
 
     def __init__(

@@ -33,9 +33,9 @@ MOST = 8.0
 class Trees:
     """The trees of an algorithm.
 
-    At level j, tree i compares the feature with index ``features[i, j]`` with ``thresholds[i, j]``. The result is 1 if
-    the feature is larger, otherwise 0. The results of all levels are the binary digits of the index of a leaf. The
-    result of the first level is the highest digit.
+    At level j, tree i compares two numbers: the feature whose index is ``features[i, j]``, and ``thresholds[i, j]``.
+    The result is 1 if the feature is larger, otherwise 0. The results of all levels are the binary digits of the index
+    of a leaf. The result of the first level is the highest digit.
     """
 
     def __init__(self, features: Any, thresholds: Any, leaves: Any) -> None:

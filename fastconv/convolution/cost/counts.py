@@ -102,9 +102,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Return the numbers of multiply-adds, for each column of `high` taps, and of tiles to sum `rows` rows of n
-    results.
-    """
+    """Return two numbers for `rows` rows of n results: the multiply-adds for a column of `high` taps, and the tiles."""
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0

@@ -27,7 +27,7 @@ from fastconv.runtime.records import dataclass
 
 #: The largest number of bytes of the spectrum of a kernel.
 _MOST_BYTES = 1 << 30
-#: The largest index of a cell of the padded image. Offsets in bytes then fit 64 bits.
+#: The largest index that a cell of the padded image may have, so that offsets in bytes fit 64 bits.
 _MOST_CELLS = 1 << 58
 _KINDS = ("passes", "moves", "products", "steps", "serial_steps", "cells", "uncached", "spectra")
 #: The largest number of bytes of spectra that stay in the second-level cache of a thread until the next step.

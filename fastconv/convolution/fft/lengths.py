@@ -14,8 +14,8 @@ from fastconv.runtime import memory as _memory
 #: cost of a pass, by its radix, and `MOVE` the cost of loading, transposing and storing the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: `_SHORT` is the largest number of rows that fit the first-level cache if a row has 128 bytes, which it has with the
-#: widest vectors. The passes of a transform with more rows take `_LONG` times as long.
+#: `_SHORT` is the largest number of rows that fit the first-level cache with the widest vectors, for which a row has
+#: 128 bytes. The passes of a transform with more rows take `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
 #: `fast_length` tries lengths up to about this factor times the shortest sufficient length.
 _LONGER = 1.2

@@ -258,7 +258,7 @@ class BlocksPlan(Plan):
 
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
-        """Yield the arrays in the workspace of a block, in the order of `Cut.sizes`."""
+        """Yield the four arrays in the workspace of a block, in the order that the docstring of `Cut.sizes` gives."""
         sizes = self.cut.sizes(self.case.op)
         with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])

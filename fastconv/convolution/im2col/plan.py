@@ -42,9 +42,9 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 class ImagesPlan(Plan):
     """Multiplies, in each group, the weights or dout by a matrix with the columns of all images.
 
-    The columns are an array (C * taps, N, L). If there are several images, the kernel writes the outputs to an array
-    (F, N, L), from which they are copied to `out`. For the gradients, dout is copied to such an array. With a single
-    image, `out` and dout are used without a copy. In a pointwise layer, nothing is copied.
+    The columns are an array (C * taps, N, L). With several images, the outputs are computed in an array (F, N, L), and
+    then copied to `out`. For a gradient, dout is first copied to such an array. With a single image, `out` and dout are
+    used without a copy. In a pointwise layer, nothing is copied.
     """
 
     algorithm = "im2col"

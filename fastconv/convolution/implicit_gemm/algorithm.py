@@ -21,8 +21,8 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, plan_by_taps
 from fastconv.geometry.conv import ConvGeometry
 
-#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and a channel of an image has more cells than
-#: `_SCATTERED` times the number of its outputs times the product of the strides.
+#: dx is computed tap by tap if two conditions hold. The kernel has at most `_FEW_TAPS` taps. A channel of an image has
+#: more cells than `_SCATTERED` times the outputs of a filter times the product of the strides.
 _FEW_TAPS, _SCATTERED = 256, 64
 
 

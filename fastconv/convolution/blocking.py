@@ -69,7 +69,9 @@ class ConvAxis:
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """A copy in which `output_offset` and `weights` are zeros. Axes with equal copies have equal layouts."""
+        """A copy of this axis in which `output_offset` and `weights` are zeros. Axes with equal copies have equal
+        layouts.
+        """
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:

@@ -188,7 +188,8 @@ def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
     if exact or multiply_adds(case.geometry) < _FEW:
         able = [plan for plan in able if not plan.uses_transforms]
     costs = {plan: _pricing.cost(plan) for plan in able if plan.algorithm != "reference"}
-    # Measured algorithms come first, then unmeasured ones, and the reference last because it is always slow.
+    # Algorithms with measured rates come first, then the other algorithms, and the reference last because it is always
+    # slow.
     able = [plan for plan, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     workspaces = {plan: workspace_bytes(plan.algorithm, case) for plan in able}
     small = [plan for plan, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]

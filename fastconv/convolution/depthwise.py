@@ -298,7 +298,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
     """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    ``each(rows, results)`` returns these numbers for a block of `rows` rows, each with `results` results.
+    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows of `results`
+    results.
     """
     product = tiles = 0.0
     high, wide = (
@@ -352,8 +353,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # A cache of `_tiles`, which returns the same for all stride phases whose entries have the same number of taps. The
-    # keys are these numbers of taps.
+    # A cache of the results of `_tiles`, which are the same for all stride phases whose entries have the same number of
+    # taps. The keys are these numbers of taps.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

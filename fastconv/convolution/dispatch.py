@@ -28,7 +28,9 @@ def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads
 
 
 def exact_plan(case: Case) -> Plan:
-    """Return the plan of the cheapest algorithm that uses no transforms. It computes the gradient of all weights."""
+    """Return the plan of the cheapest algorithm that uses no transforms. For dw, the plan computes the gradient of all
+    weights.
+    """
     return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads)
 
 

@@ -19,7 +19,8 @@ from fastconv.runtime.plan_cache import plans
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: The transpose of a product is computed if the product does not fill a tile and is long. A product does not fill a
 #: tile if it has at most `_FEW_ROWS` rows and the second factor is transposed, or if it has at most `_FEW_COLUMNS`
-#: columns and the first factor is transposed. It is long if its other size is at least `_LONG` times as large.
+#: columns and the first factor is transposed. Such a product is long if its other dimension is at least `_LONG` times
+#: as large.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: The largest number of multiply-adds of one call of BLAS, which takes some 50 ms. Longer products are divided into
 #: several calls, because Python runs signal handlers only between calls.

@@ -26,7 +26,9 @@ _PRODUCT_BYTES = 1 << 23
 
 
 def plan_by_taps(case: Case, make: Make) -> Plan:
-    """Return a plan that computes dx tap by tap. `make` plans the product of one tap, a layer without padding."""
+    """Return a plan that computes dx tap by tap. `make` makes the plan for the product of one tap, a layer without
+    padding.
+    """
     return batched(case, _images_at_once(case), lambda part: TapByTap(part, make))
 
 

@@ -1,9 +1,9 @@
 """The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
 
 A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
-in multiply-adds of vectors, of which both units of a core start two per cycle. The next multiply-add to
-the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An entry
-is a column of `high` taps.
+in multiply-adds of vectors. The two units of a core together start two multiply-adds per cycle. The next multiply-add
+to the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An
+entry is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def blocks(n: int, block: int) -> list[tuple[int, int]]:
 def largest_share(items: int, work: int, threads: int) -> float:
     """Return the part of all work that the thread with the most work items does; 1 if one thread does all the work.
 
-    `work` is the argument of `_threads.work_queue`, in bytes. One thread does all the work if there is little of it.
+    `work` is the amount of work, in bytes, as `_threads.work_queue` takes it. One thread does all the work if the
+    amount is small.
     """
     if items < 2 or _threads.is_little(work):
         return 1.0

@@ -72,8 +72,8 @@ class Fft(Algorithm):
     noise, offsets and single hot pixels, it is at most four times the error of `scipy.signal.fftconvolve`. A number is
     lost in this error if it is smaller than the largest number of its tile by more than the precision of the dtype.
     This may happen to outputs that do not read the largest number, such as those of a quiet tail after a click.
-    ``algorithm='exact'`` avoids it. A NaN or inf makes every output of its tiles NaN or inf, but does not affect other
-    images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
+    ``algorithm='exact'`` avoids this loss. A NaN or inf makes every output of its tiles NaN or inf, but does not affect
+    other images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
     algorithm that sums products.
 
     The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
@@ -139,7 +139,9 @@ class FftPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the spectra of weights, sources and results, of the tiles of threads, and of twiddle factors."""
+        """The bytes of the spectra of weights, sources and results, of the tiles that threads transform, and of twiddle
+        factors.
+        """
         return 0 if self.tiling is None else self.tiling.nbytes
 
     @cached_property

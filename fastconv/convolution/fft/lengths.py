@@ -165,8 +165,8 @@ def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
     )
 
 
-# The caches of factors are separate from the plan cache, because `release` empties them. Plans do not hold factors,
-# because several plans use the same ones, and hundreds of plans are cached.
+# The factors are not in the plan cache, because `release` empties their caches, but not the plan cache. Plans do not
+# hold factors, because several plans use the same factors, and hundreds of plans are cached.
 @functools.lru_cache(maxsize=64)
 def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     found = np.empty(factors_count(tables), f"f{itemsize}")
@@ -207,7 +207,7 @@ def _order(length: int) -> np.ndarray:
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
     """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
 
-    Each array is for `lanes` rows of the plane. For each column, it has the real parts of all lanes and then the
+    Each array is for `lanes` rows of the plane. For each column, the array has the real parts of all lanes and then the
     imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)

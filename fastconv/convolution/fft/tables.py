@@ -1,4 +1,4 @@
-"""Writes the integers that describe a tiling to the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
+"""Lists the integers that describe a tiling for the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
 
 from __future__ import annotations
 

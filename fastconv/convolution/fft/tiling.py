@@ -155,7 +155,9 @@ class FftTiling:
 
     @property
     def parts(self) -> int:
-        """The number of partial sums of a fused dw. A single thread computes each partial sum, in a fixed order."""
+        """The number of partial sums of dw if products are fused. A single thread computes each partial sum, in a fixed
+        order.
+        """
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )

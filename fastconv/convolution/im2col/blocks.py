@@ -36,8 +36,8 @@ from fastconv.runtime.records import dataclass
 MOST_BYTES = 1 << 25
 #: The approximate bytes of a block of columns, together with its weights and outputs. They should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: A block of columns with at most this number of positions is not divided along positions, because products of small
-#: matrices are slow. The same holds for rows.
+#: A block of columns is not divided along positions if it has at most this number of positions, and not along rows if
+#: it has at most this number of rows, because products of small matrices are slow.
 _FEW = 256
 #: A block that takes more bytes than this is divided even if it has at most `_FEW` positions and rows.
 _HARD_BYTES = 1 << 25

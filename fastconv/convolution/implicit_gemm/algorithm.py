@@ -1,4 +1,6 @@
-"""Implicit GEMM: the kernels multiply weights by the columns of an image, but pack them directly from the image."""
+"""Implicit GEMM: the kernels multiply weights by the columns of an image, and pack these columns directly from the
+image.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,8 @@ class ImplicitPlan(Plan):
             work["call"] += count
             for kind, amount in call.amounts.items():
                 work[kind] += part * amount
-        # `memory` counts the source once, but stride phases, and blocks that overlap, copy it several times.
+        # `memory` counts the source once. But the source is copied several times if there are several stride phases, or
+        # if blocks overlap.
         source = math.prod(case.geometry.out_shape if case.op == "backward_data" else case.geometry.x_shape)
         _, _, lanes = _ext.shape(_arrays.DTYPES[case.dtype], case.isa)
         copies = sum(count * call.amounts["cells"] * lanes for call, count in call_kinds(case)) / source
@@ -129,7 +132,7 @@ class ForwardPlan(ImplicitPlan):
 class DataPlan(ImplicitPlan):
     """Computes dx as one product for each stride phase of dx.
 
-    The kernel writes the elements of a stride phase directly to dx, whereas `wrappers.Phases` needs a copy for this.
+    The kernel writes the elements of a stride phase directly to dx. `wrappers.Phases` would copy these elements to dx.
     """
 
     def __init__(self, case: Case) -> None:

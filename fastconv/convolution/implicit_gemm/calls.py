@@ -53,7 +53,7 @@ _MOST_LANES = 64
 #: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
 #: repacked weights take at most `_REPACKED_BYTES` bytes.
 _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
-#: Threads share packed weights only if these, together with the repacked weights, take at most this number of bytes.
+#: Threads share packed weights only if the packed and the repacked weights together take at most this number of bytes.
 _SHARED_BYTES = 1 << 24
 #: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
 _STRIDED_COST = 3

@@ -1,5 +1,5 @@
-"""The tiling of `implicit`: the sizes of blocks of outputs, channels, k and rows, and the mode, which is the way in
-which tiles read the image.
+"""The tiling of `implicit`: the sizes of blocks along outputs, channels, k and rows, and the mode. The mode is the way
+in which tiles read the image.
 
 A product is [rows x k] @ [k x positions], where k is channels * taps, and positions are output positions. A tile is the
 part of the result whose sums stay in registers. It has at most `mr` rows and `nr` positions: `vectors` vectors of
@@ -242,7 +242,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     ways = [conv_axes]
     if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
-    # Strided results are stored element by element, which is slow. With deeper blocks of k, they are stored less often.
+    # Strided results are stored element by element, which is slow. Deeper blocks of k need fewer such stores.
     target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
     near = target_kc * nr * itemsize <= _NEAR_BYTES

@@ -23,8 +23,8 @@ def _fills(
 ) -> dict[str, float]:
     """Return the work of copying one channel into a block.
 
-    `planes`, `lines` and `cells` are the numbers of planes, rows and vectors. `strided` is the number of cells that are
-    copied one by one because of a stride.
+    `planes` is the number of planes, `lines` the number of rows, and `cells` the number of vectors. `strided` is the
+    number of cells that are copied one by one because of a stride.
     """
     d, h, w = conv_axes
     planes = count * (block[0] + d.halo) * math.prod(len(conv_axis.phases) for conv_axis in conv_axes)

@@ -16,9 +16,9 @@ from fastconv.runtime import isa as _isa, threads as _threads
 class Delegated(str):
     """The reason of `Algorithm.unsupported` for an op that the algorithm leaves to other algorithms.
 
-    If the user selected the algorithm by name, the cheapest algorithm without transforms computes the op. Any other
-    reason raises an error. So `conv_backward` works after a forward op by 'sparse', which computes no gradients of
-    zero weights.
+    This reason raises no error if the user selected the algorithm by name. Instead, the cheapest algorithm without
+    transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by
+    'sparse', although 'sparse' computes no gradients of zero weights.
     """
 
     __slots__ = ()
@@ -27,10 +27,9 @@ class Delegated(str):
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
-    An algorithm has a name, says which cases it does not support, and plans the others. What users of a plan need to
-    know about the computation is in the attributes of the plan. The arrays that a plan gets are C-contiguous, not
-    empty, in native byte order and of one float dtype. Kernels are not flipped, and padding is with zeros, unless
-    `Plan.reads_borders` is true.
+    An algorithm has a name, says which cases it does not support, and plans the other cases. The attributes of a plan
+    describe the computation. The arrays that a plan gets are C-contiguous, not empty, in native byte order and of one
+    float dtype. Kernels are not flipped, and padding is with zeros, unless `Plan.reads_borders` is true.
     """
 
     name: str

@@ -58,18 +58,20 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """The index of the first padded cell of each stride phase that some tap reads, in ascending order."""
+        """For each stride phase that taps read, the index of its first padded cell, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells that a stride phase has in addition to one for each output, for taps after the first."""
+        """A stride phase has one cell for each output, and `halo` more cells. Taps after the first read these cells."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """A copy in which `output_offset` and `weights` are zeros. Axes with equal copies have equal layouts."""
+        """A copy of this axis in which `output_offset` and `weights` are zeros. Axes with equal copies have equal
+        layouts.
+        """
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
@@ -197,7 +199,7 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether the stride phases compute every element of dx. They skip elements that no output reads."""
+    """Return whether the stride phases compute every element of dx. Elements that no output reads are skipped."""
     return plans.find(_covers, geometry)
 
 
@@ -293,7 +295,7 @@ class Layout:
 
 
 def shared_row(conv_axis: ConvAxis) -> int:
-    """Return the smallest distance between padded rows that overlap only in zeros.
+    """Return the smallest distance between neighbouring padded rows for which the rows overlap only in zeros.
 
     The padding at the end of a row is then also the padding at the beginning of the next row.
     """

@@ -36,8 +36,9 @@ _FEW = 1 << 20
 #: 'auto' prefers algorithms whose workspace has at most this number of bytes.
 _WORKSPACE_BYTES = 1 << 25
 
-#: If the cheapest algorithm that does not need BLAS has a larger workspace, in bytes, 'auto' takes one that needs BLAS
-#: even if BLAS may use more threads than the call. That algorithm then multiplies by fastconv's kernels.
+#: If BLAS may use more threads than the call, 'auto' leaves out plans that need BLAS. But if the cheapest of the other
+#: plans has a workspace of more bytes than this, 'auto' takes a plan that needs BLAS. Then fastconv's kernels compute
+#: its products.
 _TOO_MUCH_BYTES = 1 << 30
 
 #: 'auto' computes the gradient of pruned weights by a sparse algorithm only if its estimated time is less than this
@@ -128,7 +129,7 @@ def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Plan:
 
 
 def check_supported(case: Case, name: str) -> str:
-    """Return `name`, or 'exact' if that algorithm leaves the op to others.
+    """Return `name`, or 'exact' if the algorithm `name` leaves the op to other algorithms.
 
     Raises ValueError if the algorithm does not support the case.
     """
@@ -158,7 +159,7 @@ def cheapest(case: Case, name: str, blas: bool = True) -> Plan:
 def cheaper_for_rank_one(case: Case, plan: Plan) -> Plan | None:
     """Return the cheapest plan for kernels of rank one if checking the kernels pays; otherwise None.
 
-    `plan` is the cheapest plan for any kernel.
+    `plan` is the cheapest plan for kernels of any rank.
     """
     outer = [found for found in _supported(case) if found.needs_rank_one]
     best = min(outer, key=_pricing.cost, default=None)
@@ -187,7 +188,8 @@ def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
     if exact or multiply_adds(case.geometry) < _FEW:
         able = [plan for plan in able if not plan.uses_transforms]
     costs = {plan: _pricing.cost(plan) for plan in able if plan.algorithm != "reference"}
-    # Measured algorithms come first, then unmeasured ones, and the reference last because it is always slow.
+    # Algorithms with measured rates come first, then the other algorithms, and the reference last because it is always
+    # slow.
     able = [plan for plan, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     workspaces = {plan: workspace_bytes(plan.algorithm, case) for plan in able}
     small = [plan for plan, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]
@@ -207,7 +209,9 @@ def _find_cheapest_sparse(dense: Plan, case: Case) -> Plan:
 
 
 def workspace_bytes(name: str, case: Case) -> int:
-    """Return the workspace of an algorithm for dense weights, without that of `Padded`, which is bounded."""
+    """Return the bytes of the workspace of an algorithm for dense weights. The padded images of `Padded` are not
+    counted, because their size is bounded.
+    """
     return REGISTRY[name].plan(case.dense).workspace_bytes
 
 

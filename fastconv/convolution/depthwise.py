@@ -42,21 +42,22 @@ from fastconv.runtime.records import dataclass
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
 #: The approximate bytes of the padded block, which shares the first-level cache with rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: The bytes of the partial sums of dw that a thread computes at a time: one for each weight and lane of a vector.
+#: The largest size, in bytes, of the partial sums of dw that a thread computes at a time. Each weight has one sum for
+#: each lane of a vector.
 _TOTALS_BYTES = 1 << 14
 #: The smallest width of a block, in vectors, and its smallest height, in rows. Margins stay small beside such blocks.
 _WIDE_VECTORS, _HIGH = 64, 8
 #: The heights of convolution kernels for which each row of the image is read once for all taps of a column.
 _HEIGHTS = (3, 5)
-#: The largest block with its margins, in bytes, is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the size of the
-#: arguments and the result. A block is at most `_OVER` times as large as the window of one output, because blocks are
-#: wider than their margins. So blocks of small kernels need no check.
+#: The largest size, in bytes, of a block with its margins is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the
+#: size of the arguments and the result. A block takes at most `_OVER` times the bytes of the cells that one output
+#: reads. So the size of the block is checked only if these cells take more than `_MOST_BYTES` / `_OVER` bytes.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: The number of vectors past the end of a block that kernels may read or overwrite with zeros.
 _LANES_PAST = 2
-#: The time of a multiply-add, as the number of bytes that a plain copy moves in that time, for each byte of the dtype.
+#: In the time of one multiply-add, a plain copy moves `_PRODUCT_BYTES` times as many bytes as an element has.
 _PRODUCT_BYTES = 0.06
-#: The number of integers that describe one copy into a block, or one sweep.
+#: The number of integers that describe one copy of cells into a block, or one step of the kernel (a sweep).
 _LIST = 7
 
 
@@ -64,8 +65,8 @@ _LIST = 7
 class DepthwiseTables:
     """The tables of one call of a kernel, and its number of work items, which are divided among threads.
 
-    The workspace of a thread has `space` elements and `lists` integers. If `parts` is above 1, it is the number of
-    partial sums of dw, each in an array of its own. `covers` is true if the kernel computes every element of the
+    The workspace of a thread has `space` elements and `lists` integers. `parts` is the number of partial sums of dw. If
+    there is more than one, each is in an array of its own. `covers` is true if the kernel computes every element of the
     result.
     """
 
@@ -173,7 +174,7 @@ class DepthwisePlan(Plan):
             return
         plan, case = self.tables, self.case
         gradient = case.op == "backward_data"
-        if gradient and (plan is None or not plan.covers):  # no output reads some cells of the image
+        if gradient and (plan is None or not plan.covers):  # some cells of the image are read by no output
             result[...] = 0 if third is None else per_channel(third, case.geometry)
         if plan is None:
             return
@@ -248,8 +249,8 @@ def _entries(
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Divide the taps (D, H, W) of all channels into entries. An entry is a column of `high` taps.
 
-    Return for each entry the offset in the block of the cell of its first tap, and the index of its first weight. Then
-    return `high`, and the distance between neighbouring weights of an entry.
+    Return two arrays with one element for each entry: the offset, in the block, of the cell that its first tap reads,
+    and the index of its first weight. Also return `high`, and the distance between neighbouring weights of an entry.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -289,7 +290,7 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, its copies are listed once for all images, which counts as no work.
+        # If an image is a single block, the list of copies is made once for all images. Its time is then not counted.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
@@ -297,7 +298,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
     """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    ``each(rows, results)`` returns these numbers for a block of `rows` rows, each with `results` results.
+    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows of `results`
+    results.
     """
     product = tiles = 0.0
     high, wide = (
@@ -312,7 +314,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
-    """Return an axis of dout whose blocks contain the cells that any stride phase of dx reads."""
+    """Return an axis of dout whose blocks contain all cells that the stride phases of dx read."""
     lo = max(conv_axis.lo for conv_axis in conv_axes)
     halo = max(lo - conv_axis.lo + conv_axis.halo for conv_axis in conv_axes)
     out, one = max(conv_axis.out for conv_axis in conv_axes), conv_axes[0]
@@ -321,7 +323,7 @@ def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
 
 
 def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
-    """Return the cell of the common axis that output 0 of a stride phase of dx reads at each tap."""
+    """Return for each tap the index, on the axis `common`, of the cell that output 0 of a stride phase of dx reads."""
     return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
@@ -351,8 +353,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # A cache of `_tiles`, which returns the same for all stride phases whose entries have the same number of taps. The
-    # keys are these numbers of taps.
+    # A cache of the results of `_tiles`, which are the same for all stride phases whose entries have the same number of
+    # taps. The keys are these numbers of taps.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

@@ -28,7 +28,9 @@ def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads
 
 
 def exact_plan(case: Case) -> Plan:
-    """Return the plan of the cheapest algorithm that uses no transforms. It computes the gradient of all weights."""
+    """Return the plan of the cheapest algorithm that uses no transforms. For dw, the plan computes the gradient of all
+    weights.
+    """
     return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads)
 
 
@@ -42,9 +44,9 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
-    # 2. An error is raised if the selected algorithm does not support the case. If the algorithm leaves the op to
-    # others, 'exact' computes it. Empty arrays are not left to the selected algorithm: an empty result needs no
-    # computation, and the reference computes results of an image without cells.
+    # 2. If the selected algorithm does not support the case, raise an error. If it leaves the op to other algorithms,
+    # 'exact' takes its place. An empty result needs no computation. If the image has no cells, the reference computes
+    # the result.
     name = check_supported(case, name)
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
@@ -64,7 +66,7 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
 def _cheapest(case: Case, name: str) -> Plan:
     """Return the cheapest plan for any kernels, in the wrappers that the case needs.
 
-    If that plan needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
+    If the cheapest plan needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
     """
 
     def by(blas: bool) -> Plan:
@@ -76,9 +78,9 @@ def _cheapest(case: Case, name: str) -> Plan:
 
 
 def _for_any_rank(case: Case, plan: Plan, name: str) -> Plan:
-    """Return the plan of the algorithm of `plan`.
+    """Return a plan of the algorithm that `plan` uses, in the wrappers that the case needs.
 
-    If checking the kernels pays, `WhereRankOne` checks on each call whether they have rank one.
+    If it pays to check whether kernels have rank one, `WhereRankOne` checks the kernels on each call.
     """
     found = _composed(case, REGISTRY[plan.algorithm], name)
     outer = cheaper_for_rank_one(case, plan) if name == "auto" else None
@@ -92,8 +94,8 @@ def _composed(case: Case, algorithm: Algorithm, name: str) -> Plan:
 
     def make(part: Case) -> Plan:
         plan = algorithm.plan(part)
-        # A transform may give an inf or NaN where the sum of products is finite, so 'auto' computes images with an inf
-        # or NaN again.
+        # A transform may give an inf or NaN where the sum of products is finite. So 'auto' computes such images again
+        # without transforms.
         if name == "auto" and plan.uses_transforms:
             plan = wrappers.Guarded(part, plan, exact_plan)
         return wrappers.Masked(part, plan) if part.masked and not plan.masks else plan

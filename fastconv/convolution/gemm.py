@@ -19,7 +19,8 @@ from fastconv.runtime.plan_cache import plans
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: The transpose of a product is computed if the product does not fill a tile and is long. A product does not fill a
 #: tile if it has at most `_FEW_ROWS` rows and the second factor is transposed, or if it has at most `_FEW_COLUMNS`
-#: columns and the first factor is transposed. It is long if its other size is at least `_LONG` times as large.
+#: columns and the first factor is transposed. Such a product is long if its other dimension is at least `_LONG` times
+#: as large.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: The largest number of multiply-adds of one call of BLAS, which takes some 50 ms. Longer products are divided into
 #: several calls, because Python runs signal handlers only between calls.
@@ -65,7 +66,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # The time is spent on reading the matrix once, and packing would double it. This `einsum` does not use BLAS.
+        # A matrix times a vector takes the time to read the matrix once. Packing the matrix would double this time.
+        # This `einsum` does not use BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)

@@ -78,7 +78,7 @@ class Plan(ABC):
     needs_blas: bool = False
     #: Whether the plan skips zero weights. 'auto' takes such a plan only if many weights are zero.
     exploits_sparsity: bool = False
-    #: Whether the plan supports only kernels that are outer products. 'auto' takes it only for such kernels.
+    #: Whether the plan supports only kernels that are outer products. 'auto' takes such a plan only for such kernels.
     needs_rank_one: bool = False
     #: Whether the plan handles the `pad_mode` of its case. Otherwise, the wrapper `Padded` pads the images first.
     reads_borders: bool = False
@@ -94,7 +94,7 @@ class Plan(ABC):
         return self.algorithm
 
     def copy_properties(self, plan: Plan) -> None:
-        """Set the properties of this plan, which runs `plan`, to those of `plan`."""
+        """Copy the properties of `plan`, which this plan runs, to this plan."""
         for name in _PROPERTIES:
             setattr(self, name, getattr(plan, name))
 

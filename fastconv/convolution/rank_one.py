@@ -10,14 +10,14 @@ from fastconv.convolution.plan import Plan
 #: The seconds that a check takes if the first kernel does not have rank one: `_LOOK` for the call, and `_LOOK_WEIGHT`
 #: for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: 'auto' checks the kernels only if the check takes at most this fraction of the time of the convolution without it.
+#: 'auto' checks the kernels only if the check takes at most this fraction of the time of the convolution.
 _MOST_LOOK = 0.1
 
 
 def pays(outer: Plan, plan: Plan) -> bool:
-    """Return whether it pays to check the kernels, and to run `outer` if they have rank one, and `plan` otherwise.
+    """Return whether each call should check the rank of the kernels, to run `outer` for rank one, otherwise `plan`.
 
-    It does if `outer` is cheaper than `plan`, and the check takes little time.
+    The check pays if `outer` is cheaper than `plan`, and the check takes little time.
     """
     geometry = plan.case.geometry
     if not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):

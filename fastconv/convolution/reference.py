@@ -62,7 +62,7 @@ class ReferencePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of two copies of the padded image, of the output and of the weights, in float64."""
+        """The bytes, in float64, of two copies each of the padded image, the output and the weights."""
         geometry = self.case.geometry
         padded = math.prod(geometry.padded.x_shape)
         return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))

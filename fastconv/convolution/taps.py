@@ -26,7 +26,9 @@ _PRODUCT_BYTES = 1 << 23
 
 
 def plan_by_taps(case: Case, make: Make) -> Plan:
-    """Return a plan that computes dx tap by tap. `make` plans the product of one tap, a layer without padding."""
+    """Return a plan that computes dx tap by tap. `make` makes the plan for the product of one tap, a layer without
+    padding.
+    """
     return batched(case, _images_at_once(case), lambda part: TapByTap(part, make))
 
 
@@ -36,7 +38,7 @@ def data_by_taps(case: Case, dout: np.ndarray, w: np.ndarray, b: np.ndarray | No
 
 
 class TapByTap(Plan):
-    """dx = b + the sum over taps of w[:, :, tap].T @ dout, each product added to the cells that the tap reads."""
+    """dx = b + the sum over taps of w[:, :, tap].T @ dout. Each product is added to the cells that its tap reads."""
 
     def __init__(self, case: Case, make: Make) -> None:
         super().__init__(case)
@@ -45,7 +47,7 @@ class TapByTap(Plan):
         self.copy_properties(self.layer)
 
     def _layer(self, images: int) -> Plan:
-        """Return the plan of the layer of one tap, for a number of images."""
+        """Return the plan of the layer that multiplies dout by the weights of one tap, for `images` images."""
         geometry = self.case.geometry
         return self._make(
             self.case.dense.with_geometry(
@@ -59,14 +61,14 @@ class TapByTap(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of the layer of one tap."""
+        """The bytes of the product of a tap, of the weights of a tap, and of the workspace of this product."""
         layer = self.layer.case.geometry
         products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
         return products * self.case.dtype.itemsize + self.layer.workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of all layers of one tap, some images at a time, and of adding their results to dx."""
+        """The work of the products of all taps, for some images at a time, and of adding the products to dx."""
         case, geometry = self.case, self.case.geometry
         taps, (count, channels) = sum(1 for _ in effective_taps(geometry)), geometry.x_shape[:2]
         work = dict[str, float](memory(geometry, case.dtype, case.threads))
@@ -81,7 +83,7 @@ class TapByTap(Plan):
         return {**work, "summed": work.get("summed", 0.0) + summed}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute dx. With inf or NaN in the weights, the sums of the definition may have an inf or NaN, too."""
+        """Compute dx, without warnings if the sums have an inf or NaN."""
         geometry = self.case.geometry
         product = np.empty(self.layer.case.geometry.x_shape, result.dtype)
         outputs = product.reshape(*product.shape[:2], *geometry.out_shape[2:])
@@ -108,7 +110,9 @@ _Slices = tuple[slice, ...]
 
 
 def effective_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
-    """Yield each tap at which some output reads the image, the slices of these outputs, and of the cells they read."""
+    """Yield each tap at which some output reads the image, the slices of these outputs, and the slices of the cells
+    that they read.
+    """
     per_axis = [[(t, *_met(axis, t)) for t in range(axis.k)] for axis in geometry.axes]
     per_axis = [[met for met in axis if met[1].start < met[1].stop] for axis in per_axis]
     for met in itertools.product(*per_axis):
@@ -117,7 +121,9 @@ def effective_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _S
 
 
 def _met(axis: Axis, tap: int) -> tuple[slice, slice]:
-    """Return two slices: of the outputs that read the image, not the padding, at a tap, and of the cells they read."""
+    """Return two slices along an axis: the outputs that read the image, not the padding, at a tap; and the cells that
+    these outputs read.
+    """
     first, last = axis.outputs_before(tap, 0), axis.outputs_before(tap, axis.size)
     cell = first * axis.stride + tap * axis.dilation - axis.lo
     return slice(first, last), slice(cell, cell + (last - first - 1) * axis.stride + 1, axis.stride)

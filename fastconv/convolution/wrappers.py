@@ -190,7 +190,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """Return the plan that `make` makes, wrapped to support the `pad_mode` of the case unless the plan does itself."""
+    """Return the plan that `make` makes. If that plan does not support the `pad_mode` of the case, wrap it to do so."""
     geometry, plan = case.geometry, make(case)
     if geometry.pad_mode == "zeros" or plan.reads_borders:
         return plan
@@ -205,7 +205,9 @@ def padded(case: Case, make: Make) -> Plan:
 
 
 class SpaceToBatch(Wrapper):
-    """A dilated convolution, by an inner plan for undilated ones: every d-th row and column is an image of its own."""
+    """A dilated convolution. Every d-th row and column is an image of its own, which the inner plan convolves without
+    dilation.
+    """
 
     def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:
         super().__init__(case, plan)
@@ -223,7 +225,9 @@ class SpaceToBatch(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the inner plan, and of copying the parts of all images, `batching.images` of them at a time."""
+        """The work of the inner plan, and of copying the parts of all images. `batching.images` images are copied at a
+        time.
+        """
         geometry, batching = self.plan.case.geometry, self.batching
         copied = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * self.case.dtype.itemsize
         batches = -(-self.case.geometry.x_shape[0] // batching.images)
@@ -301,7 +305,7 @@ class Guarded(Wrapper):
         return f"guarded({self.plan}, else {self.exact(self.case)})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the plan, and compute images whose results have an inf or NaN again."""
+        """Run the plan. If the result of an image has an inf or NaN, run the second plan for this image."""
         counts = self.plan.run(first, second, third, result)
         if counts is None:
             return
@@ -332,14 +336,14 @@ class WhereZeros(Wrapper):
         return f"where_zeros(by density, else {self.plan})"
 
     def at(self, share: float) -> Plan:
-        """Return the plan for weights with a `share` of nonzeros. There are at most `density.STEPS` such plans."""
+        """Return the plan for weights of density `share`. There are at most `density.STEPS` such plans."""
         found = self._pruned.get(share)
         if found is None:
             found = self._pruned[share] = self._make(share)
         return found
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan for the density of the weights."""
+        """Run the plan that was made for the density of the weights."""
         weights = third if self.case.op == "backward_weights" else second
         share = 1.0 if weights is None else density(weights)
         return (self.plan if share == 1.0 else self.at(share)).run(first, second, third, result)
@@ -361,7 +365,7 @@ class WhereRankOne(Wrapper):
         return max(self.outer.workspace_bytes, self.plan.workspace_bytes)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan for the rank of the kernels."""
+        """Run the plan for outer products if all kernels have rank one. Otherwise run the other plan."""
         plan = self.outer if is_rank_one(second, self.case.geometry) else self.plan
         return plan.run(first, second, third, result)
 
@@ -378,15 +382,18 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan for the number of threads that BLAS may use now."""
+        """Run the plan that needs BLAS if BLAS now uses no more threads than the call may. Otherwise run the other
+        plan.
+        """
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
 
 class Phase(NamedTuple):
-    """The plan of a part of the result, and the indices of its arrays in the whole arrays; None is the whole array.
+    """The plan of a part of the result. `first`, `second` and `result` are the indices of the parts of these arrays;
+    None stands for a whole array.
 
-    `times` is the number of phases with the same work, which this phase stands for.
+    A `Phase` stands for `times` phases with the same work.
     """
 
     plan: Plan
@@ -397,11 +404,11 @@ class Phase(NamedTuple):
 
 
 class Phases(Plan):
-    """Results in parts that have different taps: a strided gradient of the image, or an upsampled image.
+    """Computes a result in parts that have different taps, for example the stride phases of dx.
 
-    `gaps` says whether there are cells of the result that no part writes. Such cells are set to the bias. With `adds`,
-    parts overlap, and are summed. If many phases have the same work, `phases` has only one of each kind, and `run`
-    iterates over `each` for all phases.
+    `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
+    true, parts overlap, and are summed. If many parts have the same work, `phases` has only one of them, and `each` has
+    all parts for `run`.
     """
 
     def __init__(

@@ -33,8 +33,9 @@ MOST = 8.0
 class Trees:
     """The trees of an algorithm.
 
-    Tree i compares ``features[i, j]`` with ``thresholds[i, j]`` at level j. The results are the binary digits of the
-    index of its leaf, and are 1 if the feature is larger. The first level has the highest digit.
+    At level j, tree i compares two numbers: the feature whose index is ``features[i, j]``, and ``thresholds[i, j]``.
+    The result is 1 if the feature is larger, otherwise 0. The results of all levels are the binary digits of the index
+    of a leaf. The result of the first level is the highest digit.
     """
 
     def __init__(self, features: Any, thresholds: Any, leaves: Any) -> None:

@@ -1,9 +1,9 @@
 """The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
 
 A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
-in multiply-adds of vectors, of which both units of a core start two per cycle. The next multiply-add to
-the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An entry
-is a column of `high` taps.
+in multiply-adds of vectors. The two units of a core together start two multiply-adds per cycle. The next multiply-add
+to the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An
+entry is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
-#: The number of multiply-adds that two units start before the result of one is ready, which takes four cycles.
+#: The number of multiply-adds that the two units of a core start in four cycles, which is the latency of a
+#: multiply-add.
 _LATENCY = 8
-#: The same number for short tiles, during which the CPU already starts the next tile.
+#: The number that takes the place of `_LATENCY` for short tiles, because the CPU starts the next tile during a short
+#: tile.
 _OVERLAPPED = 3
 #: The number of vectors loaded per cycle. It is below two, because loads of cells cross cache lines.
 _LOADS = 1.4
@@ -28,9 +30,10 @@ def blocks(n: int, block: int) -> list[tuple[int, int]]:
 
 
 def largest_share(items: int, work: int, threads: int) -> float:
-    """Return the part of all work that the thread with most items does; 1 if one thread does all the work.
+    """Return the part of all work that the thread with the most work items does; 1 if one thread does all the work.
 
-    `work` is the argument of `_threads.work_queue`, in bytes. One thread does all the work if there is little of it.
+    `work` is the amount of work, in bytes, as `_threads.work_queue` takes it. One thread does all the work if the
+    amount is small.
     """
     if items < 2 or _threads.is_little(work):
         return 1.0
@@ -59,8 +62,9 @@ def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
 def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> float:
     """Return the time of all tiles for one step along k, in multiply-adds.
 
-    `rows` are the heights of tiles and their numbers, and `tiles` the widths of tiles and their numbers. The time
-    of a tile is the largest of the times of its latency, of its multiply-adds and of its loads.
+    `rows` has pairs of a height and the number of tiles of this height. `tiles` has pairs of a width and the number of
+    tiles of this width. A tile takes the time of its latency, of its multiply-adds or of its loads, whichever is
+    longest.
     """
     return sum(n * m * max(_LATENCY, r * v, (r + v) * 2 / _LOADS) for r, n in rows for v, m in tiles)
 
@@ -99,7 +103,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Return the work of `rows` rows of n results: the multiply-adds for each entry, and the number of tiles."""
+    """Return two numbers for `rows` rows of n results: the multiply-adds for a column of `high` taps, and the tiles."""
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
@@ -118,16 +122,18 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 
 
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
-    """Return the work of rows in which two results alternate, with n numbers in a row.
+    """Return the work of `rows` rows of n results. In each row, the results of two stride phases alternate.
 
-    The work is the multiply-adds for each pair of taps, and the number of tiles.
+    The work is two numbers: the multiply-adds for each pair of taps, and the tiles.
     """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:
-    """Return the multiply-adds and the number of tiles of `rows` rows of n gradients times the taps of all entries."""
+    """Return the numbers of multiply-adds and of tiles to compute a part of dw: `entries` columns of `high` taps,
+    summed over `rows` rows of n outputs.
+    """
     most = 2 if high == 5 else 3 if high == 3 else 9
     vectors, product, tiles = ceil_div(n, lanes), 0.0, 0
     heights = [(4, rows // 4), (2, rows % 4 // 2), (1, rows % 2)] if high > 1 else [(1, rows)]

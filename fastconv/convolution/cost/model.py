@@ -17,11 +17,12 @@ def rates_in_use() -> _rates.Rates:
     return _rates.in_use()
 
 
-#: The default rates, in nanoseconds: `border` for each byte of a padded image, and `borders` for each call that pads.
-#: `wakes` is for each product in several BLAS threads, because waking them takes milliseconds now and then. Many small
-#: products in a row then take 10 to 30 times their usual time. `fetched` and `scattered` are for each cache line that
-#: tiles of `implicit` read, which older rates contain in those of other kinds of work. `vector_far` is for each byte of
-#: a matrix that `im2col` multiplies by a vector, beyond the cache of a core.
+#: The rates, in nanoseconds, of kinds of work that may be missing from the measured rates. `border` is for each byte of
+#: a padded image, and `borders` for each call that pads. `wakes` is for each product in several BLAS threads, because
+#: waking the threads takes milliseconds now and then. Many small products in a row then take 10 to 30 times their usual
+#: time. `fetched` and `scattered` are for each cache line that tiles of `implicit` read. Older measurements include the
+#: time of these cache lines in other rates. `vector_far` is for each byte of a matrix that `im2col` multiplies by a
+#: vector, beyond the cache of a core.
 _OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0, "fetched": 0.0, "scattered": 0.0, "vector_far": 0.04}
 
 
@@ -57,8 +58,9 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
 def traffic(nbytes: float, threads: int) -> dict[str, float]:
     """Return the work of reading or writing `nbytes` bytes once.
 
-    `bytes` are the bytes of a thread, and `shared_cache_bytes` those that exceed the caches of its core. `dram_bytes`
-    are the bytes of all threads that exceed all caches, because threads share the memory bandwidth.
+    `bytes` is the number of bytes of one thread, and `shared_cache_bytes` the number of these bytes that exceed the
+    caches of a core. `dram_bytes` is the number of bytes of all threads together that exceed all caches, because
+    threads share the memory bandwidth.
     """
     return {
         "bytes": nbytes / threads,
@@ -68,5 +70,5 @@ def traffic(nbytes: float, threads: int) -> dict[str, float]:
 
 
 def share(items: int, threads: int) -> float:
-    """Return the share of all work that the thread with most items does."""
+    """Return the share of all work that the thread with the most work items does."""
     return -(-items // max(1, min(threads, items))) / max(items, 1)

@@ -8,8 +8,8 @@ from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.cost.model import seconds
 from fastconv.convolution.plan import Plan
 
-#: The rates of algorithms that no fit measures, in nanoseconds for each unit of work. The reference is slow, so a rough
-#: estimate suffices: 'auto' takes it only if no other algorithm supports the case.
+#: The rates, in nanoseconds for each unit of work, of algorithms for which no rates were measured. The reference is
+#: slow, so a rough estimate suffices: 'auto' takes the reference only if no other algorithm supports the case.
 _UNFITTED: Mapping[str, Mapping[str, float]] = {"reference": {"call": 1e6, "product": 2.5}}
 
 
@@ -35,7 +35,9 @@ def _estimate(plan: Plan) -> float:
 
 
 def border_work(nbytes: int, threads: int) -> dict[str, float]:
-    """Return the work of padding images, or their gradients, of `nbytes` bytes with their padding."""
+    """Return the work of padding images, or of adding the gradient of the padding to dx. The padded images take
+    `nbytes` bytes.
+    """
     return {"border": nbytes / threads, "borders": 1.0}
 
 

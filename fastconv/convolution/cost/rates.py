@@ -25,15 +25,18 @@ GENERIC = "generic"
 #: If there are no rates for the instruction set in use, the first of these instruction sets with rates is used.
 _USUAL = ("avx2", "avx512", "baseline")
 
-#: The factor by which a product in several BLAS threads has to be faster, if the file of the CPU has none. On AMD
-#: family 26, a gradient of the weights took up to twice its time right after a gradient of the image by BLAS. Now and
-#: then, a product took 10 to 20 times its usual time. With a penalty of 2, this happened in 2 of 624 random cases.
+#: The factor on the cost of plans that use several BLAS threads, if the file of the CPU has no such factor. On AMD
+#: family 26, a gradient of the weights took up to twice its usual time right after a gradient of the image by BLAS. Now
+#: and then, a product took 10 to 20 times its usual time. With a factor of 2, this slowdown occurred in 2 of 624 random
+#: cases.
 _BLAS_PENALTY = 3.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurements of a kind of CPU: the rates, the penalty of BLAS threads, and the correction of estimates."""
+    """The measurements of a kind of CPU: the rates, the factor on the cost of BLAS threads, and the correction of
+    estimates.
+    """
 
     rates: Rates
     blas_penalty: float = _BLAS_PENALTY
@@ -49,17 +52,18 @@ def kinds() -> tuple[str, ...]:
 
 
 def split(kind: str) -> tuple[str, int, str]:
-    """Return the vendor, the family and the instruction set of a kind."""
+    """Return the vendor, the family and the instruction set of a kind of CPU."""
     vendor, family, isa = kind.rsplit("-", 2)
     return vendor, int(family), isa
 
 
 def nearest(kind: str, among: Iterable[str]) -> str | None:
-    """Return the measured kind that is nearest to `kind`, or None if there is none.
+    """Return the measured kind of CPU that is nearest to `kind`, or None if there is none.
 
-    Work is counted in vectors, so the instruction set matters most: the same instruction set comes first, then those of
-    `_USUAL`. Within an instruction set, the same vendor comes first: the nearest family, and of two equally near ones
-    the newer one. Then follow `GENERIC`, and the newest family of another vendor.
+    The instruction set matters most, because work is counted in vectors. Kinds with the same instruction set are
+    nearest, followed by kinds with the instruction sets of `_USUAL`, in this order. Among kinds with the same
+    instruction set, those of the same vendor are nearest: the one with the nearest family or, if two families are
+    equally near, the newer one. The vendor `GENERIC` is next, followed by the newest family of any other vendor.
     """
     vendor, family, isa = split(kind)
 
@@ -74,7 +78,7 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
 
 def load(kind: str) -> dict[str, Any]:
-    """Return the file of a kind: the rates, and the CPU, date and version of the measurement."""
+    """Return the contents of the file of a kind of CPU: the rates, and the CPU, date and version of the measurement."""
     import json  # imported at the first choice of an algorithm, because the import takes milliseconds
 
     with open(os.path.join(FOLDER, f"{kind}.json"), encoding="utf-8") as file:
@@ -83,7 +87,7 @@ def load(kind: str) -> dict[str, Any]:
 
 
 def measured_on(kind: str) -> Measured:
-    """Return the measurements in the file of a kind."""
+    """Return the measurements in the file of a kind of CPU."""
     data = load(kind)
     correction = Correction({name: Trees(**trees) for name, trees in data.get("correction", {}).items()})
     return Measured(data["rates"], data.get("blas_penalty", _BLAS_PENALTY), correction)
@@ -105,11 +109,15 @@ def in_use() -> Rates:
 
 
 def blas_penalty() -> float:
-    """Return the factor by which several BLAS threads have to be faster, because they may slow down later calls."""
+    """Return the factor on the cost of plans that use several BLAS threads, because such plans may slow down later
+    calls.
+    """
     return measured().blas_penalty
 
 
 def use(these: Measured) -> None:
-    """Use the given measurements from now on, for a fit, and clear the plan cache, which depends on the rates."""
+    """Use the given measurements from now on, and clear the plan cache, because plans were chosen by other
+    measurements.
+    """
     _loaded[_isa.kind()] = these
     plans.clear()

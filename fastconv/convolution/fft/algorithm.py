@@ -27,7 +27,7 @@ from fastconv.runtime.records import dataclass
 
 #: The largest number of bytes of the spectrum of a kernel.
 _MOST_BYTES = 1 << 30
-#: The largest index of a cell of the padded image. Offsets in bytes then fit 64 bits.
+#: The largest index that a cell of the padded image may have, so that offsets in bytes fit 64 bits.
 _MOST_CELLS = 1 << 58
 _KINDS = ("passes", "moves", "products", "steps", "serial_steps", "cells", "uncached", "spectra")
 #: The largest number of bytes of spectra that stay in the second-level cache of a thread until the next step.
@@ -72,15 +72,15 @@ class Fft(Algorithm):
     noise, offsets and single hot pixels, it is at most four times the error of `scipy.signal.fftconvolve`. A number is
     lost in this error if it is smaller than the largest number of its tile by more than the precision of the dtype.
     This may happen to outputs that do not read the largest number, such as those of a quiet tail after a click.
-    ``algorithm='exact'`` avoids it. A NaN or inf makes every output of its tiles NaN or inf, but does not affect other
-    images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
+    ``algorithm='exact'`` avoids this loss. A NaN or inf makes every output of its tiles NaN or inf, but does not affect
+    other images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
     algorithm that sums products.
 
     The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
     sizes of an image with circular padding have no prime factor above 5, one cyclic transform may serve the whole
-    image. The gradient of such an image is a correlation of dout with circular padding if the strides of all outputs
-    together equal the size of the image. In all other cases, the gradient of the padded image is computed, and the
-    gradient of the padding is added to the cells that the padding repeats.
+    image. The gradient of such an image is a correlation of dout with circular padding if, along each padded axis, the
+    number of outputs times the stride equals the size of the image. In all other cases, the gradient of the padded
+    image is computed, and the gradient of the padding is added to the cells that the padding repeats.
 
     References
     ----------
@@ -127,8 +127,8 @@ class FftPlan(Plan):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        # The tiles read the border from the image itself. For dx they do so only if the outputs go round a circular
-        # image. Otherwise the border of dx is folded.
+        # The kernel itself finds the cells that the padding repeats. For dx, it does so only if `wraps_back` is true.
+        # Otherwise, the wrapper `Padded` adds the gradient of the padding to dx.
         self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     @cached_property
@@ -139,7 +139,9 @@ class FftPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the spectra of weights, sources and results, of the tiles of threads, and of twiddle factors."""
+        """The bytes of the spectra of weights, sources and results, of the tiles that threads transform, and of twiddle
+        factors.
+        """
         return 0 if self.tiling is None else self.tiling.nbytes
 
     @cached_property
@@ -200,7 +202,7 @@ class FftPlan(Plan):
     ) -> np.ndarray | None:
         """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
 
-        If the op is backward_weights, the array has only one number, because dw is a single array.
+        If the op is backward_weights, there is only one number, because dw is a single array.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)

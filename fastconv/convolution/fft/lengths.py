@@ -14,8 +14,8 @@ from fastconv.runtime import memory as _memory
 #: cost of a pass, by its radix, and `MOVE` the cost of loading, transposing and storing the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: The largest number of rows that fit the first-level cache; a row has 128 bytes with the widest vectors. Passes of
-#: longer transforms take `_LONG` times as long.
+#: `_SHORT` is the largest number of rows that fit the first-level cache with the widest vectors, for which a row has
+#: 128 bytes. The passes of a transform with more rows take `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
 #: `fast_length` tries lengths up to about this factor times the shortest sufficient length.
 _LONGER = 1.2
@@ -45,7 +45,7 @@ def row_cost(length: int) -> float:
     return sum(_PASS[radix] for radix in radices(length)) * (_LONG if length > _SHORT else 1.0)
 
 
-# Cached because the table has more than a thousand numbers, and is needed by every plan of a signal.
+# The table is cached because it has more than a thousand numbers, and every plan of a signal needs it.
 @functools.lru_cache(maxsize=1)
 def _fast_lengths() -> tuple[int, ...]:
     most = _LONGEST
@@ -91,8 +91,8 @@ def fast_length(least: int, lanes: int) -> int:
     return best
 
 
-# Cached because planning a signal takes 0.4 ms with this cache and 2 ms without. A result depends on no setting, so it
-# need not be cleared with the plans.
+# The results are cached because planning a signal takes 0.4 ms with this cache and 2 ms without. A result depends on no
+# setting, so the cache need not be cleared with the plans.
 @functools.lru_cache(maxsize=4096)
 def split(length: int, lanes: int) -> tuple[int, int]:
     """Return the numbers of rows and columns of the plane into which a tile of `length` elements of a signal is folded.
@@ -151,8 +151,8 @@ def _roots(powers: np.ndarray, length: int) -> np.ndarray:
 def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     """Return the twiddle factors of a plan in one array, which contains one table after another.
 
-    Each item of `tables` describes a table: ``(length,)`` for the factors of the passes of a transform, or the
-    arguments of `_between`.
+    Each item of `tables` describes a table. The item is ``(length,)`` for the factors between the passes of a
+    transform. For the factors between the two axes of a folded signal, the item has the arguments of `_between`.
     """
     return (_few_factors if factors_count(tables) * itemsize <= _MANY_BYTES else _many_factors)(tables, itemsize)
 
@@ -165,8 +165,8 @@ def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
     )
 
 
-# The caches of factors are separate from the plan cache, because `release` empties them. Plans do not hold factors,
-# because several plans use the same ones, and hundreds of plans are cached.
+# The factors are not in the plan cache, because `release` empties their caches, but not the plan cache. Plans do not
+# hold factors, because several plans use the same factors, and hundreds of plans are cached.
 @functools.lru_cache(maxsize=64)
 def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     found = np.empty(factors_count(tables), f"f{itemsize}")
@@ -207,7 +207,7 @@ def _order(length: int) -> np.ndarray:
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
     """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
 
-    Each array is for `lanes` rows of the plane. For each column, it has the real parts of all lanes and then the
+    Each array is for `lanes` rows of the plane. For each column, the array has the real parts of all lanes and then the
     imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)

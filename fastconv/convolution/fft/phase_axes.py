@@ -66,8 +66,8 @@ def _border(axis: Axis, geometry: ConvGeometry) -> int:
 def wraps_back(geometry: ConvGeometry) -> bool:
     """Return whether dx of an image with circular padding is a correlation of dout with circular padding.
 
-    It is one if the strides of all outputs together equal the size of the image along each padded axis. Gradients of
-    padding need not be added to dx then.
+    Such a correlation requires that, along each padded axis, the number of outputs times the stride equals the size of
+    the image. Then the gradient of the padding need not be added to dx.
     """
     return geometry.pad_mode == "circular" and all(
         _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes

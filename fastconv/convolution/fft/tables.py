@@ -1,4 +1,4 @@
-"""Writes the integers that describe a tiling to the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
+"""Lists the integers that describe a tiling for the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def numbers(tiling: FftTiling, geometry: ConvGeometry) -> np.ndarray:
     return np.array(found + axes, np.intp)
 
 
-#: Stands for an unlimited number of positions.
+#: A number that stands for an unlimited number of positions.
 _MOST = 1 << 62
 
-#: Five integers for each axis of an array. The first three are the distance between the elements of neighbouring
-#: positions, the index of the element of position 0, and the distance between the elements of neighbouring phases phi.
-#: The other two are the same distance for phases tau, and the number of positions of a tile.
+#: Five integers for each axis of an array: the distance, in elements, between neighbouring positions, the index of
+#: position 0, the distance between neighbouring phases phi of the outputs, the distance between neighbouring phases tau
+#: of the taps, and the number of positions of a tile.
 _Axes = list[tuple[int, int, int, int, int]]
 
 
@@ -60,8 +60,8 @@ def _array(
 ) -> list[int]:
     """Return the integers that describe one array to the kernel.
 
-    `outer`, `group` and `inner` are the distances, in elements, between neighbouring images (or filters), groups and
-    channels. `positions` is the number of positions of all tiles along each axis.
+    The distances are numbers of elements: `outer` between neighbouring images (or filters), `group` between groups, and
+    `inner` between channels. `positions` is the number of positions of all tiles along each axis.
     """
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]

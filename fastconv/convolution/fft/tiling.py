@@ -29,9 +29,9 @@ SPACE_BYTES = 24 << 20
 _NEAR_BYTES = 3 << 17
 #: The numbers of tiles along an axis that are tried.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: A longer tile is tried if its cost per result is below `_GAIN` times the cost per result of all shorter tiles
-#: (`_GAIN_OF_VOLUMES` times for volumes). `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of tiles whose
-#: estimated cost is smallest.
+#: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost per result of the shorter
+#: tiles. For volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of
+#: tiles with the lowest estimated costs.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The others are costs in
 #: cycles: `_STEP` of a step that all threads finish together, `_PRODUCT` of a product of two rows, and `_BYTES_COST` of
@@ -101,38 +101,41 @@ class FftTiling:
 
     @property
     def strips(self) -> int:
-        """The number of strips of a plane."""
+        """The number of strips of a plane. A strip is as wide as a vector."""
         return -(-self.lengths[1] // self.problem.lanes)
 
     @property
     def row(self) -> int:
-        """The number of elements of a row of a strip."""
+        """The number of elements of a row of a strip: a vector of real parts and a vector of imaginary parts."""
         return 2 * self.problem.lanes
 
     @functools.cached_property
     def pitch(self) -> int:
         """The distance, in elements, between neighbouring spectra.
 
-        It is one row more than a spectrum, so that equal elements of several spectra are in different cache sets.
+        The distance is one row more than a spectrum, so that equal elements of several spectra are in different cache
+        sets.
         """
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
     def strip(self) -> int:
-        """The number of elements of a strip along depth, or along height if the image has no depth."""
+        """The number of elements of a strip (a part of a plane, as wide as a vector). Its rows lie along depth or, if
+        the image has no depth, along height.
+        """
         return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
 
     @property
     def flat(self) -> int:
-        """The number of elements of the planes in the workspace of a thread, for fused products."""
+        """The number of elements of the planes that a thread holds for fused products, or 0 if it holds none."""
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
         return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
 
     @property
     def volume(self) -> int:
-        """The number of elements for a pair of volumes that are transformed along only some of the axes; 0 if the image
-        has no depth.
+        """The number of elements of the volumes whose transforms are complete along only some of the axes; 0 if the
+        image has no depth.
         """
         if self.lengths[0] == 1:
             return 0
@@ -147,12 +150,14 @@ class FftTiling:
 
     @property
     def common(self) -> int:
-        """The number of elements of the pair of tiles that all threads share, if `shared` is true."""
+        """The number of elements of the pair of tiles that all threads share; 0 if `shared` is false."""
         return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
 
     @property
     def parts(self) -> int:
-        """The number of partial sums of a fused dw. A single thread computes each partial sum, in a fixed order."""
+        """The number of partial sums of dw if products are fused. A single thread computes each partial sum, in a fixed
+        order.
+        """
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )
@@ -181,9 +186,9 @@ class FftTiling:
         return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
-        """Return the cost of all passes of a transform, and its number of moves of rows.
+        """Return the cost of all passes of a transform, and the number of rows that it loads, transposes and stores.
 
-        `columns` is the number of columns of vectors that have a nonzero element; by default, all columns.
+        `columns` is the number of columns of vectors that are not all zero; by default, all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -194,7 +199,7 @@ class FftTiling:
 
     @functools.cached_property
     def work(self) -> dict[str, float]:
-        """The work of the busiest thread: passes, moves and products of rows, bytes, and steps.
+        """The work of the busiest thread: passes, moves of rows, products of rows, bytes, and steps.
 
         All threads finish a step before any thread begins the next.
         """
@@ -215,7 +220,7 @@ class FftTiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps, if `fused` is true."""
+        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps, for fused products."""
         p, pairs = self.problem, self.pairs
         if self.gradient:
             if self.shared:
@@ -345,8 +350,8 @@ def _blocks(tiling: FftTiling) -> FftTiling:
     problem = tiling.problem
     free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
-    # While the spectra do not fit, halve the pairs if they have more spectra than the weights. Otherwise halve the
-    # rows, and if there is only one row, the columns.
+    # While the spectra do not fit, halve the number of pairs if the pairs have more spectra than the weights. Otherwise
+    # halve the number of rows of weights or, if there is only one row, the number of columns.
     while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
@@ -385,7 +390,8 @@ def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[in
 def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
     """Return the tiles to try along an axis: for each, the length of its transform and its number of results.
 
-    A longer tile is tried only if its cost per result is smaller. A tile of a whole circular image is always tried.
+    A longer tile is tried only if its cost per result is clearly below that of all shorter tiles. A tile of a whole
+    circular image is always tried.
     """
     if not phase_axis.margin and phase_axis.whole == 1:
         return [(1, 1)]

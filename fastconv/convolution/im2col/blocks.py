@@ -36,8 +36,8 @@ from fastconv.runtime.records import dataclass
 MOST_BYTES = 1 << 25
 #: The approximate bytes of a block of columns, together with its weights and outputs. They should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: A block of columns with at most this number of positions is not divided along positions, because products of small
-#: matrices are slow. The same holds for rows.
+#: A block of columns is not divided along positions if it has at most this number of positions, and not along rows if
+#: it has at most this number of rows, because products of small matrices are slow.
 _FEW = 256
 #: A block that takes more bytes than this is divided even if it has at most `_FEW` positions and rows.
 _HARD_BYTES = 1 << 25
@@ -203,7 +203,7 @@ class BlocksPlan(Plan):
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
         """Compute [f x K] @ [K x L] for each block of columns and each group.
 
-        Blocks of the same groups and positions have different rows of columns, and their products are added up.
+        Blocks of the same groups and positions differ in their channels or taps. Their products are added up.
         """
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)
@@ -258,7 +258,7 @@ class BlocksPlan(Plan):
 
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
-        """Yield the arrays in the workspace of a block, in the order of `Cut.sizes`."""
+        """Yield the four arrays in the workspace of a block, in the order that the docstring of `Cut.sizes` gives."""
         sizes = self.cut.sizes(self.case.op)
         with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])

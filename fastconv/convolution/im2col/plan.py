@@ -42,8 +42,9 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 class ImagesPlan(Plan):
     """Multiplies, in each group, the weights or dout by a matrix with the columns of all images.
 
-    The columns are an array (C * taps, N, L). If there are several images, out or dout is copied from or to an array
-    (F, N, L). The output of a single image, and the image of a pointwise layer, are used as matrices without a copy.
+    The columns are an array (C * taps, N, L). With several images, the outputs are computed in an array (F, N, L), and
+    then copied to `out`. For a gradient, dout is first copied to such an array. With a single image, `out` and dout are
+    used without a copy. In a pointwise layer, nothing is copied.
     """
 
     algorithm = "im2col"
@@ -57,7 +58,7 @@ class ImagesPlan(Plan):
         self._rows, self._matrix = rows, (geometry.groups, filters // geometry.groups, -1)
         self._outputs = self._count, filters, positions
         self._side_by_side = self._count > 1
-        #: The shape of the workspace. Its first rows are the columns, and the others the outputs.
+        #: The shape of the workspace. The first rows hold the columns, and the other rows hold the outputs.
         self._shape = rows + filters * self._side_by_side, self._count, positions
         # Several images are lowered as one volume whose depth is N, so that a tap is copied for all images at once.
         self._is_volume = self._side_by_side and geometry.rank < 3

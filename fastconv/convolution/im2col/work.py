@@ -16,11 +16,12 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
     geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
     f = geometry.w_shape[0] // geometry.groups
     product = multiply_adds(geometry) * itemsize / 4 / threads
-    # The time of a matrix times a vector is spent on reading the matrix, and that of an outer product on writing it.
+    # A matrix times a vector takes the time to read the matrix. An outer product takes the time to write the matrix.
     thin = min(f, rows, positions) == 1
     outer = {"forward": rows, "backward_data": f, "backward_weights": positions}[case.op] == 1
     cells = 0 if geometry.pointwise else geometry.im2col_bytes(case.dtype) / threads
-    # Without columns, the matrix is the image or dout, which BLAS reads in order, faster than other memory is copied.
+    # Without columns, the matrix is the image or dout. BLAS reads this matrix in order, which is faster than copying
+    # it.
     plain = thin and not outer and geometry.pointwise
     moved = memory(geometry, case.dtype, threads)
     copied_rows = geometry.x_shape[0] * geometry.w_shape[0] if images > 1 else 0
@@ -29,8 +30,8 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "vector": product if thin and not outer else 0.0,
         "vector_far": max(product * 4 - NEAR_BYTES, 0.0) if plain else 0.0,
         "outer": product if outer else 0.0,
-        # The time to read, pack or write a matrix grows with its size, which is the number of multiply-adds divided by
-        # f, by rows or by positions.
+        # The time to read, pack or write one of the three matrices grows with its size. The size is the number of
+        # multiply-adds divided by that one of f, rows and positions which is not a dimension of the matrix.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,

@@ -1,4 +1,6 @@
-"""Implicit GEMM: the kernels multiply weights by the columns of an image, but pack them directly from the image."""
+"""Implicit GEMM: the kernels multiply weights by the columns of an image, and pack these columns directly from the
+image.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, plan_by_taps
 from fastconv.geometry.conv import ConvGeometry
 
-#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and a channel of an image has more cells than
-#: `_SCATTERED` times the number of its outputs times the product of the strides.
+#: dx is computed tap by tap if two conditions hold. The kernel has at most `_FEW_TAPS` taps. A channel of an image has
+#: more cells than `_SCATTERED` times the outputs of a filter times the product of the strides.
 _FEW_TAPS, _SCATTERED = 256, 64
 
 
@@ -63,8 +65,8 @@ class Implicit(Algorithm):
 def _is_scattered(geometry: ConvGeometry) -> bool:
     """Return whether the taps are so far apart that each tap reads only a small part of the image.
 
-    `DataPlan` is slow for such taps, because it multiplies zeros beyond the edges of dout, and copies blocks with wide
-    margins.
+    `DataPlan` is slow for scattered taps, because it multiplies zeros beyond the edges of dout, and copies blocks with
+    wide margins.
     """
     cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
@@ -100,7 +102,7 @@ class ImplicitPlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the thread with the most work items, by the kinds in `work.IMPLICIT`."""
+        """The work of the thread with the most work items, for each kind of work in `work.IMPLICIT`."""
         case = self.case
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
         for call, count in call_kinds(case):
@@ -108,7 +110,8 @@ class ImplicitPlan(Plan):
             work["call"] += count
             for kind, amount in call.amounts.items():
                 work[kind] += part * amount
-        # `memory` counts the source once, but stride phases, and blocks that overlap, copy it several times.
+        # `memory` counts the source once. But the source is copied several times if there are several stride phases, or
+        # if blocks overlap.
         source = math.prod(case.geometry.out_shape if case.op == "backward_data" else case.geometry.x_shape)
         _, _, lanes = _ext.shape(_arrays.DTYPES[case.dtype], case.isa)
         copies = sum(count * call.amounts["cells"] * lanes for call, count in call_kinds(case)) / source
@@ -129,7 +132,7 @@ class ForwardPlan(ImplicitPlan):
 class DataPlan(ImplicitPlan):
     """Computes dx as one product for each stride phase of dx.
 
-    The kernel writes the elements of a stride phase directly to dx, whereas `wrappers.Phases` needs a copy for this.
+    The kernel writes the elements of a stride phase directly to dx. `wrappers.Phases` would copy these elements to dx.
     """
 
     def __init__(self, case: Case) -> None:

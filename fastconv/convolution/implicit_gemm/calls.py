@@ -53,14 +53,15 @@ _MOST_LANES = 64
 #: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
 #: repacked weights take at most `_REPACKED_BYTES` bytes.
 _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
-#: Threads share packed weights only if these, together with the repacked weights, take at most this number of bytes.
+#: Threads share packed weights only if the packed and the repacked weights together take at most this number of bytes.
 _SHARED_BYTES = 1 << 24
 #: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
 _STRIDED_COST = 3
 #: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
 _FEW_PHASES = 16
 
-#: Pairs of a call and a number, which is the number of calls of the same kind.
+#: Pairs of a call and the number of calls of its kind. Calls of a kind differ only in the offsets of results and
+#: weights.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
@@ -92,10 +93,10 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
 
 
 def call_kinds(case: Case) -> Kinds:
-    """Return pairs of a call and a number of calls, which serve to compute the work of a case.
+    """Return pairs of a call and the number of calls of its kind, from which the work of a case is computed.
 
-    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out, with the number of calls
-    of this kind. Otherwise every number is 1.
+    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out. Otherwise all calls are
+    laid out, and each pair has the number 1.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))

@@ -19,8 +19,8 @@ from fastconv.runtime.records import dataclass
 class RepackWeights:
     """Copies the weights of a product to an array whose last axis is the rows.
 
-    The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product.
-    Without this copy, every block would read single weights with large strides when it packs a panel of rows.
+    The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product. The
+    copy saves time: without it, every block would read single weights with large strides when it packs a panel of rows.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +54,8 @@ class KernelCall:
     amounts: dict[str, float]
     #: The number of partial sums of dw: above 1 if positions are divided among threads.
     parts: int = 1
-    #: The integers of the third table, by name, in the order of `Sizes` in ``_ext/panels.pxd``. Empty for dw.
+    #: The integers of the third table, by name, in the order of `Sizes` in ``_ext/panels.pxd``. For dw, the dictionary
+    #: is empty.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
     #: The number of elements of packed weights that all threads share.
@@ -76,8 +77,8 @@ class KernelCall:
         return sum(table.nbytes for table in self.tables)
 
     def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
-        """Write the product plus the bias to `result`. If the op is backward_data, return False if a weight may be inf
-        or NaN, otherwise True.
+        """Write the product plus the bias to `result`. Return False if the op is backward_data and a weight may be inf
+        or NaN; otherwise return True.
         """
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         if self.repack is not None:

@@ -1,5 +1,5 @@
-"""The tiling of `implicit`: the sizes of blocks of outputs, channels, k and rows, and the mode, which is the way in
-which tiles read the image.
+"""The tiling of `implicit`: the sizes of blocks along outputs, channels, k and rows, and the mode. The mode is the way
+in which tiles read the image.
 
 A product is [rows x k] @ [k x positions], where k is channels * taps, and positions are output positions. A tile is the
 part of the result whose sums stay in registers. It has at most `mr` rows and `nr` positions: `vectors` vectors of
@@ -22,7 +22,8 @@ CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 #: The bytes of a padded block, and of packed weights. Both together fit the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
 #: The depth of a block of k is `_KC` for tiles wider than `_WIDE` bytes, and `_KC_NARROW` for other tiles. If packed
-#: weights then exceed `PANEL_BYTES`, it is smaller, but at least `_KC_MIN`. Sums are stored after each block of k.
+#: weights then exceed `PANEL_BYTES`, the depth is made smaller, but not below `_KC_MIN`. Sums are stored after each
+#: block of k.
 _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
 #: The positions of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and the panel takes
 #: at most `_NEAR_BYTES` bytes, which fit the first-level cache.
@@ -65,7 +66,7 @@ def block_of(
 ) -> tuple[int, tuple[int, int, int]]:
     """Return the number of images of a block, and its number of outputs along each axis.
 
-    A block has about `positions` outputs in all. It has more if it would otherwise be smaller than its margins.
+    A block has about `positions` outputs in all. It has more outputs if it would otherwise be smaller than its margins.
     """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
@@ -154,7 +155,8 @@ def _modes(
     """Return `Blocking.product` and `Blocking.copied` for each mode."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    # If the rows of a plane are contiguous both in the block and in the result, the whole plane is one run.
+    # If the rows of a plane are contiguous both in the block and in the result, the outputs of the whole plane are
+    # contiguous.
     joined = row == wide == conv_axes[2].output_size
     stretches = planes * high
     runs = planes if joined else stretches
@@ -240,7 +242,7 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     ways = [conv_axes]
     if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
-    # Strided results are stored element by element, which is slow. With deeper blocks of k, they are stored less often.
+    # Strided results are stored element by element, which is slow. Deeper blocks of k need fewer such stores.
     target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
     near = target_kc * nr * itemsize <= _NEAR_BYTES

@@ -23,8 +23,8 @@ def _fills(
 ) -> dict[str, float]:
     """Return the work of copying one channel into a block.
 
-    `planes`, `lines` and `cells` are the numbers of planes, rows and vectors. `strided` is the number of cells that are
-    copied one by one because of a stride.
+    `planes` is the number of planes, `lines` the number of rows, and `cells` the number of vectors. `strided` is the
+    number of cells that are copied one by one because of a stride.
     """
     d, h, w = conv_axes
     planes = count * (block[0] + d.halo) * math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
@@ -88,7 +88,8 @@ def of_product(
         found["edge"] = (1 - part) * blocks_of_k * result
         found["runs"] = (1 - part) * blocks_of_k * (runs + count) * problem.rows
         if blocking.mode != PACKED:
-            # The first tile of rows reads positions from beyond the first-level cache, and the other ones from there.
+            # Only the first tile of rows reads its positions from beyond the first-level cache. The other tiles of rows
+            # then find these positions in the first-level cache.
             found["fetched"] = k * stretches * length * itemsize * splits / _LINE
         if blocking.mode == PACKED or blocking.packing:
             each = count + runs if blocking.mode == PACKED else count
@@ -100,7 +101,8 @@ def of_product(
     found = total(found, blocks)
     found["packed"] = float(packings * problem.rows * k)
     if blocking.mode == CONTIGUOUS:
-        # Each tile reads a few cells of every channel from the image itself. The CPU cannot prefetch that many streams.
+        # Each tile reads a few cells of every channel from the image itself. The CPU cannot prefetch from so many
+        # channels.
         source = problem.groups * problem.channels * problem.images * _outputs(blocking.conv_axes) * itemsize
         found["scattered"] = splits * max(source - NEAR_BYTES, 0.0) / _LINE
     return found

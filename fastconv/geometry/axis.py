@@ -75,7 +75,7 @@ class CheckedFields:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field has a wrong type, so a comparison or `len` fails.
-            if type(error) not in (TypeError, AttributeError):  # A subclass: a signal handler raised it.
+            if type(error) not in (TypeError, AttributeError):  # a signal handler raised this error
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -90,7 +90,7 @@ class CheckedFields:
     _DERIVED: ClassVar[tuple[str, ...]] = ("_hash",)
 
     def _derived(self) -> dict[str, Any]:
-        """Return values that follow from the fields, by the names of the attributes that hold them."""
+        """Return a dict from the names of attributes to their values, which are computed from the fields."""
         return {}
 
     def _complete(self) -> None:
@@ -202,7 +202,8 @@ def connections(axis: Axis, pad_mode: str) -> int:
         _, reach = _tables((axis,))
         first, last = reach[:, 2:]  # Skip columns 0 and 1, the columns of the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only windows that overlap the padding can read a cell twice. These are outputs before `begin` and from `end` on.
+    # Only windows that overlap the padding can read a cell twice. These windows belong to the outputs before `begin`,
+    # and to output `end` and all later outputs.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -212,7 +213,8 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return the index of the image cell whose value each position `at` of the padded axis has, or -1 for a zero.
+    """Return, for each position `at` of the padded axis, the index of the image cell whose value is at this position.
+    The index is -1 at positions that are padded with zeros.
 
     Positions are relative to the image: 0 to size - 1 are the cells of the image, and all others are in the padding.
     """

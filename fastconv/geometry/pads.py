@@ -64,7 +64,9 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return the option `pad` as one pair ``(lo, hi)`` per axis. Only names such as 'same' depend on the sizes."""
+    """Return the option `pad` as one pair ``(lo, hi)`` per axis. The result depends on `sizes` only if
+    `pad` is a name such as 'same'.
+    """
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:

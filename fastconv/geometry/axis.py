@@ -47,9 +47,10 @@ class Axis:
     def row(self) -> tuple[int, ...]:
         """Return the fields that kernels read: size, k, stride, lo, dilation and out.
 
-        A stride without effect, because there is one output, is replaced by 1, and so is a dilation without effect,
-        because there is one tap. Their values may be so large that indices in the kernels would overflow. The size k
-        does not count taps beyond the padded input, which the last window of a pooling with `ceil_mode` may have.
+        If there is only one output, the stride has no effect, and is replaced by 1. If there is only one tap, the
+        dilation has no effect, and is replaced by 1. Without this, large values could make indices in the kernels
+        overflow. The size k does not count taps beyond the padded input, which the last window of a pooling with
+        `ceil_mode` may have.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out

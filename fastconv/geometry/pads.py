@@ -64,8 +64,8 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return the option `pad` as one pair ``(lo, hi)`` per axis. The result depends on `sizes` only if
-    `pad` is a name such as 'same'.
+    """Return the option `pad` as one pair ``(lo, hi)`` per axis. The sizes are needed only for
+    names such as 'same'.
     """
     rank = len(sizes)
     if isinstance(pad, str):

@@ -65,7 +65,7 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that is computed by the gradient of `conv`, as slices. None means the whole output. An
+        """The part of the output that the gradient of `conv` computes, as slices. None means the whole output. An
         `output_pad` may add cells outside of this part, to which no product contributes.
         """
         if self.conv.x_shape == self.out_shape:

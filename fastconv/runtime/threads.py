@@ -20,7 +20,8 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call with one thread runs pending signal handlers only if its work, in bytes as in `work_queue`, is at least this.
+#: A call with one thread runs pending signal handlers only if its work is at least this number of bytes. `work_queue`
+#: explains how work is measured in bytes.
 SERIAL_BYTES = 1 << 21
 #: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low because awake
 #: workers start on a call at once.

@@ -88,12 +88,12 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """The number of cells before cell 0 that output 0 reads, in the stride phase with the largest number."""
+        """The number of cells before cell 0 that output 0 reads, as the maximum over all stride phases."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """The distance between the first and the last of the cells that the outputs 0 of all stride phases read."""
+        """Output 0 of each stride phase reads some cells. This is the distance from the first to the last of them."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property

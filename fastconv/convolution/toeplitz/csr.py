@@ -75,12 +75,12 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of positions for each combination of segments of the three axes. It may be a large array."""
+        """The number of positions for each combination of three segments, one per axis. It may be a large array."""
         return self._product(0)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of entries of a matrix row in one channel, for each combination of segments of the three axes."""
+        """The number of entries of a row in one channel, for each combination of three segments, one per axis."""
         return self._product(1)
 
     def _product(self, column: int) -> np.ndarray:
@@ -93,7 +93,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. The weights that `build` gets begin with them."""
+        """Return the pattern for `rows` rows of weights of one group. In calls of `build`, `w` begins with these."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])

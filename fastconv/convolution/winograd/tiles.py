@@ -114,8 +114,8 @@ def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
 def _pitch(n: int, line: int) -> int:
     """Return the distance, in elements, between the arrays of neighbouring points, which have n elements each.
 
-    It is one cache line more than a multiple of 32 cache lines, so that equal elements of different points are in
-    different cache sets.
+    The distance is one cache line more than a multiple of 32 cache lines, so that equal elements of different points
+    are in different cache sets.
     """
     return ceil_div(n, 32 * line) * 32 * line + line
 

@@ -26,9 +26,9 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: A block is summed along its last axis at the end. Before that, the rows of its sums along the other axes take about
-#: `_ROWS_BYTES` bytes, and fit the first-level cache beside rows of the image. For high kernels, these rows may take
-#: `_MOST_ROWS_BYTES` and stay in the second-level cache, because small blocks would read many rows of the image twice.
+#: The kernel first sums a block along all axes but the last. The rows of these sums take about `_ROWS_BYTES` bytes, and
+#: fit the first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` bytes and
+#: stay in the second-level cache, because small blocks would read many rows of the image twice.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
 #: For volumes, a block is first summed along depth. The planes of these sums take this number of bytes, and stay in the
 #: second-level cache.

@@ -16,8 +16,7 @@ from fastconv.runtime.records import dataclass
 _CELLS_BYTES = 28 << 10
 #: The largest number of bytes of the sums of a block. The sums stay in the second-level cache.
 _SUMS_BYTES = 1 << 19
-#: The largest number of bytes of the copy of a block in lanes. Only blocks for kernels of a large extent are limited by
-#: this number.
+#: The largest number of bytes of the copy of a block in lanes. This limit matters only for kernels of a large extent.
 _BLOCK_BYTES = 1 << 20
 #: The largest number of bytes of the lists of weights. It is checked as if no weight were zero.
 LISTS_BYTES = 3 << 23

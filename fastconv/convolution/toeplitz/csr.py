@@ -93,7 +93,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. In calls of `build`, `w` begins with these."""
+        """Return the pattern for `rows` rows of weights of one group. The `w` of `build` begins with these."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])

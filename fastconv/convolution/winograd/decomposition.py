@@ -347,7 +347,7 @@ class WinogradProblem:
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
     def output_offsets(self) -> np.ndarray:
-        """Return an array (stride phases, 3). Row i has the three indices, in the result, of output 0 of phase i."""
+        """Return an array (stride phases, 3). Row i has the index, in the result, of output 0 of stride phase i."""
         return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:

@@ -329,7 +329,7 @@ def resolve_out(
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, **inputs: np.ndarray | None) -> np.ndarray:
-    """Return a plain view of `out`. Raises an error if it does not fit the result, or overlaps one of `inputs` in
+    """Return a plain view of `out`. Raise an error if `out` does not fit the result, or overlaps one of `inputs` in
     memory.
     """
     if not issubclass(type(out), np.ndarray):

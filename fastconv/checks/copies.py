@@ -48,8 +48,8 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
     """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
-    should make the copy: the kernel cannot read the strides, or the last axis has the smallest stride, so that NumPy
-    copies contiguous runs.
+    should make the copy. This is the case if the kernel cannot read the strides, or if the last axis has the smallest
+    stride, because NumPy then copies contiguous runs.
 
     The kernel transposes planes of two axes: the last axis, along which the copy is contiguous, and the axis along
     which the array has the smallest stride.

@@ -204,7 +204,8 @@ def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str
     """Return the text ``name.transpose(order)`` for an array or, if `name` is the name of a shape, the text of the
     shape with its sizes in that order.
 
-    A size of -1 stands for the batch axis that `x_shape` of a Toeplitz matrix lacks. The text leaves it out.
+    The `x_shape` of a Toeplitz matrix has no batch axis. In `shape`, the size -1 stands for this axis, and the text
+    leaves it out.
     """
     if name.endswith("_shape"):
         return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
@@ -295,7 +296,7 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
-            fits = len(given) >= len(w_shape) - 2  # All spatial axes are there.
+            fits = len(given) >= len(w_shape) - 2  # `x_shape` has all spatial axes
             return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
         return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""
@@ -347,7 +348,7 @@ def of_shapes(
     text = str(error)
     try:
         of_arrays = hint(x_shape, w_shape, *settings)
-    # If `error` is about invalid options or numbers of axes, `hint` fails on them, too.
+    # If `error` is about invalid options or numbers of axes, `hint` raises an error, too.
     except (TypeError, ValueError, IndexError):
         return error
     if not of_arrays or not text.endswith(of_arrays):

@@ -47,9 +47,10 @@ class Axis:
     def row(self) -> tuple[int, ...]:
         """Return the fields that kernels read: size, k, stride, lo, dilation and out.
 
-        A stride without effect, because there is one output, is replaced by 1, and so is a dilation without effect,
-        because there is one tap. Their values may be so large that indices in the kernels would overflow. The size k
-        does not count taps beyond the padded input, which the last window of a pooling with `ceil_mode` may have.
+        If there is only one output, the stride has no effect, and is replaced by 1. If there is only one tap, the
+        dilation has no effect, and is replaced by 1. Without this, large values could make indices in the kernels
+        overflow. The size k does not count taps beyond the padded input, which the last window of a pooling with
+        `ceil_mode` may have.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
@@ -75,7 +76,7 @@ class CheckedFields:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field has a wrong type, so a comparison or `len` fails.
-            if type(error) not in (TypeError, AttributeError):  # A subclass: a signal handler raised it.
+            if type(error) not in (TypeError, AttributeError):  # a signal handler raised this error
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -90,7 +91,7 @@ class CheckedFields:
     _DERIVED: ClassVar[tuple[str, ...]] = ("_hash",)
 
     def _derived(self) -> dict[str, Any]:
-        """Return values that follow from the fields, by the names of the attributes that hold them."""
+        """Return a dict from the names of attributes to their values, which are computed from the fields."""
         return {}
 
     def _complete(self) -> None:
@@ -202,7 +203,8 @@ def connections(axis: Axis, pad_mode: str) -> int:
         _, reach = _tables((axis,))
         first, last = reach[:, 2:]  # Skip columns 0 and 1, the columns of the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only windows that overlap the padding can read a cell twice. These are outputs before `begin` and from `end` on.
+    # Only windows that overlap the padding can read a cell twice. These windows belong to the outputs before `begin`,
+    # and to output `end` and all later outputs.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -212,7 +214,8 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return the index of the image cell whose value each position `at` of the padded axis has, or -1 for a zero.
+    """Return, for each position `at` of the padded axis, the index of the image cell whose value is at this position.
+    The index is -1 at positions that are padded with zeros.
 
     Positions are relative to the image: 0 to size - 1 are the cells of the image, and all others are in the padding.
     """

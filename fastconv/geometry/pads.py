@@ -64,7 +64,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return the option `pad` as one pair ``(lo, hi)`` per axis. Only names such as 'same' depend on the sizes."""
+    """Return the option `pad` as one pair ``(lo, hi)`` per axis. The sizes are needed only for names such as 'same'."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:

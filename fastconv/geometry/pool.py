@@ -109,7 +109,7 @@ class PoolGeometry(CheckedFields):
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
         """Return one array per axis, which has the number of cells of each window along this axis.
 
-        The total number of cells of a window is the product of its numbers along the axes.
+        The total number of cells of a window is the product of its numbers of cells along the axes.
         """
         counts = []
         for axis in self.axes:

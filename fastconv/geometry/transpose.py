@@ -65,7 +65,7 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that is computed by the gradient of `conv`, as slices. None means the whole output. An
+        """The part of the output that the gradient of `conv` computes, as slices. None means the whole output. An
         `output_pad` may add cells outside of this part, to which no product contributes.
         """
         if self.conv.x_shape == self.out_shape:
@@ -160,8 +160,8 @@ def _sizes(
     more: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
-    """Return the spatial sizes and the pads of the convolution whose gradient is computed, and the spatial sizes of the
-    output.
+    """Return three values. The first two are the spatial sizes and the pads of the convolution whose gradient is the
+    transposed convolution. The third are the spatial sizes of the output of the transposed convolution.
     """
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
@@ -184,7 +184,7 @@ def _sizes(
             )
         # An `output_pad` below the stride enlarges the image of the convolution, but not its output. A larger
         # `output_pad` first restores the cells that `pad` crops at the end, and then adds cells to which no product
-        # contributes. The latter are not part of the convolution's image.
+        # contributes. The added cells are not part of the convolution's image.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

@@ -113,7 +113,7 @@ def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
 
 
 def _too_large(error: ValueError, geometry: ConvGeometry) -> ValueError:
-    """Return an error that also names the arguments. An error that a signal handler raised is returned itself."""
+    """Return an error that also names the arguments. If a signal handler raised `error`, return `error` itself."""
     if type(error) not in (ValueError, _memory.TooLargeError):
         return error
     return type(error)(f"x {geometry.x_shape} with kernel_size {geometry.kernel} is too large: {error}")

@@ -27,9 +27,10 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
-    """Write the gradient of the image to `dx`, given the gradient `dpadded` of the padded image. Each element of `dx`
-    is the sum of the elements of `dpadded` at the cells to which `extend` copies its cell. This is the adjoint of
-    `extend`.
+    """Write the gradient of the image to `dx`, given the gradient `dpadded` of the padded image.
+
+    `extend` copies each cell of the image to one or more cells of the padded image. The gradient at a cell of the image
+    is the sum of the gradients at these cells of the padded image. This function is the adjoint of `extend`.
     """
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)

@@ -37,8 +37,8 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """Return the number of threads of NumPy's BLAS. Store the BLAS function that returns it in `_count` for later
-    calls.
+    """Return the number of threads of NumPy's BLAS. Store the BLAS function that returns this number in `_count`, for
+    later calls.
     """
     global _count
     _count = next(_counters(), _unknown)

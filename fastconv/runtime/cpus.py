@@ -70,7 +70,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
+    except TimeoutError:  # a signal handler raised this error, so pass it on
         raise
     except OSError:
         return ""

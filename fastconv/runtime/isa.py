@@ -73,7 +73,8 @@ def lanes(itemsize: int) -> int:
 
 
 #: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. A copy moves
-#: fewer bytes in the time of one operation, but several threads pay off earlier for work in registers than for copies.
+#: fewer bytes in the time of one operation. The amount is larger because several threads pay off earlier for work in
+#: registers than for copies.
 BYTES_PER_OPERATION = 10
 
 

@@ -95,7 +95,7 @@ def available() -> int | None:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) << 10
-    except TimeoutError:  # A signal handler raised it. Pass it on, although it is an OSError.
+    except TimeoutError:  # a signal handler raised this error, so pass it on
         raise
     except (OSError, ValueError):
         pass

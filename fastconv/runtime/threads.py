@@ -20,7 +20,8 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call with one thread runs pending signal handlers only if its work, in bytes as in `work_queue`, is at least this.
+#: A call with one thread runs pending signal handlers only if its work is at least this number of bytes. `work_queue`
+#: explains how work is measured in bytes.
 SERIAL_BYTES = 1 << 21
 #: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low because awake
 #: workers start on a call at once.
@@ -180,7 +181,7 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """Return the largest number of threads that a call can use: at most `threads`, one per work item, and
+    """Return the largest number of threads that a call can use: the minimum of `threads`, the number of work items, and
     `MAX_THREADS`.
     """
     return min(threads, items, MAX_THREADS)
@@ -224,8 +225,10 @@ def work_queue(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Run a kernel on several threads, and return ``kernel(*args, shared)``. `shared` is the state by which the kernel
-    divides its `items` work items among threads. `work_queue` makes this state, and explains `work`.
+    """Run a kernel on several threads, and return ``kernel(*args, shared)``.
+
+    The kernel has `items` work items. It divides them among the threads by means of the state `shared`, which
+    `work_queue` makes. For `work`, see `work_queue`.
     """
     shared = work_queue(items, work, threads)
     return kernel(*args, _workers.serial_queue() if shared is None else shared)

@@ -52,8 +52,8 @@ _pool = _new_pool()
 #: The thread pools of parent processes. A forked child must not free them: if a signal handler forks during a call,
 #: this call continues in the child, where it still reads the broadcast slot of the old pool.
 _forgotten: list[_ext.ThreadPool] = []
-# The shared state of calls with one thread. Its chunk size is so large that one chunk has all work items of any usual
-# call.
+# The shared state of calls with one thread. Its chunk size is so large that all work items of a usual call are in one
+# chunk.
 _SERIAL = _ext.serial_queue()
 
 if hasattr(os, "register_at_fork"):

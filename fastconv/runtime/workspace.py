@@ -16,7 +16,7 @@ KEPT_BYTES = 1 << 25
 #: The number of bytes of a cache line. Workspaces are aligned to cache lines.
 _LINE = 64
 #: The largest workspace, in bytes, that a thread keeps after a call without checking the address limit (``ulimit -v``).
-#: For small workspaces, this system call would take too long.
+#: For small workspaces, the system call that reads this limit would take too long.
 _ASK_BYTES = 1 << 20
 
 

@@ -18,7 +18,7 @@ class Separable(Algorithm):
 
     - forward:          out[y, x] = sum over j of v[j] * (sum over i of u[i] * x[y + i, x + j])
     - backward_data:    dx is computed in the same way from dout, with flipped factors, in each stride phase
-    - backward_weights: the cheapest algorithm that sums products computes the gradient of the full kernel
+    - backward_weights: the gradient of the full kernel is left to the cheapest algorithm that sums products
 
     So a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes but the
     last stay in the cache, so an image is read once and a result is written once.
@@ -33,8 +33,8 @@ class Separable(Algorithm):
 
         (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)
 
-    Except for the smallest kernels, this bound is smaller than that for the sum of all products, because the kernel
-    sizes are added instead of multiplied. Numbers below the dtype's smallest normal number may lose digits, as in any
+    The sum of all products has a larger bound, except for the smallest kernels, because that bound has the product of
+    the kernel sizes instead of their sum. Numbers below the dtype's smallest normal number may lose digits, as in any
     sum.
 
     Sums along one axis may overflow although the sum of all products is finite. Such results are inf or NaN.

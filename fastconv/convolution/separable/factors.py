@@ -10,12 +10,12 @@ from fastconv._ext import separable as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.conv import ConvGeometry
 
-#: The argument `order` of a call that checks kernels but computes no factors.
+#: The argument `order` of calls that only check kernels, and compute no factors.
 _NONE = np.empty(0, np.intp)
 
 
 def lifted_kernel(geometry: ConvGeometry) -> tuple[int, int, int]:
-    """Return the size of the kernel along three axes, with ones before it if there are fewer than three."""
+    """Return the sizes of the kernel along three axes. Missing axes come first and have size 1."""
     d, h, w = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     return d, h, w
 

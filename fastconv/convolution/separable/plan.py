@@ -31,7 +31,7 @@ class SeparablePlan(Plan):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.kernel = lifted_kernel(case.geometry)
-        # The kernel can read the border from the image itself, but only in a forward op.
+        # In a forward op, the kernel may handle the padding mode, so that the image need not be padded first.
         self.reads_borders = border_of(case.op, case.geometry) > 0
 
     @cached_property
@@ -52,7 +52,10 @@ class SeparablePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the factors, and for each thread of the rows and planes of sums of a block."""
+        """The bytes of the factors and of the workspaces of all threads.
+
+        The workspace of a thread holds the sums of a block along its first axes, as rows and planes.
+        """
         filters = self.case.geometry.w_shape[0]
         return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize
 
@@ -87,7 +90,7 @@ class SeparablePlan(Plan):
         """
         tables = self.tables
         factors = factors_of(second, self.kernel, self.order)
-        if tables is None or not tables.covers:  # no output reads some cells of the image
+        if tables is None or not tables.covers:  # the kernel does not compute all results
             result[...] = 0 if third is None else per_channel(third, self.case.geometry)
         if tables is None:
             return None

@@ -26,13 +26,14 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The bytes of the rows of sums of a block, before these are summed along the last axis. `_ROWS_BYTES` fit the
-#: first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` and stay in the
-#: second-level cache, because small blocks would read many rows of the image twice.
+#: The kernel first sums a block along all axes but the last. The rows of these sums take about `_ROWS_BYTES` bytes, and
+#: fit the first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` bytes and
+#: stay in the second-level cache, because small blocks would read many rows of the image twice.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
-#: For volumes, the bytes of the planes of sums along depth. They stay in the second-level cache.
+#: For volumes, a block is first summed along depth. The planes of these sums take this number of bytes, and stay in the
+#: second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The largest number of results in a row of a block, which wide kernels may exceed, and of planes of a block.
+#: The largest width of a block, in results, and the largest number of its planes. Blocks of wide kernels may be wider.
 _WIDE, _DEEP = 4096, 4
 #: The largest width of a padded image for which the kernel handles the padding mode. Blocks must then have whole rows.
 _WIDEST = 1 << 14
@@ -87,12 +88,12 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """The largest number of cells before cell 0 that the first output of a stride phase reads."""
+        """The number of cells before cell 0 that output 0 reads, as the maximum over all stride phases."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """The distance from the first to the last cell that output 0 of any stride phase reads."""
+        """Output 0 of each stride phase reads some cells. This is the distance from the first to the last of them."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
@@ -120,7 +121,8 @@ def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[StridePhases, StridePh
 def border_of(op: Op, geometry: ConvGeometry) -> int:
     """Return the number in separable.h of the padding mode that the kernel handles.
 
-    It is 0 for 'zeros', and also if the kernel does not handle the mode, so that the image is padded before the call.
+    The number is 0 for 'zeros'. If the kernel does not handle the mode, the number is also 0, because the image is then
+    padded before the call.
     """
     widest = geometry.axes[-1].padded
     if op != "forward" or geometry.rank != 2 or widest > _WIDEST:
@@ -221,7 +223,7 @@ def _make_tables(
     columns = min(w.span(w.out), w.conv_axes[0].size)
     of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
     of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
-    # Rows that several blocks read are summed along depth in each of these blocks.
+    # If several blocks read the same row, each of these blocks sums it along depth.
     rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [

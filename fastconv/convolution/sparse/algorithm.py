@@ -17,12 +17,12 @@ class Sparse(Algorithm):
     """Sums of products with nonzero weights only, for weights that are mostly zero.
 
     A block of the padded image is divided into equal parts, one for each lane of a vector, and each vector holds the
-    same cell of all parts. So neighbouring outputs of a part are in different vectors, and at each tap they read whole
-    aligned vectors. Each call lists the nonzero weights with the offsets of the vectors that they multiply. A list has
-    the weights of one filter and some channels. The sums of a tile of outputs stay in registers while the kernel goes
-    through the list. Each weight takes one multiply-add for each vector of outputs, and reads cells from the
-    first-level cache. Zero weights are skipped, even if the image has an infinity or NaN at their taps. For all other
-    weights, infinities and NaN propagate as in the sum of products.
+    same cell of all parts. So neighbouring outputs of a part are in different vectors, and the kernel reads whole
+    aligned vectors at each tap. Each call lists the nonzero weights with the offsets of the vectors that they multiply.
+    A list has the weights of one filter and some channels. The sums of a tile of outputs stay in registers while the
+    kernel goes through the list. Each weight takes one multiply-add for each vector of outputs, and the kernel reads
+    the cells for this weight from the first-level cache. Zero weights are skipped, even if the image has an infinity or
+    NaN at their taps. For all other weights, infinities and NaN propagate as in the sum of products.
 
     - forward:          out[f] = sum of w * x over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout over the nonzero taps of c in the flipped kernel, for each stride phase

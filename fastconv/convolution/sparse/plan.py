@@ -22,7 +22,7 @@ from fastconv.convolution.wrappers import Phase, Phases
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: The kinds of calls of the kernel: list the nonzero weights, multiply by them, compute dot products, and copy the dot
+#: What a call of the kernel does: list the nonzero weights, multiply by them, compute dot products, or copy the dot
 #: products to dw.
 _LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
 
@@ -44,7 +44,7 @@ class SparsePlan(Plan):
 
 
 class SparseProduct(SparsePlan):
-    """The product of a problem. There is one for the forward op, for each stride phase of dx, and for dw.
+    """Computes one product. The forward op and dw are one product each, and each stride phase of dx is one product.
 
     The rows of weights are divided into row blocks. For a few row blocks at a time, the kernel first lists their
     nonzero weights, and then multiplies by them.
@@ -59,7 +59,7 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def problem(self) -> Problem:
-        """The problem: of the stride phase, or the only one of the op."""
+        """The problem of the stride phase or, if the plan is for a whole op, the only problem of the op."""
         if self._of_phase is not None:
             return self._of_phase[0]
         (problem,) = problems(self.case.op, self.case.geometry)
@@ -67,7 +67,7 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def tables(self) -> SparseTables:
-        """The sizes of blocks and lists."""
+        """The tables of the product, with the sizes of blocks and lists."""
         if self._of_phase is not None:
             return self._of_phase[1]
         case = self.case
@@ -91,9 +91,9 @@ class SparseProduct(SparsePlan):
         return list(self._planned_calls())
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield the arguments of each call of the kernel: the step, the first row block, the number of row
-        blocks, the number of work items, and the estimated time, as the number of bytes that a plain copy moves in
-        that time.
+        """Yield the arguments of each call of the kernel: the step, such as `_LIST`, the first row block, the number of
+        row blocks, the number of work items, and the estimated time. The time is given as the number of bytes that a
+        plain copy moves in that time.
 
         The lists of the row blocks of one call take at most `LISTS_BYTES` bytes, unless the call has only one row
         block.
@@ -113,7 +113,10 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the lists of weights, and for each thread, of a padded block, its copy in lanes, and sums."""
+        """The bytes of the lists of weights, and of the workspaces of all threads.
+
+        The workspace of a thread holds a padded block, the copy of the block in lanes, and sums.
+        """
         return self._lists + self.case.threads * self.tables.space + LINE
 
     @cached_property
@@ -142,7 +145,7 @@ class SparseProduct(SparsePlan):
         self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
 
     def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Call the kernel for each step. A step reads or writes the array ``results[step]``."""
+        """Call the kernel for each step, such as `_LIST`. A step reads or writes the array ``results[step]``."""
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
@@ -185,7 +188,8 @@ class SparseForward(SparseProduct):
 
 
 class SparseWeightGradient(SparseProduct):
-    """Computes the gradients of the nonzero weights as dot products of a tile of dout with the cells of each tap.
+    """Computes the gradients of the nonzero weights. The kernel computes dot products of a tile of dout with the cells
+    that each tap reads.
 
     The blocks of outputs are divided into parts, and each part has its own sums. So the result does not depend on which
     thread computes a part.
@@ -218,7 +222,7 @@ class SparseGradient(SparsePlan):
         super().__init__(case)
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # The elements of dx that show whether a weight is not finite. Such a weight makes the first element of its
+        # These elements of dx show whether a weight is not finite, because such a weight makes the first element of its
         # channel and stride phase not finite.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
@@ -227,12 +231,12 @@ class SparseGradient(SparsePlan):
 
     @cached_property
     def plan(self) -> Plan:
-        """The products of all stride phases."""
+        """The plan that computes the products of all stride phases."""
         return _stride_phases(self.case)
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The largest workspace of a product."""
+        """The bytes of the largest workspace that a product needs."""
         return self.plan.workspace_bytes
 
     @cached_property

@@ -29,7 +29,7 @@ LINE = 64
 
 @dataclass(frozen=True)
 class SparseTables:
-    """The tables of a product, which all stride phases of equal sizes share.
+    """The tables of a product. All stride phases of equal sizes share them.
 
     A row block is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is
     the number of bytes of the lists of a row block, and `units` the number of lists of all row blocks. `space` is the
@@ -57,7 +57,7 @@ class SparseTables:
     weights: int
     product: float
     overhead: float
-    #: Whether the kernel computes dot products for dw, and the number of partial sums of dw.
+    #: `dots` is true if the kernel computes dot products for dw. `parts` is the number of partial sums of dw.
     dots: bool
     parts: int
 
@@ -111,7 +111,8 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
     """Make the tables that `tables_for` returns and caches."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
-    # The bytes of a weight in a list: its offset and its value or, for dot products, a sum for each thread.
+    # The bytes that a weight takes in a list: 4 for its offset, and the bytes of its value. For dot products, the list
+    # has a sum for each thread instead of the value.
     entry = 4 + itemsize * (threads if dots else 1)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = tiling.part

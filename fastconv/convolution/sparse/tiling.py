@@ -16,7 +16,7 @@ from fastconv.runtime.records import dataclass
 _CELLS_BYTES = 28 << 10
 #: The largest number of bytes of the sums of a block. The sums stay in the second-level cache.
 _SUMS_BYTES = 1 << 19
-#: The largest number of bytes of the cells of a block that is copied to lanes. Only kernels of a large extent reach it.
+#: The largest number of bytes of the copy of a block in lanes. This limit matters only for kernels of a large extent.
 _BLOCK_BYTES = 1 << 20
 #: The largest number of bytes of the lists of weights. It is checked as if no weight were zero.
 LISTS_BYTES = 3 << 23
@@ -48,7 +48,7 @@ class SparseTiling:
     `lanes` has the number of parts of a block along the images and along each axis. `part` has the number of results of
     a part along each axis. `tile` has the number of lines of a tile, and the number of results in each line. `rows` and
     `channels` are the numbers of rows of weights and of channels that are listed together. `items` is the number of
-    work items. `overhead` is the cost of an item, without its products, in vector operations.
+    work items. `overhead` is the cost of a work item, without its products, in vector operations.
     """
 
     lanes: tuple[int, int, int, int]
@@ -84,7 +84,7 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
 def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> SparseTiling:
     """Return the cheapest tiling.
 
-    A tile has at most `most` vectors of sums. A list of weights takes `entry` bytes for each weight.
+    A tile has at most `most` vectors of sums. Each weight takes `entry` bytes in a list of weights.
     """
     d, h, w = problem.conv_axes
     taps = math.prod(line.taps for line in problem.conv_axes)

@@ -12,18 +12,18 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Upper bounds for the pattern of a matrix, which hold if no weight is zero."""
+    """Upper bounds of the memory and the number of segments of a pattern, computed as if no weight were zero."""
 
     #: The number of bytes in use while the pattern is made, and the number of bytes of the pattern itself.
     making: int
     held: int
-    #: The product of the numbers of segments along the axes. For each row of weights, `csr.build` stores this number of
-    #: counts.
+    #: The product of the numbers of segments along the axes. `csr.build` makes an array of counts with this number of
+    #: elements for each row of weights.
     segments: int
 
 
-#: The number of 8-byte integers for each tap, for each segment and for each stride phase of an axis. `_MAKING` is the
-#: number in memory while the pattern is made, as measured in the worst case, and `_HELD` the number afterwards.
+#: The memory for each tap, each segment and each stride phase of an axis, as a number of 8-byte integers. `_MAKING` is
+#: the memory in use while the pattern is made, as measured in the worst case. `_HELD` is the memory in use afterwards.
 _MAKING, _HELD = (13, 30, 40), (3, 12, 0)
 
 
@@ -56,8 +56,8 @@ def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
 def _segments_of_cells(axis: Axis) -> tuple[int, int]:
     """Return the largest number of segments of input cells along an axis, and the number of stride phases.
 
-    A segment is a set of cells at equal distances that the same taps read. Cells that no tap reads are in segments,
-    too.
+    The cells of a segment are equally spaced, and the same taps read each of them. Cells that no tap reads are in
+    segments, too.
     """
     size, k, stride, _, dilation, _ = axis.row()
     period = stride // math.gcd(stride, dilation)

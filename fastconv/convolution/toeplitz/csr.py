@@ -75,12 +75,12 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of positions of each product of segments along the three axes. It may be a large array."""
+        """The number of positions for each combination of three segments, one per axis. It may be a large array."""
         return self._product(0)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of entries in one channel at each position, for each product of segments along the three axes."""
+        """The number of entries of a row in one channel, for each combination of three segments, one per axis."""
         return self._product(1)
 
     def _product(self, column: int) -> np.ndarray:
@@ -93,7 +93,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. The array of weights begins with them."""
+        """Return the pattern for `rows` rows of weights of one group. The `w` of `build` begins with these."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -254,7 +254,7 @@ def why_not(
 ) -> str | None:
     """Return the reason why a matrix with `nnz` entries is too large for 64-bit indices, or None if it is not.
 
-    With `transposed`, the message gives the shape of the transpose. With `least`, it says that `nnz` is a lower bound.
+    If `transposed`, the message gives the shape of the transpose. If `least`, it says that `nnz` is a lower bound.
     """
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
@@ -276,8 +276,8 @@ def check_size(
 ) -> None:
     """Raise an error if a matrix is too large for 64-bit indices or for the free memory.
     The memory that SciPy needs to convert a CSR matrix to `form` is included, except for the diagonals of 'dia', which
-    `check_diagonals` checks. With `transposed`, messages give the shape of the transpose. With `least`, `nnz` is a
-    lower bound of the number of entries.
+    `check_diagonals` checks. If `transposed` is true, messages give the shape of the transpose. If `least` is true,
+    `nnz` is a lower bound of the number of entries.
     """
     reason = why_not(shape, nnz, dtype, transposed, least)
     if reason is not None:
@@ -317,9 +317,9 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
     """Call `check_size` with a lower bound of the number of entries, before the matrix is built.
 
     `some` has the taps at which some weight is not zero. With zero padding, an output has one entry for each nonzero
-    weight that it multiplies by a cell of the image. With other padding, it has at least as many. With 'reflect' or
-    'circular' padding, an output reads each cell at most three times along an axis. So it also has at least as many
-    entries as nonzero weights, divided by 3 for each axis.
+    weight that it multiplies by a cell of the image. With any other padding, it has at least this number of entries.
+    With 'reflect' and 'circular', an output reads each cell at most three times along an axis. So the number of nonzero
+    weights, divided by 3 for each axis, is another lower bound. The larger one is used.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
@@ -360,8 +360,8 @@ def build(
     """Build the matrix whose entries are the weights `w`, which are C-contiguous and of a float dtype.
 
     The first weight of `w` belongs to the first row of the matrix. `form` is the format to which the matrix will be
-    converted. It is needed to check the free memory, because the conversion takes memory, too. With `transposed`,
-    messages give the shape of the transpose. `indices` is the dtype of the indices; by default, the smallest that fits.
+    converted. It is needed to check the free memory, because the conversion takes memory, too. If `transposed` is true,
+    messages give the shape of the transpose. `indices` is the dtype of the indices; None means the smallest possible.
     """
     shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
@@ -373,9 +373,9 @@ def build(
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
-        # Rows with few nonzero weights get a list of them. `few` is the length of the longest list.
+        # For each row with few nonzero weights, these weights are listed. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
-        # A list may be longer than the longest row, because entries of the same cell are added up after it is made.
+        # A list may be longer than any row of the matrix, because weights of the same cell are added up later.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -417,7 +417,10 @@ def build(
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """Return the instruction set for `count` right-hand sides, and `count` rounded up to a multiple of its lanes."""
+    """Return the instruction set for products with `count` right-hand sides, and the width of these products.
+
+    The width is `count`, rounded up to a multiple of the number of lanes of this instruction set.
+    """
     isa, nbytes = _isa.current, 16 << _isa.current
     while isa and count * itemsize <= nbytes // 2:
         isa, nbytes = isa - 1, nbytes // 2
@@ -425,7 +428,7 @@ def lanes(count: int, itemsize: int) -> tuple[int, int]:
 
 
 def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """Compute y (rows, width) = A @ x (cols, width). `isa` and the width are the results of `lanes`."""
+    """Compute y (rows, width) = A @ x (cols, width). `lanes` returns `isa` and the width."""
     width = x.shape[1]
     _threads.share(
         _ext.product,
@@ -459,8 +462,8 @@ def build_bytes(
 ) -> int:
     """Return an upper bound of the number of bytes that `build` needs, including the matrix.
 
-    There are `rows` rows of weights, each with `weights` weights. The bound is the larger of two: for weights without
-    zeros, and for weights of which only few are nonzero, which need memory for lists but have a smaller matrix.
+    There are `rows` rows of weights, each with `weights` weights. The result is the larger of two bounds. The first is
+    for weights without zeros. The second is for few nonzero weights: the matrix is smaller, but lists take memory, too.
     """
     which = _arrays.DTYPES[dtype]
     few = weights // _FEW
@@ -474,11 +477,12 @@ def build_bytes(
 def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
     """Compute dw (F, C // groups, taps), as a sum over the matrix entries that belong to each weight.
 
-    An entry in row i and column j adds the dot product of row i of dy (rows, width) and row j of x (columns, width).
+    For an entry in row i and column j, the dot product of row i of dy (rows, width) and row j of x (columns, width) is
+    added to the gradient of its weight.
     """
     rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]
-    # A block of channels is so small that its sums stay in cache, and that all threads get work items.
+    # Blocks of channels are small, so that the sums of a block stay in cache and all threads get work items.
     block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
     items = rows * -(-cols // block)
     space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)

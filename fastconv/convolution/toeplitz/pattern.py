@@ -21,7 +21,7 @@ from fastconv.geometry.axis import Axis, source_cells
 
 #: The number of integers that describe a segment.
 _SEGMENT = 8
-#: The largest number of cells that are sorted at a time, in the windows that overlap a border.
+#: The largest number of cells that are processed at a time, for windows that overlap a border.
 _CELLS = 1 << 20
 
 
@@ -32,13 +32,13 @@ class AxisPattern:
     A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, the row at position
     ``start + m * step`` has the entries ``entries[begin:end]``. The first entry is in column ``base + m * base_step``.
     An entry is ``(offset, tap)``. Differences of offsets are differences of columns, and offsets ascend within a
-    segment. If several taps read the same cell, they have one entry with a negative tap. Index ``~tap`` of `lists` has
-    the number of these taps, and the following elements are the taps.
+    segment. If several taps read the same cell, they have one entry with a negative tap. Then ``lists[~tap]`` is the
+    number of these taps, and the following elements of `lists` are the taps.
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
-    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``, and after the last element
-    of `keys` the first follows. If `key` is negative, the segment has entries for all taps, and `element_of_key` has,
-    from index ``~key`` on, the distances of their cells from `base`.
+    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. The first element of `keys`
+    follows its last. If `key` is negative, the segment has entries for all taps. The distances of the cells of these
+    taps from `base` begin at index ``~key`` of `element_of_key`.
 
     The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
@@ -91,8 +91,9 @@ class AxisPattern:
     ) -> None:
         """Add `count` positions: ``start + m * step`` for each m < count.
 
-        The row at such a position has entries in the columns ``origin + m * base_step + offsets``. Columns outside the
-        matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of `taps`.
+        The row at position ``start + m * step`` has entries in the columns ``origin + m * base_step + offsets``.
+        Columns outside the matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of
+        `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
@@ -104,7 +105,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # Drop positions whose entries are those of the position before.
+        # Drop each position that has the same entries as the position before it.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -187,9 +188,9 @@ def _add_wrapped(
 ) -> None:
     """Add all positions of an axis with circular padding. No window may be longer than the image.
 
-    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries,
-    which has all taps twice. In a window that wraps around, the first entry is that of the first tap after the end of
-    the image.
+    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries, in
+    which each tap occurs twice. If a window wraps around, its first entry belongs to the first tap after the end of the
+    image.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -221,8 +222,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
     """
     size, k, stride, lo, dilation, out = axis.row()
     axis_pattern = AxisPattern(size, out)
-    # Taps are grouped by the index, modulo the stride, of the cells that they read, because the same taps read cell i
-    # and cell i + stride. In each group, the last tap comes first.
+    # The same taps read cell i and cell i + stride. So taps are grouped by the index, modulo the stride, of the cells
+    # that they read. In each group, the last tap comes first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")
@@ -234,8 +235,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the remaining cells. They get one segment for each index modulo the stride, or one for each run of
-    # adjacent cells. The way that needs fewer segments is chosen.
+    # No tap reads the remaining cells. They are divided into segments either by their index modulo the stride, or into
+    # runs of adjacent cells. The way that needs fewer segments is chosen.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

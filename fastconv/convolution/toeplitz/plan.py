@@ -70,7 +70,7 @@ def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
 def _check_free(plan: Plan) -> None:
     """Raise an error if a plan needs more memory than is free.
 
-    This is checked before the tables of the plan are made, because they may be large, too.
+    The caller must check this before the tables of the plan are made, because the tables may be large, too.
     """
     _memory.check_free(plan.workspace_bytes, "algorithm 'toeplitz'", _memory.BOUNDED)
 
@@ -115,8 +115,8 @@ class MatrixPlan(Plan):
         self.geometry = geometry = zero_padded(case.geometry)
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
-        #: The number of filters or, for the transpose, of channels. `block` of them, either all or some of one group,
-        #: have their matrix rows built together.
+        #: The number of filters or, for the transpose, of channels. The matrix rows of `block` filters (or channels)
+        #: are built together. These are either all filters (or channels), or some of one group.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))
@@ -229,7 +229,7 @@ class WeightGradient(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of images and gradients as columns, and of tables."""
+        """The bytes of the columns of images and gradients, of the pattern, and of the arrays of `csr.contract`."""
         geometry = zero_padded(self.case.geometry)
         needs = _bounds.needs(geometry, "outputs")
         used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * self._width
@@ -238,7 +238,7 @@ class WeightGradient(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The amounts of work for all weights, zero or not, of all images, some of them at a time."""
+        """The amounts of work for all images. Zero weights cost the same as all other weights."""
         return _work_of(self.case, _images_at_once(zero_padded(self.case.geometry), self.case.dtype), 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:

@@ -27,9 +27,9 @@ from fastconv.runtime.plan_cache import plans
 #: The largest number of taps of a kernel, and the largest number of weights of one filter, or of one channel in all
 #: filters of its group. They are limited because tables and transformed weights are many times larger.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
-#: A case is refused if it needs more than `_FEW_OPERATIONS` vector operations, which take some tenths of a second, and
-#: also more than `_MOST_TIMES` times as many as a direct convolution. This happens if there are so few channels that
-#: most lanes are empty.
+#: A case is refused if it takes more than `_FEW_OPERATIONS` vector operations (some tenths of a second), and also more
+#: than `_MOST_TIMES` times the operations of a direct convolution. This happens if there are so few channels that most
+#: lanes are empty.
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: The largest number of stride phases of dx. One call of the kernel computes all stride phases.
 _PHASES = 64
@@ -66,8 +66,8 @@ class Winograd(Algorithm):
     the error of the transforms. s is the additional error of a sum of K products, where K is the number of channels
     times the number of subkernels. Because long sums are divided into partial sums, s = (min(K, 60) + K / 100) / 2.
     With a single product, errors come near this bound. Errors of unrelated channels cancel: with 64 channels or more,
-    the error stays below 8, 8 or 32 * eps * M * S. Errors of equal channels add up, to some 3 * A * eps * M * S in
-    tests.
+    the error stays below 8, 8 or 32 * eps * M * S for 4, 6 or 8 points. Errors of equal channels add up: in tests they
+    reached some 3 * A * eps * M * S.
 
     The same bounds hold for the gradients. For dx, M is the largest |dout|, and S is the sum of |w| over filters and
     taps. For dw, M is the largest |x|, and S is the sum of |dout| over all positions of a filter. If an output is small
@@ -139,7 +139,7 @@ class WinogradPlan(Plan):
 
     @cached_property
     def tiles(self) -> Tiles:
-        """The cheapest call among the numbers of points and of taps that are candidates."""
+        """The arguments of the cheapest call. Candidates differ in the numbers of points and of taps."""
         return cheapest_tiles(self.case, *self._candidates)
 
     @cached_property
@@ -207,7 +207,8 @@ def _excess(case: Case) -> str | None:
     geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
-    # Accept small cases without counting, because a case takes at most about ``64 * most / lanes`` vector operations.
+    # A case takes at most about ``64 * most / lanes`` vector operations. If this bound is small enough, accept the case
+    # without counting its operations.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
     return plans.find(_counted_excess, case.op, geometry, lanes)

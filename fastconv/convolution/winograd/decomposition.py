@@ -42,7 +42,7 @@ class MinimalFilter:
 
     @property
     def transposed(self) -> MinimalFilter:
-        """The filter with the numbers of taps and of outputs exchanged, as the gradient of the weights needs it."""
+        """The filter F(r, m) for the gradient of the weights: the numbers of outputs and of taps are exchanged."""
         return MinimalFilter(self.points, self.outputs)
 
     # The costs of transforms along one axis. A vector operation is a load, a store or an arithmetic operation.
@@ -58,7 +58,7 @@ class MinimalFilter:
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to transform products at the points to a row of outputs of a tile."""
+        """The number of vector operations to compute a row of outputs of a tile from the products at the points."""
         return self.points + self.outputs + (self.pairs * (self.outputs + 2) + 2 if self.pairs else 0)
 
 
@@ -66,9 +66,9 @@ NONE = MinimalFilter(1, 1)
 #: The numbers of interpolation points for which there are transforms. With more points, multiplications are fewer and
 #: errors larger: errors with eight points are four to eight times as large as with six.
 POINTS = (8, 6, 4)
-#: The factor by which transforms along one axis may enlarge rounding errors, for each number of points. For an output
-#: and a tap, the factor is the sum over points of |A^T| times |G| times the sum of a row of |B^T|, and the largest of
-#: these sums is listed. For two axes, the factors of both axes are multiplied.
+#: The factor by which transforms along one axis may enlarge rounding errors, for each number of points. It is the
+#: largest of the following sums, one for each pair of an output and a tap: the sum over the points of |A^T| times |G|
+#: times the sum of a row of |B^T|. For two axes, the factors of both axes are multiplied.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight interpolation points are used only if they are faster than fewer points by this factor.
 _PENALTY = 1.1
@@ -108,8 +108,8 @@ class TileAxis:
     minimal: MinimalFilter
     #: For dx, the stride of the convolution, which is also the number of stride phases of dx; otherwise 0.
     back: int = 0
-    #: For dx, the number of cells of padding before the image that the first tile computes and does not store. It is
-    #: the padding modulo the stride.
+    #: For dx, the number of elements of the first tile that are in the padding before the image, and are not stored.
+    #: This number is the padding modulo the stride.
     skipped: int = 0
 
     @cached_property
@@ -152,7 +152,7 @@ class TileAxis:
 
     @cached_property
     def output_offsets(self) -> tuple[int, ...]:
-        """For each stride phase, the index in the result of output 0. It is negative if output 0 is in the padding."""
+        """For each stride phase, the index of its output 0 in the result; negative if output 0 is in the padding."""
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
     @cached_property
@@ -196,7 +196,7 @@ class TileAxis:
     def read(self) -> tuple[int, int]:
         """The range of cells of the source that outputs read.
 
-        Tiles also contain cells outside this range. They are set to zero, because otherwise they would contribute
+        Tiles also contain cells outside this range. These cells are set to zero, because otherwise they would cause
         rounding errors that may be large compared with the cells in the range.
         """
         cells = [
@@ -234,7 +234,7 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
     """Return ``axis.row()`` of three axes. If the image has fewer axes, axes of size 1 come first.
 
-    If the kernel has only one tap along both of the last two axes of a volume, these are joined to one axis.
+    If the kernel of a volume has only one tap along height and only one along width, these two axes are joined.
     """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
@@ -284,9 +284,9 @@ class WinogradProblem:
 
     @property
     def penalty(self) -> float:
-        """A factor on the estimated time, for the comparison with other candidates.
+        """The factor by which the estimated time is multiplied before candidates are compared.
 
-        It is above 1 for eight interpolation points, because their errors are larger.
+        The factor is above 1 for eight interpolation points, because their errors are larger.
         """
         return _PENALTY if self.line_points == max(POINTS) else 1.0
 
@@ -331,7 +331,7 @@ class WinogradProblem:
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
     def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """Return the table of axes that the kernels read, if a block has ``block[i]`` tiles along axis i."""
+        """Return the table of axes that the kernels read. A block has ``block[i]`` tiles along axis i."""
         rows = [
             (
                 *(tile_axis.size, tile_axis.stride, tile_axis.lo),
@@ -347,7 +347,7 @@ class WinogradProblem:
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
     def output_offsets(self) -> np.ndarray:
-        """Return an array (stride phases, 3) with the index of output 0 of each stride phase in the result."""
+        """Return an array (stride phases, 3). Row i has the index, in the result, of output 0 of stride phase i."""
         return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:
@@ -380,8 +380,8 @@ class WinogradProblem:
     def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
         """Return the number of images of a block, and its number of tiles along each axis.
 
-        A block has at most `most` tiles in all. It has whole rows of tiles if they fit. If whole rows fit, it has whole
-        planes if these fit, and so on for volumes and images.
+        A block has at most `most` tiles. The block is extended along width first. If it covers the whole width, it is
+        extended along height, then along depth, and then to several images.
         """
         d, h, w = self.tiles
         n_w = balanced_block(w, most)
@@ -404,7 +404,7 @@ class WinogradProblem:
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to transform products at the points to a row of outputs of a tile."""
+        """The number of vector operations to compute the outputs of a tile from the products at the points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 

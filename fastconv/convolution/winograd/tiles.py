@@ -24,8 +24,8 @@ from fastconv.runtime.records import dataclass
 
 #: The largest number of bytes of the workspace of all threads together.
 _SPACE_BYTES = 28 << 20
-#: The largest number of tiles of a block, and a number that suffices if the weights fit the second-level cache. With
-#: so many tiles, reading the weights takes little time compared with the products.
+#: The largest number of tiles of a block. If the weights fit the second-level cache, `_FEW_TILES` tiles are enough.
+#: With these numbers of tiles, reading the weights takes little time compared with the products.
 _TILES, _FEW_TILES = 64, 24
 #: The number of bytes in the second-level cache for the tiles and products of a block. Weights with at most this number
 #: of bytes also fit the second-level cache.
@@ -35,10 +35,11 @@ _BLOCK_BYTES = 1 << 19
 _PASS = 32
 #: The largest number of panels of weights that one pass multiplies. It equals MOST_PANELS of winograd.pyx.
 _MOST_PANELS = 64
-#: For dw, the largest number of filters, and of channels times subkernels, whose gradients a thread sums at a time.
+#: For dw, the largest number of filters whose gradients a thread sums at a time. The same limit applies to the number
+#: of channels times the number of subkernels.
 _SUMS = 128
-#: The bytes of weights that are transposed at a time, so that the filters are the last axis. They stay in the
-#: second-level cache.
+#: The bytes of weights that are transposed at a time. The transposed weights have the filters as their last axis, and
+#: stay in the second-level cache.
 _TRANSPOSED_BYTES = 1 << 17
 
 
@@ -57,12 +58,12 @@ class Tiles:
     space: int
     #: The number of work items, which are divided among threads.
     items: int
-    #: The number of partial sums of dw: above 1 if tiles are divided among threads.
+    #: The number of partial sums of dw. It is above 1 if tiles are divided among threads.
     parts: int
     #: The number of taps of a subkernel along each of the last two axes.
     taps: tuple[int, int]
     work: dict[str, float]
-    #: A factor on the estimated time, for the comparison with other candidates.
+    #: The factor by which the estimated time is multiplied before candidates are compared.
     penalty: float = 1.0
 
     @property
@@ -78,7 +79,7 @@ class Tiles:
 
 
 def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """Return the call with the smallest estimated time.
+    """Return the arguments of the call with the smallest estimated time.
 
     `points` has the candidates for the number of interpolation points along an axis. If `taps` is not None, only
     subkernels with these numbers of taps are candidates.
@@ -113,8 +114,8 @@ def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
 def _pitch(n: int, line: int) -> int:
     """Return the distance, in elements, between the arrays of neighbouring points, which have n elements each.
 
-    It is one cache line more than a multiple of 32 cache lines, so that equal elements of different points are in
-    different cache sets.
+    The distance is one cache line more than a multiple of 32 cache lines, so that equal elements of different points
+    are in different cache sets.
     """
     return ceil_div(n, 32 * line) * 32 * line + line
 

@@ -70,8 +70,9 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # im2col makes columns from patches, but here patches are rows. So exchange the roles of outputs and kernel taps:
-    # the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the filter.
+    # im2col writes patches as columns, but here patches are rows. So the outputs and the kernel taps exchange their
+    # roles: the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the
+    # filter.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)

@@ -41,7 +41,7 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. The layers that the course runs one after the other are attributes only."""
+    """A pooling layer with a stride. The course's layers of stride 1 and of downsampling are attributes only."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

@@ -1,7 +1,7 @@
 """Convolution of an upsampled image, computed by several convolutions of the image itself.
 
-`FractionalGeometry.parts` describes these convolutions. For some padding modes it is None, and the upsampled image is
-built.
+`FractionalGeometry.parts` describes the convolutions of the image. For some padding modes `parts` is None, and the
+upsampled image is built.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Upsampled(wrappers.Wrapper):
         self.factors = factors
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Upsample the images and run the inner plan, or compute the gradient of upsampled images and downsample it."""
+        """Upsample the images, and run the inner plan on them. If the plan computes dx, downsample its result."""
         if self.case.op != "backward_data":
             return self.plan.run(upsample(first, self.factors), second, third, result)
         spread = np.empty(self.case.geometry.x_shape, result.dtype)

@@ -28,11 +28,11 @@ _MOST_TAPS = 1024
 #: np.sum has as many, because it adds 16 numbers one after another, then eight of these sums, and then blocks of 128.
 MOST_IN_TURN = 32
 
-#: The number of bytes of a band. A band is the part of a plane to which a thread adds gradients of maxima at a time.
+#: The number of bytes of a band. A band is a range of rows of dx. A thread adds gradients to one band at a time.
 BAND_BYTES = 1 << 19
-#: The number of elements of a page (FC_PAGE in pool.pyx). A page has the rounding errors of the sums in `PAGE` cells.
+#: The number of elements of a page (FC_PAGE in pool.pyx). A page has a rounding error for each of `PAGE` sums.
 PAGE = 64
-#: The maximum number of bytes of all pages of a thread. A page has the rounding errors of some sums.
+#: The maximum number of bytes of all pages of a thread. A page is an array with the rounding errors of some sums.
 LOST_BYTES = 1 << 23
 
 #: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The header begins with
@@ -258,7 +258,7 @@ def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int)
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
-    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages that a thread has."""
+    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages of a thread."""
     blocks = -(-longest // PAGE)
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 

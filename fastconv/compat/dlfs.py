@@ -323,7 +323,7 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # `row()[2]` is the stride. For an axis with one output it is a small number, because the stride may be huge.
+        # `row()[2]` is the stride, which may be huge. If an axis has one output, `row()[2]` is a small number instead.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

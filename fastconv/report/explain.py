@@ -164,7 +164,7 @@ def _explained(
 
 
 class _Row(NamedTuple):
-    """A line of the table: the cost and the workspace of an algorithm, or None and the reason that it has none."""
+    """A line of the table: the cost and the workspace of an algorithm, or None and the reason why it has no cost."""
 
     algorithm: str
     cost: float | None

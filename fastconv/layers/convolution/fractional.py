@@ -46,7 +46,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # Each kernel tap belongs to one part, or reads only zeros between the cells.
+            else:  # A tap of the kernel belongs to one part, or reads only inserted zeros.
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         gaps = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")

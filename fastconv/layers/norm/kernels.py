@@ -1,4 +1,4 @@
-"""The plans of normalisations, which call the compiled kernels. Their arguments have been checked before."""
+"""The plans of normalisations, which call the compiled kernels without further checks of the arguments."""
 
 from __future__ import annotations
 

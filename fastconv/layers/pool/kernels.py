@@ -216,8 +216,8 @@ def _direction(case: PoolCase) -> str:
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It runs `plan`, and if an index is outside its window, it
-    runs `otherwise` as well.
+    """A plan of the gradient of the maximum. It first runs `plan`. If an index is outside its window, it also runs
+    `otherwise`.
 
     An index is outside its window only if the caller has changed the cache.
     """

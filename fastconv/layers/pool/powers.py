@@ -1,8 +1,8 @@
 """Norms of windows for any exponent, and their gradients, as roots of sums of powers.
 
 Large planes are computed in blocks. A result is the norm of a window, which is the root of a sum over cells, or the
-gradient of a cell, which is a sum over the windows that read the cell. A row (`lines` in the
-code) is all values at one index of the first spatial axis. A result sums values of several rows.
+gradient of a cell, which is a sum over the windows that read the cell. A row (`lines` in the code) is all values at one
+index of the first spatial axis. A result sums values of several rows.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Return whether planes are divided. They are if the powers of two planes take more than `_POWER_BYTES`."""
+    """Return whether each plane is divided. It is divided if the powers of two planes take more than `_POWER_BYTES`."""
     return _at_once(geometry) < 2
 
 

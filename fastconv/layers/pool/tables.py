@@ -64,7 +64,7 @@ def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Return the sizes, in elements, of a thread's workspace: a part that all windows share, and a batch of blocks.
+    """Return the sizes, in elements, of the two parts of a thread's workspace: small tables, and a batch of blocks.
 
     A batch has several blocks if blocks are small, because reading a block right after writing it would stall.
     """

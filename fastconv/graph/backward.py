@@ -205,7 +205,7 @@ def _label(wanted: Leaf | Node) -> str:
 def refuse_unused(
     end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
 ) -> None:
-    """Raise an error if node `end` does not depend on all nodes in `wanted`. The message lists the others."""
+    """Raise an error if node `end` does not depend on all nodes in `wanted`. The message lists the missing nodes."""
     unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
     if unused:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Transposed convolution. Its forward pass is the op `backward_data` of a convolution, and its dx is `forward`."""
+"""Transposed convolution. Its forward pass is the op `backward_data` of a convolution. Its dx is the op `forward`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Compute the cells to which the kernel adds products in a separate array, and copy them into the result."""
+        """Run the inner plan on an array without the cells to which the kernel adds nothing, and copy that array into the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)

@@ -171,7 +171,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each row that is read, the number of the last level (the result of a step) that needs it, or -1."""
+    """Return, for each row that is read, the number of the last level (result of a step) that needs the row, or -1."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -214,7 +214,10 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return `begin` and `end` of columns of the result, and the first and the number of the columns that they need."""
+    """Return four numbers: `begin`, `end`, and the input columns that are needed for this range of columns.
+
+    The third number is the index of the first needed column. The fourth is the number of needed columns.
+    """
     _, k, stride, lo, dilation, _ = row
     if not backward:
         return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1

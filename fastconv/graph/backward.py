@@ -83,7 +83,7 @@ class GradientSums:
         #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
         #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: For each node for which a backward function returned None, the name of the recorded call.
+        #: The names of calls whose backward function returned None for a node, by the number of the node.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:

@@ -56,7 +56,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the inner plan on an array without the cells to which the kernel adds nothing, and copy that array into the result."""
+        """Run the inner plan on an array of the cells that get products, and copy this array into the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)

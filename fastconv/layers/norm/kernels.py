@@ -79,7 +79,7 @@ class NormPlan:
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """Keyword arguments for `_threads.share`. `work` is the number of bytes that a copy moves in the same time."""
+        """Keyword arguments for `_threads.share`. `work` is the plan's time, in bytes that a copy would move."""
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 

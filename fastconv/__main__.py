@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # Suppress defaults, because the default of the subparser would override an option before the word `demo`.
+        # Suppress the defaults of the subparser, because they would override options before the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )

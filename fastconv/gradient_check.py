@@ -35,7 +35,7 @@ def _upstream(change: np.ndarray, df: Any) -> float:
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
-    """Yield, for each element of x, its index, the result of f with the element + h, and that with the element - h."""
+    """Yield, for each element of x, its index, and the results of f after the element is changed by h and by -h."""
     for ix in np.ndindex(*x.shape):
         yield (ix, *_step(f, x, ix, h))
 
@@ -188,7 +188,7 @@ def eval_numerical_gradient_blobs(
 
 
 def eval_numerical_gradient_net(net: Any, inputs: tuple, output: Any, h: float = 1e-5) -> list[np.ndarray]:
-    """Compute `eval_numerical_gradient_blobs` of ``net.forward()``, which reads the inputs and writes the output.
+    """Compute numerical gradients of ``net.forward()``, which reads the blobs `inputs` and writes the blob `output`.
 
     Parameters
     ----------

@@ -87,12 +87,12 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """A context manager that adds the text `arguments` to the error if a matrix is too large."""
+    """A context manager. If a matrix is too large, it adds the text `arguments` to the error message."""
     try:
         yield
     except ValueError as error:
-        # Pass on subclasses of ValueError: a TooLargeError already names the matrix, and a signal handler raised any
-        # other.
+        # Do not change an error of a subclass of ValueError. A TooLargeError names the matrix already. Any other
+        # subclass comes from a signal handler.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None

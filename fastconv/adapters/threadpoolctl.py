@@ -50,9 +50,7 @@ def register_if_loaded() -> None:
 
 
 def _register(module: Any) -> bool:
-    """Register a controller for fastconv once. Returns False if this version of `threadpoolctl` supports no other
-    libraries.
-    """
+    """Register a controller for fastconv once. Return False if this version of `threadpoolctl` cannot register one."""
     global _registered
     if _registered is module:
         return True

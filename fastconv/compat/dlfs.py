@@ -70,8 +70,9 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # im2col makes columns from patches, but here patches are rows. So exchange the roles of outputs and kernel taps:
-    # the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the filter.
+    # im2col writes patches as columns, but here patches are rows. So the outputs and the kernel taps exchange their
+    # roles: the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the
+    # filter.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -322,7 +323,7 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # `row()[2]` is the stride. For an axis with one output it is a small number, because the stride may be huge.
+        # `row()[2]` is the stride, which may be huge. If an axis has one output, `row()[2]` is a small number instead.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

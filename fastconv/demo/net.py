@@ -26,7 +26,7 @@ POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class Ops(NamedTuple):
-    """The layers whose times the demo compares. All other layers are the same in both nets."""
+    """The layers that differ between the two nets of the demo: those of fastconv, or those in plain NumPy."""
 
     conv_forward: Callable = conv_forward
     conv_backward: Callable = conv_backward

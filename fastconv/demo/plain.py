@@ -27,7 +27,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[s
 
 
 def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (dx, dw, db). Each tap adds w[:, :, i, j].T @ dout to the cells of dx that it read."""
+    """Return (dx, dw, db). Each tap (i, j) adds w[:, :, i, j].T @ dout to the slice of dx that belongs to the tap."""
     x_shape, padded, w, stride, pad = cache
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):

@@ -83,7 +83,7 @@ class GradientSums:
         #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
         #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: For each node for which a backward function returned None, the name of the recorded call.
+        #: The names of calls whose backward function returned None for a node, by the number of the node.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -99,7 +99,7 @@ class GradientSums:
             self._own.add(index)
 
     def why_none(self, index: int) -> str:
-        """Return the reason why a node has no gradient although the result depends on the node."""
+        """Return the reason why a node has no gradient, for a node on which the result depends."""
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
@@ -205,7 +205,7 @@ def _label(wanted: Leaf | Node) -> str:
 def refuse_unused(
     end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
 ) -> None:
-    """Raise an error if a node in `wanted` gets no gradient from `end`. The message lists these nodes with reasons."""
+    """Raise an error if node `end` does not depend on all nodes in `wanted`. The message lists the missing nodes."""
     unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
     if unused:
         raise ValueError(

@@ -143,7 +143,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: The ufuncs whose gradients do not depend on the operands. So their caches do not hold the operands.
+#: The ufuncs whose gradients do not depend on the values of the operands. Their caches do not hold the operands.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -233,7 +233,7 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     )
 
 
-#: For some methods of arrays, the forward/backward pair that the error message suggests instead.
+#: Methods of arrays, with the forward/backward pairs that error messages suggest in place of these methods.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",

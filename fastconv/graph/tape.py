@@ -26,7 +26,7 @@ from fastconv.graph.recorder import Recorder
 
 
 class Tape(Recorder):
-    """Records forward/backward pairs as they run, and computes gradients by running the backward functions.
+    """A record of forward/backward pairs as they run. It computes gradients by running the backward functions.
 
     A tape serves one forward and one backward pass. A value may be used any
     number of times, because its gradients are summed. So the graph may be any

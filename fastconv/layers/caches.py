@@ -49,8 +49,8 @@ def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple
 def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
     """Return whether these arrays have types and dtypes that the kernels of normalisation can read.
 
-    The number of elements is not checked here, because the kernels check it. This function has to be fast, because more
-    checks would take as long as normalising a small image.
+    The number of elements is not checked here, because the kernels check it. There are no further checks here, because
+    they would take as long as normalising a small image.
     """
     return (
         type(x) is type(gamma) is type(mean) is type(scale) is _ndarray

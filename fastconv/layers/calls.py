@@ -1,7 +1,7 @@
-"""Finds the call of a layer: checks its arguments and makes its plan, or takes both from an equal earlier call.
+"""The first part of a call of a layer: arguments are checked and a plan is made, or an equal earlier call is found.
 
-All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, look up
-the call, and on a miss check shapes and options, plan, and convert the arrays.
+All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, and look
+up the call. If it is not stored, check shapes and options, make the plan, and convert the arrays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _tables: list[dict[tuple[int, int], CallCache]] = []
 
 
 class Runnable(Protocol):
-    """The part of a plan that a call needs. ``str(plan)`` is the name of the kernel.
+    """The methods and attributes of a plan that a call needs. ``str(plan)`` is the name of the kernel.
 
     A plan whose tables grow with the image has their size in bytes as `nbytes`.
     """
@@ -60,7 +60,7 @@ class Call(Generic[_Geometry]):
         make_plan: Callable[[_Geometry, np.dtype, Any, int], Runnable],
         dtype: np.dtype | None = None,
     ) -> None:
-        """Make the plan for arrays of `dtype`, too. If `dtype` is None, the plan is made when it is needed."""
+        """If `dtype` is given, make the plan for arrays of this dtype now. Otherwise it is made when it is needed."""
         self.geometry, self.option, self.threads, self._make_plan = geometry, option, threads, make_plan
         self.plan: Any = None
         self.run: Callable[..., Any] | None = None
@@ -69,7 +69,7 @@ class Call(Generic[_Geometry]):
             self.run = self.plan.run
 
     def find_plan(self, dtype: np.dtype) -> Any:
-        """Return the plan, which is made if the call has none."""
+        """Return the plan of the call. If the call has no plan, make one."""
         if self.plan is not None:
             return self.plan
         call = Call(self.geometry, self.option, self.threads, self._make_plan, dtype)
@@ -80,8 +80,8 @@ class Call(Generic[_Geometry]):
     def may_store_plan(self) -> bool:
         """Return whether later calls may use the plan.
 
-        They may not if the number of threads depends on the CPUs of the moment. Nor may they if the plan has large
-        tables, because hundreds of calls are stored.
+        A plan must not be used again if its number of threads depends on the CPUs of the moment. A plan with large
+        tables must not be stored, because hundreds of calls are stored.
         """
         return (self.threads is None or self.threads > 0) and not is_large(getattr(self.plan, "nbytes", 0))
 
@@ -128,8 +128,8 @@ class Calls(Generic[_Call]):
     ) -> tuple[_Call, Sequence[Any], Sequence[Any]]:
         """Return the call, its arrays as kernels read them, and its arrays before their conversion.
 
-        `key` has the options that the call depends on, or is None if the call is not to be stored. A stored call with
-        equal options is returned without a look at `settings`.
+        `key` has the options that the call depends on, or is None if the call is not to be stored. If a call with equal
+        options is stored, `settings` is not read.
         """
         table = self.tables[_threads.get_threads(), _isa.current]
         if key is not None:
@@ -149,7 +149,7 @@ class Calls(Generic[_Call]):
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if they are all in `param` or all in `options`, else None, because they must be merged."""
+    """Return the options if they are all in `param` or all in `options`. Otherwise they must be merged: return None."""
     if param is None:
         return options
     return param if type(param) is dict and not options else None

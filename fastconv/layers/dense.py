@@ -114,12 +114,12 @@ def affine_backward(
 def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     """Return the weights of a fully connected layer as filters that cover its whole input.
 
-    A convolution with these filters computes the outputs of the layer as 1x1 planes. For
-    a larger image it computes the outputs of the layer for every window of the size of
-    `x_shape`. So a net that ends in fully connected layers, and was trained at one image
-    size, runs on larger images. If no layer pads, the results are the same as for each
-    window alone. If a layer pads, they differ, because a window alone is surrounded by
-    zeros, and a window in the larger image by its neighbours. The bias stays the same.
+    A convolution with these filters computes the outputs of the layer as 1x1 planes. For a larger
+    image it computes the outputs of the layer for every window of the size of `x_shape`. So a net
+    that ends in fully connected layers, and was trained at one image size, runs on larger images.
+    If no layer pads, each result equals the result for the window alone. If a layer pads, the
+    results differ, because a window alone is surrounded by zeros, while a window of the larger
+    image is surrounded by other cells. The bias stays the same.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """What `summarize` knows after a layer: the shape of the output, its receptive fields, and its grid."""
+    """The values that `summarize` passes from layer to layer: an output's shape, its receptive fields, and its grid."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
@@ -44,8 +44,8 @@ class Step(NamedTuple):
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether the layer enlarges its input. If so, its outputs read different numbers of cells, so they have no common
-    #: receptive field.
+    #: Whether the layer enlarges its input. If it does, its outputs read different numbers of cells, so there is no
+    #: common receptive field.
     between: bool = False
 
 
@@ -233,7 +233,7 @@ def _usage(kind: str) -> str:
 
 
 def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """Return the `Step` of a layer of `kind` after `flow`. Errors begin with `location`, such as ``layers[2]``."""
+    """Return the `Step` of a layer with the input `flow`. Errors begin with `location`, such as ``layers[2]``."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

@@ -211,7 +211,7 @@ def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 class _Walk:
-    """Goes through the layers of a net in order, and collects a `LayerSummary` for each."""
+    """A loop over the layers of a net, in order, which makes a `LayerSummary` for each layer."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -282,7 +282,7 @@ def _after(step: Step, flow: Flow) -> Flow:
         return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
         return Flow(step.out_shape, flow.fields, flow.grid)
-    # If `flow.fields` is empty, the input has no common receptive field, and neither has the output of this layer.
+    # If `flow.fields` is empty, the input has no common receptive field. Then the output has none, either.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
     return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 

@@ -164,7 +164,7 @@ def _explained(
 
 
 class _Row(NamedTuple):
-    """A line of the table: the cost and the workspace of an algorithm, or None and the reason that it has none."""
+    """A line of the table: the cost and the workspace of an algorithm, or None and the reason why it has no cost."""
 
     algorithm: str
     cost: float | None
@@ -186,7 +186,7 @@ def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
 
 
 def _reason(name: str, case: Case, rank_one: bool, forced: bool) -> str | None:
-    """Return why an algorithm is no candidate, or None if it is; `forced` means that it was selected by name."""
+    """Return the reason why an algorithm is not a candidate, or None. `forced` means that it was selected by name."""
     reason = REGISTRY[name].unsupported(case)
     if isinstance(reason, Delegated) and forced:
         return "it does not compute this op; the cheapest algorithm that sums all products does"

@@ -41,7 +41,7 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. The layers that the course runs one after the other are attributes only."""
+    """A pooling layer with a stride. It has the course's two inner layers as attributes, but does not run them."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

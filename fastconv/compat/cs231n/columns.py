@@ -1,8 +1,9 @@
 """The functions of CS231n's im2col.py and im2col_cython.pyx, and the output size of the layers of this package.
 
-The course has two orders of columns. Both are the im2col of a volume with a kernel of length 1
-along N. If N is the last axis of the volume, (H, W, N), the columns are in the order oh, ow, n.
-If N is the first axis, (N, H, W), they are in the order n, oh, ow.
+The course has two orders of columns. Each of them is the im2col of a volume that has N as an axis,
+with a kernel of length 1 along this axis. If N is the last axis of the volume, (H, W, N), the
+columns are in the order oh, ow, n. If N is the first axis, (N, H, W), they are in the order n, oh,
+ow.
 """
 
 from __future__ import annotations

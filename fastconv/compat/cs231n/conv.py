@@ -377,7 +377,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """Return the error with ``_fast`` in place of ``_strides``, because the user called the function of that name."""
+    """Return the error with ``_strides`` replaced by ``_fast``, because the user called a function ``conv_*_fast``."""
     if type(error) not in (TypeError, ValueError):  # raised by a signal handler
         return error
     return type(error)(str(error).replace("_strides", "_fast"))

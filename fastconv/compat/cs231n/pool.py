@@ -188,7 +188,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         raise ValueError(
             f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}, which do not fit each other"
         )
-    if x_reshaped.dtype != out.dtype:  # If the caller has cast one array, no cell may equal the maximum.
+    if x_reshaped.dtype != out.dtype:  # If the caller has cast one array, perhaps no cell equals the maximum.
         raise ValueError(f"x_reshaped and out in cache must have one dtype, got {x_reshaped.dtype} and {out.dtype}")
     out = _arrays.prepare(out, _arrays.result_dtype(out))
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)

@@ -72,7 +72,7 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: The usual name of an algorithm. The name in a cache needs no check if it is this object.
+#: The default of the option `algorithm`. If a cache has this object, the name of the algorithm needs no check.
 _AUTO = "auto"
 
 
@@ -105,7 +105,7 @@ def _resolve(
     out: Any = None,
     planned: bool = True,
 ) -> Call[ConvGeometry | FractionalGeometry]:
-    """Check a call and return it, with the plan of the forward pass if `planned`."""
+    """Check a call and return it. If `planned` is true, the call has the plan of the forward pass."""
     b_shape = None if b is None else b.shape
     geometry, name, threads = resolve_call(caller, x.shape, w.shape, b_shape, conv_param, options)
     call = Call(geometry, name, threads, _plan_forward, dtype if planned else None)

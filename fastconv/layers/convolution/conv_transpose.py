@@ -1,4 +1,4 @@
-"""Transposed convolution, which uses the ops of a convolution: its forward op is `backward_data`, and so on."""
+"""Transposed convolution. Its forward pass is the op `backward_data` of a convolution. Its dx is the op `forward`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Compute all other cells in a separate array, and copy them into the result."""
+        """Run the inner plan on an array of the cells that get products, and copy this array into the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)
@@ -82,7 +82,7 @@ def _resolve(
     options: Mapping[str, Any],
     planned: bool = True,
 ) -> Call[TransposeGeometry]:
-    """Check a call and return it, with the plan of the forward pass if `planned`."""
+    """Check a call and return it. If `planned` is true, the call has the plan of the forward pass."""
     settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:

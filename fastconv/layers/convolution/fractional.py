@@ -1,7 +1,7 @@
 """Convolution of an upsampled image, computed by several convolutions of the image itself.
 
-`FractionalGeometry.parts` describes these convolutions. For some padding modes it is None, and the upsampled image is
-built.
+`FractionalGeometry.parts` describes the convolutions of the image. For some padding modes `parts` is None, and the
+upsampled image is built.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # Each kernel tap belongs to one part, or reads only zeros between the cells.
+            else:  # A tap of the kernel belongs to one part, or reads only inserted zeros.
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         gaps = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")
@@ -68,7 +68,7 @@ class Upsampled(wrappers.Wrapper):
         self.factors = factors
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Upsample the images and run the inner plan, or compute the gradient of upsampled images and downsample it."""
+        """Upsample the images, and run the inner plan on them. If the plan computes dx, downsample its result."""
         if self.case.op != "backward_data":
             return self.plan.run(upsample(first, self.factors), second, third, result)
         spread = np.empty(self.case.geometry.x_shape, result.dtype)

@@ -111,7 +111,7 @@ def _moments(averages: list[np.ndarray], x: np.ndarray, eps: float) -> np.ndarra
 
 
 def _forward_calls(check_x: Callable[[np.ndarray], None]) -> Calls[Call[NormSizes]]:
-    """Return the calls of the forward pass for vectors or for images."""
+    """Return the table of the calls of the forward pass, for vectors or for images."""
 
     def resolve(
         dtype: np.dtype,

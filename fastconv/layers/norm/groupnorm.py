@@ -52,7 +52,7 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
 
 
 def _forward_calls(spatial: bool) -> Calls[Call[NormSizes]]:
-    """Return the calls of the forward pass for images or for vectors."""
+    """Return the table of the calls of the forward pass, for images or for vectors."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: Any) -> Call[NormSizes]:
         check_rank("x", x.shape) if spatial else check_rows(x)
@@ -100,7 +100,7 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
         call, _, _ = _gradients.find((x,), {"G": (groups := mean.shape[1])}, groups)
         dx = _memory.empty(x.shape, x.dtype)
         dgamma, dbeta = call.plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
-    except ValueError:  # the kernel found a wrong number of elements; see batch normalisation
+    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)

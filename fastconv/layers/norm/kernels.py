@@ -1,4 +1,4 @@
-"""The plans of normalisations, which call the compiled kernels. Their arguments have been checked before."""
+"""The plans of normalisations, which call the compiled kernels without further checks of the arguments."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _FLOAT64 = np.dtype(np.float64)
 _SLOWNESS = 1
 #: The time of local response normalisation, as a multiple of the time to copy x. Most of the time is for the powers.
 _LRN_SLOWNESS = 4
-#: The number of bytes of the rows that a thread processes at a time in local response normalisation. They fit in the L2
-#: cache.
+#: The number of bytes that a thread processes at a time in local response normalisation. This many bytes fit into the
+#: L2 cache.
 _SPACE_BYTES = 1 << 18
-#: In local response normalisation, a row has at most `_WIDEST` elements. If channels are long enough, the number is a
-#: multiple of `_NARROWEST`.
+#: In local response normalisation, a row has at most `_WIDEST` elements. If channels are long enough, the length of a
+#: row is a multiple of `_NARROWEST`.
 _WIDEST, _NARROWEST = 1024, 64
 
 
@@ -79,7 +79,7 @@ class NormPlan:
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """Keyword arguments for `_threads.share`. `work` is the number of bytes that a copy moves in the same time."""
+        """Keyword arguments for `_threads.share`. `work` is the plan's time, in bytes that a copy would move."""
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
@@ -251,7 +251,7 @@ def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[N
 
 
 def gradient_calls(kind: type[NormPlan]) -> Calls[Call[NormSizes]]:
-    """Return the calls of a gradient. Their array is x from the cache of the forward pass."""
+    """Return the table of the calls of a gradient. A call has one array, x from the cache of the forward pass."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, groups: int) -> Call[NormSizes]:
         return norm_call(kind, NormSizes.of(x.shape, groups), dtype)

@@ -63,9 +63,9 @@ _calls = Calls(("x",), _resolve)
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Return whether finite numbers may have a result that is not finite, or a gradient that is not finite.
+    """Return whether the result or the gradient of finite numbers may be inf or NaN.
 
-    With the usual parameters they cannot, so `_check_powers` is not needed.
+    With the usual parameters, all results and gradients of finite numbers are finite, so `_check_powers` is not needed.
     """
     _, _, alpha, beta, k = layer
     return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 ** -8 is finite in float32

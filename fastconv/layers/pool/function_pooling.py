@@ -125,8 +125,8 @@ def pool_forward(
 def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    Each cell of `dx` is a sum over the windows that read the cell. The terms are the gradient of the output times the
-    derivative of the output with respect to the cell, from `fn_grad`.
+    Each cell of `dx` is a sum over the windows that read the cell. Each term is the gradient of an output, multiplied
+    by the derivative of this output with respect to the cell, which `fn_grad` returns.
 
     Parameters
     ----------

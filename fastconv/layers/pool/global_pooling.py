@@ -23,7 +23,7 @@ from fastconv.layers.pool.pooling import (
 
 
 def _global_calls(caller: str, make_plan: MakePlan, option: Any) -> Calls[PoolCall]:
-    """Return the calls of a pooling with one window over the whole of each plane."""
+    """Return the table of the calls of a pooling whose single window covers the whole plane."""
 
     def resolve(dtype: np.dtype, x: np.ndarray) -> PoolCall:
         sizes = x.shape[2:]

@@ -23,9 +23,9 @@ from fastconv.runtime.records import dataclass
 
 #: The approximate time of the kernel `rows`, as a multiple of the time to copy the same number of bytes.
 _ROWS_SLOWNESS = 1
-#: The overhead of a block of rows, as the number of bytes that a copy moves in the same time.
+#: The time overhead of a block of rows, as the number of bytes that a copy moves in this time.
 _ITEM_BYTES = 500
-#: The time to add the elements of dout to single cells, as a multiple of the time to copy the indices of these cells.
+#: The time to add an element of dout to a cell of dx, as a multiple of the time to copy the index of the cell.
 _SCATTERED = 5
 #: The minimum width of images for which the 2x2 stride-2 kernel computes the gradient of the maximum. For narrower
 #: images the kernel `scatter` is faster.
@@ -216,7 +216,8 @@ def _direction(case: PoolCase) -> str:
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """A plan of the gradient of the maximum that runs `plan`, and then `otherwise` if an index is outside its window.
+    """A plan of the gradient of the maximum. It first runs `plan`. If an index is outside its window, it also runs
+    `otherwise`.
 
     An index is outside its window only if the caller has changed the cache.
     """
@@ -247,7 +248,7 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 class _BandsPlan(PoolPlan):
     """The plan of the gradient of the maximum that processes bands (ranges of rows of a plane).
 
-    `run` returns whether every index is in a band that its window overlaps.
+    `run` returns whether every index lies in a band that overlaps the window of the index.
     """
 
     case: PoolCase
@@ -345,7 +346,7 @@ KERNELS: tuple[PoolKernel, ...] = (
 
 
 def index_dtype(geometry: PoolGeometry) -> np.dtype:
-    """Return the dtype for the indices of maxima: int32 if every index of a plane fits, otherwise int64."""
+    """Return the dtype for the indices of maxima: int32 if it can hold every index of a plane, otherwise int64."""
     return INT32 if geometry.cells <= _INT32_CELLS else INT64
 
 

@@ -1,8 +1,8 @@
 """Norms of windows for any exponent, and their gradients, as roots of sums of powers.
 
-Large planes are computed in blocks. The results of a block are called targets. For a norm, a target is a window, which
-sums the powers of cells. For a gradient, a target is a cell, which sums the shares of the windows that read it. A line
-is all values at one index of the first spatial axis, such as a row of an image. A target sums values of several lines.
+Large planes are computed in blocks. A result is the norm of a window, which is the root of a sum over cells, or the
+gradient of a cell, which is a sum over the windows that read the cell. A row (`lines` in the code) is all values at one
+index of the first spatial axis. A result sums values of several rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastconv.runtime.records import dataclass
 
 #: The approximate number of bytes of the powers that are in memory at a time.
 _POWER_BYTES = 1 << 20
-#: The number of bytes above which a line (a row of an image) is divided. If windows are long, the pieces may be larger.
+#: The number of bytes above which a row of an image is divided. If windows are long, the pieces may be larger.
 _LINE_BYTES = 1 << 16
 #: The ranges within which sums of powers, and factors norm ** (1 - p), are accurate. Outside these ranges, some of the
 #: powers may have overflowed or underflowed.
@@ -53,10 +53,10 @@ class PowersPlan(PoolPlan):
 
 
 class _Cut(NamedTuple):
-    """A range of targets along one axis, and the lines from `begin` to `end` - 1, which these targets sum.
+    """A range of outputs (or cells of dx) along an axis: sums of the values at the indices from `begin` to `end` - 1.
 
-    If `low` is below `high`, every target sums the lines from `low` to `high` - 1, so `axis` has their sum as a single
-    line in their place. If `low` equals `high`, `axis` has every line.
+    If `low` is below `high`, the values at the indices from `low` to `high` - 1 are in every one of these sums. `axis`
+    then has a single index in their place, for the sum of these values. If `low` equals `high`, `axis` has all indices.
     """
 
     axis: Axis
@@ -68,7 +68,7 @@ class _Cut(NamedTuple):
 
 
 def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the `_Cut` (range of targets) with the windows from `first` to `last` - 1."""
+    """Return the `_Cut` (range of outputs) with the windows from `first` to `last` - 1."""
     size, k, stride, lo, dilation, _ = axis.row()
     start, final = first * stride - lo, (last - 1) * stride - lo
     end = final + dilation * (k - 1) + 1
@@ -81,7 +81,7 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the `_Cut` (range of targets) whose cells are `first` to `last` - 1, without those before all windows."""
+    """Return the `_Cut` of the cells of dx from `first` to `last` - 1, without the cells before the first window."""
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
     end = max(begin, min(out, (last - 1 + lo) // stride + 1))
@@ -107,20 +107,21 @@ def _cut(
 
 
 class _Block(NamedTuple):
-    """Some planes, as the channels of one image, and a range of their targets along each axis after the first."""
+    """Some planes, as the channels of one image, and ranges of outputs (or cells of dx) along axes after the first."""
 
     geometry: PoolGeometry
-    #: Slices that select the lines and the targets of the block from arrays (planes, *spatial).
+    #: Slices of arrays (planes, *spatial). `lines` selects the values that the block reads, `targets` its results.
     lines: tuple[slice, ...]
     targets: tuple[slice, ...]
-    #: The ranges into which the first axis is divided.
+    #: The ranges of outputs (or cells of dx) into which the first axis is divided.
     cuts: list[_Cut]
-    #: The origin and the length of groups of lines. The sums of groups are stored, because several ranges use them.
+    #: Groups of rows whose sums are stored, because several ranges of outputs use them: the index of the row at which a
+    #: group begins, and the number of rows in a group.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the geometry with this first axis. It is cached, because most ranges of a plane have equal axes."""
+        """Return the geometry whose first axis is `axis`. It is cached, because many ranges have equal axes."""
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
             self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
@@ -128,7 +129,7 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Return whether each plane is divided. This is so if the powers of two planes take more than `_POWER_BYTES`."""
+    """Return whether each plane is divided. It is divided if the powers of two planes take more than `_POWER_BYTES`."""
     return _at_once(geometry) < 2
 
 
@@ -139,7 +140,7 @@ def _at_once(geometry: PoolGeometry) -> int:
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
     """If planes are divided, split a dilated pooling into poolings without dilation along the first axis.
 
-    Yield each pooling with the slice of its cells and the slice of its windows along that axis.
+    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -157,7 +158,7 @@ def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, sl
 
 
 def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Yield blocks whose powers take about `_POWER_BYTES`: several planes, or some targets of one plane."""
+    """Yield blocks whose powers take about `_POWER_BYTES`: several planes, or a part of one plane."""
     axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
     total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
     if not _is_cut(geometry):
@@ -178,7 +179,7 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
-    # If a group has at least sqrt(k) lines, a window of k lines has about sqrt(k) stored sums or less.
+    # A window of k rows has about sqrt(k) stored sums or fewer, if each stored sum is over at least sqrt(k) rows.
     most = max(_POWER_BYTES // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
@@ -201,10 +202,10 @@ _Lines: TypeAlias = Callable[[int, int], np.ndarray]
 
 
 class _LineSums:
-    """A function that returns the sum of the lines from `begin` to `end` - 1.
+    """A function that returns the sum of the rows (indices of the first axis) from `begin` to `end` - 1.
 
-    The sums of groups of `step` lines are stored, because the next call, with a larger `begin`, needs many of them
-    again.
+    The sum of each group of `step` rows is stored, because the next call, with a larger `begin`, needs many of these
+    sums again.
     """
 
     def __init__(self, lines: _Lines, origin: int, step: int) -> None:
@@ -223,7 +224,7 @@ class _LineSums:
 
 
 def _sum(lines: np.ndarray) -> np.ndarray:
-    """Return the sum of all lines, added in pairs. The argument is overwritten."""
+    """Return the sum of all rows, added in pairs. The argument `lines` is overwritten."""
     while (n := lines.shape[2]) > 1:
         lines[:, :, : n // 2] += lines[:, :, n - n // 2 :]
         lines = lines[:, :, : n - n // 2]
@@ -236,7 +237,7 @@ def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """Return the lines of `cut`. If all its targets sum several lines, one line from `common` replaces these lines."""
+    """Return the rows that `cut` sums, with one row from `common` in place of the rows from `low` to `high` - 1."""
     if cut.low == cut.high:
         return lines(cut.begin, cut.end)
     parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
@@ -333,7 +334,7 @@ def _gradients_of(
     p: float,
     threads: int,
 ) -> None:
-    # `ends` is the range of norms for which norm ** (1 - p) lies within `_FACTORS`.
+    # `ends` is the range of norms whose power norm ** (1 - p) lies within `_FACTORS`.
     ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
     some_lost = np.zeros(out.shape[2], bool)
 

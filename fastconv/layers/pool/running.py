@@ -1,11 +1,11 @@
 """Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
 
-The kernel, ``_ext/pool_running.h``, reads sources (the cells of its input), and writes targets (the cells of its
-result). An arrival is a source, numbered in the order in which the kernel reads the sources. The time hardly grows with
-the size of a window, because the kernel makes windows of k cells along an axis in about log2(k) steps, each of which
-joins two shorter windows. The windows after a step are called a level. Each thread has a workspace with ring buffers
-for about k rows of one piece (a part of a plane). Pieces are narrow, so that the workspace is small. The division into
-pieces does not affect results, because each result is a sum of the same terms in the same order.
+In the names of this module, sources are the cells that the kernel ``_ext/pool_running.h`` reads, and targets are the
+cells that it writes. An arrival is a source, numbered in the order of reading. The time hardly grows with the size of a
+window, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step joins shorter
+windows, and its results are called a level. Each thread has a workspace with ring buffers for about k rows of one piece
+(a part of a plane). Pieces are narrow, so that the workspace is small. The division into pieces does not affect
+results, because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Values of the enums in pool_running.h. The first line has the operations, the second the terms of a sum, the third
-#: the results of a sum, and the fourth the levels that a target is computed from.
+#: Values of the enums in pool_running.h. The first line has the operations. The second line has the terms of a sum. The
+#: third line has the results of a sum. The fourth line says from which windows a result is computed: those of the last
+#: step, those of an earlier step, or none.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
@@ -35,7 +36,8 @@ _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 #: length of a row in the workspace is a multiple of `_MULTIPLE` elements.
 _SLACK = 16
 _MULTIPLE = 32
-#: The number of bytes of workspace that fit in the L2 cache. A plan may use four times as many if this saves time.
+#: The number of bytes of workspace that fit into the L2 cache. If it saves time, a plan may use up to four times this
+#: number.
 RING_BYTES = 1 << 20
 #: The minimum width of a piece, in elements, unless the plane itself is narrower.
 _LEAST_WIDTH = 64
@@ -43,11 +45,11 @@ _LEAST_WIDTH = 64
 GROUP_ELEMENTS = 512
 #: The maximum number of bytes of workspace per thread. Windows that need more raise an error.
 MOST_BYTES = 1 << 30
-#: The time in nanoseconds that a step takes for one vector. The first number is for steps along a row, the second for
-#: steps across rows.
+#: The time in nanoseconds of a step for one vector. In each pair, the first number is for steps along a row, the second
+#: for steps across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
 #: Times in nanoseconds. `_READ` is for reading or writing a vector, `_CELL` for copying one cell, `_ROW` for the start
-#: of a row of sources, and `_GIVE` for the start of a row of targets.
+#: of a row of the input, and `_GIVE` for the start of a row of the result.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
 #: The number of bytes that a copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
@@ -87,11 +89,11 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 
 
 class _Walk(NamedTuple):
-    """The order in which the kernel computes the targets along the height or the depth.
+    """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the source that the kernel reads first. Target i needs the arrivals from `begin[i]` to
-    `end[i]`. When arrival `end[i]` has been processed, target i is computed from the level that `gets[i]` names.
-    `early` is the number of the level whose windows have one tap less than those of the last level, or -1.
+    `first` is the index of the input row that the kernel reads first. Rows are numbered from there. Result i needs the
+    rows from `begin[i]` to `end[i]`. It is computed when row `end[i]` has been processed, and `gets[i]` says from which
+    windows. `early` is the number of steps after which windows have one tap less than at the end, or -1.
     """
 
     steps: Steps
@@ -108,7 +110,7 @@ class _Walk(NamedTuple):
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Return how the gradient along an axis divides the taps into phases, as four numbers.
+    """Return four numbers that say how the gradient along an axis divides the taps into phases.
 
     A phase has every n-th tap, where n is the number of phases. All windows that read a cell read it at taps of one
     phase. The four numbers are n, the minimum number of taps in a phase, the number of phases with one tap more, and
@@ -147,14 +149,14 @@ def _walk_backward(row: Row) -> _Walk:
     gets[unread] = _FROM_NOTHING
     begin = int(first[~unread].min()) if not unread.all() else 0
     end = int(last[~unread].max()) if not unread.all() else 0
-    # If no window reads a cell, the kernel writes the cell when it writes the neighbouring cells.
+    # A cell of dx that no window reads is written when its neighbours are written.
     last = np.where(unread, np.clip(cell // stride, begin, end), last)
     first = np.where(unread, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
 class _Numbers:
-    """The lists that follow the header of a table. `at` is the length of the header and of all lists so far."""
+    """Collects the lists that follow the header of a table. `at` is the length of the table so far."""
 
     def __init__(self, head: int) -> None:
         self.parts: list[np.ndarray] = []
@@ -169,7 +171,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each arrival, the number of the last level that needs this source, or -1 if no level does."""
+    """Return, for each row that is read, the number of the last level (result of a step) that needs the row, or -1."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -212,7 +214,10 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return, for a strip of columns, the range of its targets, its first source, and the number of its sources."""
+    """Return four numbers: `begin`, `end`, and the input columns that are needed for this range of columns.
+
+    The third number is the index of the first needed column. The fourth is the number of needed columns.
+    """
     _, k, stride, lo, dilation, _ = row
     if not backward:
         return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1
@@ -231,8 +236,8 @@ class RunningTable(NamedTuple):
     """The table that the kernel reads, and the numbers that a call of the kernel needs.
 
     `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the pieces
-    of all planes. `time` is the total time in nanoseconds on one thread. `width` is the number of targets in a row of a
-    piece.
+    of all planes. `time` is the total time in nanoseconds on one thread. `width` is the number of elements that a row
+    of the result has in a piece.
     """
 
     table: np.ndarray
@@ -260,13 +265,13 @@ class _Costs:
         self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
     def arrivals(self, axis: int, targets: int) -> int:
-        """Return the number of sources along `axis` that `targets` consecutive targets need."""
+        """Return the number of input cells along `axis` from which `targets` consecutive results are computed."""
         _, k, stride, _, dilation, _ = self.rows[axis]
         reach = (k - 1) * dilation
         return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
 
     def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
-        """Return the maximum number of targets of a piece along each axis."""
+        """Return the maximum number of results of a piece (a part of a plane) along each axis."""
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
@@ -278,7 +283,7 @@ class _Costs:
         return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
-        """Return the number of cells of the image from the first cell that a piece reads to the last one."""
+        """Return the number of cells of the image from the first to the last cell that is read for a piece."""
         deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
@@ -299,7 +304,7 @@ class _Costs:
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
-    """Return the steps along an axis. A gradient needs one more step if its phases differ in their number of taps."""
+    """Return the steps along an axis. A gradient needs one step more if some of its phases have one tap more."""
     if not backward:
         return steps(row[1], row[4], maximum)
     _, taps, rest, step = _phases(row)
@@ -317,7 +322,7 @@ def _pitch(wide: int) -> int:
 
 
 def _pieces(n: int, most: int) -> Iterator[int]:
-    """Yield the numbers of pieces, up to `most`, that `_choose` tries for an axis of n targets."""
+    """Yield the numbers of pieces, up to `most`, that `_choose` tries for an axis with n results."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
@@ -325,7 +330,7 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """Return the numbers of pieces along the axes that take the least time, with a small workspace if possible."""
+    """Return the number of pieces along each axis: the fastest choice, with a small workspace if possible."""
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -367,12 +372,13 @@ def _make(
     ranges_h = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
     row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
-    # A plane takes as many elements of a shared row as it has sources or targets, whichever is more.
+    # A row may hold several planes. Each plane takes the length of its input row or of its result row, whichever is
+    # longer.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
     high = max(end - begin for begin, end in ranges_h)
     deep_rows, high_rows = costs.rings
     space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
-    # Check the size of the windows before the tables are made, because the tables are as long as a window.
+    # Check the workspace before the tables are made, because the tables of a large window are long.
     _check_space(geometry, space, itemsize)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     numbers = _Numbers(71)
@@ -416,7 +422,7 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
 def plan(
     geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
 ) -> RunningTable:
-    """Return the table and the sizes for a pooling. They are cached, unless the table is large."""
+    """Return the table and the sizes for a pooling. The result is cached, unless the table is large."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
     return plans.find_sized(_nbytes, _plan, geometry, *key)
 

@@ -24,15 +24,16 @@ BLOCK_ELEMENTS = 3072
 _MOST_ELEMENTS = 1 << 16
 #: The maximum number of taps of a window. Other kernels compute larger windows, because the tables would be long.
 _MOST_TAPS = 1024
-#: The maximum number of successive additions in a sum over a window, which adds the taps of each row and then the rows.
-#: np.sum has as many, because it adds 16 numbers one after another, then eight of these sums, and then blocks of 128.
+#: The maximum number of successive additions in a sum over a window (of the taps of a row, and then of the rows). The
+#: number is as large in np.sum, which adds 16 numbers one after another, then eight of these sums, and then blocks of
+#: 128.
 MOST_IN_TURN = 32
 
-#: The number of bytes of a band. A band is the part of a plane to which a thread adds gradients of maxima at a time.
+#: The number of bytes of a band. A band is a range of rows of dx. A thread adds gradients to one band at a time.
 BAND_BYTES = 1 << 19
-#: The number of elements of a page (FC_PAGE in pool.pyx). A page has the rounding errors of the sums in `PAGE` cells.
+#: The number of elements of a page (FC_PAGE in pool.pyx). A page has a rounding error for each of `PAGE` sums.
 PAGE = 64
-#: The maximum number of bytes of all pages of a thread. A page has the rounding errors of some sums.
+#: The maximum number of bytes of all pages of a thread. A page is an array with the rounding errors of some sums.
 LOST_BYTES = 1 << 23
 
 #: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The header begins with
@@ -64,7 +65,7 @@ def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Return the sizes, in elements, of a thread's workspace: a part that all windows share, and a batch of blocks.
+    """Return the sizes, in elements, of the two parts of a thread's workspace: small tables, and a batch of blocks.
 
     A batch has several blocks if blocks are small, because reading a block right after writing it would stall.
     """
@@ -225,8 +226,8 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
         return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
     vectors = -(-w[5] // lanes)
     read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
-    # `again` is an estimate of the number of times that a row is read. It may be above 1, because neighbouring blocks
-    # read some of the same rows if each has a single row of outputs.
+    # `again` is the estimated number of times that each row is read. It may be above 1 if each block has a single row
+    # of outputs, because neighbouring blocks then read some of the same rows.
     again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
     tap = _TAP["sum" if sums else "max"] * taps
     return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
@@ -258,7 +259,7 @@ def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int)
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
-    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages that a thread has."""
+    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages of a thread."""
     blocks = -(-longest // PAGE)
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 

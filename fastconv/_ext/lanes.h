@@ -124,9 +124,8 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
-/* The functions with names in _end work at the end of an array. They are rarely called, and would make every loop that
- * calls them longer if they were inlined. */
-static FC_NOINLINE void FC_N(fc_store_end)(FC_T *to, FC_V v, ptrdiff_t n)
+/* Store the first n elements of a vector, one by one. */
+FC_INLINE void FC_N(fc_store_end)(FC_T *to, FC_V v, ptrdiff_t n)
 {
     FC_T all[FC_VL];
     FC_N(fc_store)(all, v);
@@ -146,7 +145,8 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-static FC_NOINLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t readable)
+/* Load `readable` elements, one by one. The other lanes are zeros. */
+FC_INLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t readable)
 {
     FC_T padded[FC_VL];
     ptrdiff_t i;
@@ -161,7 +161,8 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
     return readable >= FC_VL ? FC_N(fc_load)(from) : FC_N(fc_load_end)(from, readable);
 }
 
-static FC_NOINLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I indices, ptrdiff_t n)
+/* Store the first n indices of a vector, one by one. */
+FC_INLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I indices, ptrdiff_t n)
 {
     int32_t all[FC_VL];
     FC_N(fc_store_int32)((int32_t *)all, indices);

@@ -158,7 +158,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """Do the work of `fill_row` for a tap with the precomputed ranges `shift`."""
+    """Do the work of `fill_row` for one tap. `shift` has the precomputed ranges of this tap."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)

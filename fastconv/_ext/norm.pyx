@@ -190,8 +190,8 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Check for signals, and return whether the call has to stop. For a work item of fewer than LONG elements, return
-    False without a check.
+    """Check for signals, and return whether the call has to stop. For a work item of fewer than POLL_ELEMENTS elements,
+    return False without a check.
     """
     return cells >= POLL_ELEMENTS and fc_stopped(q.queue)
 

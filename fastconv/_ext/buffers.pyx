@@ -240,5 +240,5 @@ def limited():
 
 
 def trim():
-    """Give memory that the allocator holds, but does not use, back to the system."""
+    """Return the unused memory of the allocator to the system."""
     fc_trim()

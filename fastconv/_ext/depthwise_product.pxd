@@ -203,8 +203,8 @@ cdef inline void products_worker(const Product* p, floating* dtype) noexcept nog
     while begin < p.total:
         plane, part = begin // blocks, begin % blocks
         end = min(begin + grain, p.total)
-        # Copy the next block before summing the current block. If a block were summed right after its copy, its loads
-        # would have to wait, because the data of the copy would still be in the store buffer.
+        # Copy the next block before summing the current block. If a block were summed right after it was copied, the
+        # loads would have to wait, because the copy would still be in the store buffer.
         for index in range(begin, end + 1):
             if index < end:
                 stage = &stages[index % 2]

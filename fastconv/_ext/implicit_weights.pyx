@@ -250,7 +250,7 @@ cdef void contract(
     `weight_mask` is not NULL, the result is 0 where the mask is 0.
 
     A masked kernel computes only a few rows of the result. So with a mask, several panels of columns are packed, and
-    all of them are multiplied by the same few rows of filters before the next rows. The kernels then access long
+    all of them are multiplied by a few rows of dout before the next rows are read. The kernels then access long
     contiguous parts of each row of the result. With one panel at a time, successive cache lines of the result would be
     in different pages, and the hardware would not prefetch them.
     """

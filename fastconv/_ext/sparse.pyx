@@ -2,8 +2,8 @@
 add the products to a tile of the result in registers.
 
 A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
-vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row is
-one row of the results of all parts, stored as vectors.
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row
+consists of the same row of results of every part, stored as vectors.
 
 A row block is a group of rows of the weight matrix that are processed together. A first call lists the nonzero weights
 of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into

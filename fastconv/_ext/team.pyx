@@ -23,7 +23,7 @@ PERIOD, STOP = FC_POLL_PERIOD_INDEX, FC_STOP_INDEX
 
 cdef enum:
     MILLISECONDS = 50  # The time between two checks for signals.
-    # No call has this many helpers. If it is the number of finished helpers, the process was forked during a call.
+    # No call has this many helpers. If the number of finished helpers is LOST, the process was forked during a call.
     LOST = 1 << 24
 
 

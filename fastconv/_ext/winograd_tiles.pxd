@@ -77,7 +77,7 @@ cdef struct Sizes:
     Py_ssize_t kernel            # the number of taps of the kernel
     Py_ssize_t subkernels
     Py_ssize_t phases            # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
-    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of an item
+    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of a work item
     Py_ssize_t parts             # for dw: the number of partial sums
     Py_ssize_t chunk             # the number of channels whose weights are transposed at a time
     Py_ssize_t lanes             # the number of channels in the workspace, rounded up to whole vectors

@@ -6,7 +6,7 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    SAMPLED_FIRST = 1024          # Arrays of more weights are first tested with a sample of FIRST_SAMPLE weights.
+    SAMPLED_FIRST = 1024          # Arrays of more weights than this are first tested with FIRST_SAMPLE weights.
     COUNTED = 4096      # In arrays of at most COUNTED weights, all nonzero weights are counted.
     SAMPLE = 1024       # In arrays of more than COUNTED weights, only a sample of SAMPLE weights is read.
     FIRST_SAMPLE = 128         # The size of the first sample, which detects dense arrays.

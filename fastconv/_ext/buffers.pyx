@@ -150,7 +150,8 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """Return a free mapping of at least `nbytes` bytes, and at most 1.25 times `nbytes` plus a page, or NULL.
+        """Return a free mapping of at least `nbytes` bytes and at most 1.25 * nbytes bytes plus a page. If there is
+        none, return NULL.
 
         If several mappings have such a size, return the mapping that was freed last, because its memory may still be in
         a cache.

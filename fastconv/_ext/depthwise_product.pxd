@@ -44,8 +44,8 @@ cdef enum:
     PART_COLUMNS = 10
 
 
-# A sweep computes some results of one block: those in one plane and one stride phase of the result or, if `paired` is
-# set, in two stride phases. `part` is the index of the first stride phase.
+# A sweep computes the results of one block that are in one plane and one stride phase of the result. If `paired` is
+# set, a sweep computes two stride phases. `part` is the index of the first of these stride phases.
 cdef struct Sweep:
     Py_ssize_t part
     Py_ssize_t source  # the offset of the first row in the block, in elements

@@ -134,7 +134,7 @@ cdef class Contract:
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # keeps the tables alive, because `_contraction` has pointers into them
+    cdef tuple _tables    # The tuple keeps the tables alive, because `_contraction` has pointers into them.
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 

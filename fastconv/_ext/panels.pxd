@@ -72,8 +72,8 @@ cdef inline void pack_strided(
 ) noexcept nogil:
     """Do the work of `pack_weights` for LAYOUT_GENERIC. STRIDED_PANELS panels are packed at a time, channel by channel.
 
-    With one panel at a time, reads would jump between distant cache lines of large weights. With all panels at once,
-    the cache lines that are written would share cache sets.
+    A few panels are packed at a time. With one panel at a time, reads would jump between distant cache lines of large
+    weights. With all panels at once, the cache lines that are written would share cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source

@@ -37,7 +37,7 @@ cdef inline bint scatter_planes(
     cdef bint out_of_plane = False
     for i in range(L):
         for j in range(planes):
-            at = <size_t> indices[j * L + i]  # Unsigned, so that a negative index is out of range, too.
+            at = <size_t> indices[j * L + i]  # The index is unsigned, so that a negative index is out of range.
             if at < <size_t> cells:
                 dx[j * cells + <Py_ssize_t> at] += dout[j * L + i]
             else:

@@ -95,7 +95,8 @@ cdef struct Task:
     const void* w
     const void* bias
     void* result
-    # For each weight: the offset of the image element that it multiplies, in vectors; -1 if the weight is not used.
+    # For each weight: the offset, in vectors, of the image element that the weight multiplies, or -1 if the weight is
+    # not used.
     const int32_t* tap_offsets
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.

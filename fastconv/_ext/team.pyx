@@ -112,7 +112,7 @@ cdef class ThreadPool:
         return PyByteArray_FromStringAndSize(<char*> &queue, sizeof(queue))
 
     cdef object _spawn_workers(self, Py_ssize_t helpers):
-        # Call cpus() before any state changes, because it runs Python code, in which a signal handler may raise.
+        # Call cpus() before any state changes, because cpus() runs Python code, and a signal handler may raise there.
         cdef Py_ssize_t spins = self._spins if helpers < self._cpus() else self._few_spins
         while self.threads < helpers:
             try:

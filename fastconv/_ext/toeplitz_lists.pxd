@@ -84,7 +84,7 @@ cdef struct Task:
     Py_ssize_t share        # a row has few nonzero weights if less than 1 / share of its weights are nonzero
     Py_ssize_t longest      # the largest number of entries of a list
     Py_ssize_t capacity     # the largest number of entries of the lists that a thread has at a time
-    Py_ssize_t most         # the largest number of nonzero weights of a row that has few of them
+    Py_ssize_t most         # the largest number of nonzero weights among the rows with few nonzero weights
     char* space             # the memory of all threads: see maker_of
     Py_ssize_t space_pitch  # the size of the memory of a thread, in bytes
     Py_ssize_t workspaces

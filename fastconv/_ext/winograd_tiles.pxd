@@ -122,7 +122,7 @@ cdef struct Call:
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
     const Py_ssize_t* offsets   # (subkernels, 3): the offset of each subkernel along D, H and W
-    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is none
+    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is no such tap
     const Py_ssize_t* starts    # (phases, 3): the index of output 0 in the result; negative if output 0 is outside
     void* space
     Py_ssize_t space_pitch

@@ -84,8 +84,8 @@ def extend(x, padded, tables, int dtype, int isa, queue):
 
 
 def fold(padded, x, tables, int dtype, int isa, queue):
-    """Compute the adjoint of `extend`: set each element of x to the sum of the elements of `padded` that `extend`
-    copies from that element.
+    """Compute the adjoint of `extend`: set each element of x to the sum of the elements of `padded` to which `extend`
+    copies the element.
     """
     cdef Call c
     read_call(&c, padded, x, tables, dtype, False, queue)

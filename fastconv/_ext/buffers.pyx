@@ -150,9 +150,11 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """Return a free mapping of at least `nbytes` bytes, and at most 1.25 times `nbytes` plus a page, or NULL.
+        """Return a free mapping of at least `nbytes` bytes and at most 1.25 * nbytes bytes plus a page. If there is
+        none, return NULL.
 
-        If several mappings have such a size, return the one that was freed last, because it may still be in a cache.
+        If several mappings have such a size, return the mapping that was freed last, because its memory may still be in
+        a cache.
         """
         cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)
@@ -239,5 +241,5 @@ def limited():
 
 
 def trim():
-    """Give memory that the allocator holds, but does not use, back to the system."""
+    """Return the unused memory of the allocator to the system."""
     fc_trim()

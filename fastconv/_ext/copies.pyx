@@ -27,7 +27,7 @@ cdef extern from "copies.h" nogil:
 
 
 cdef enum:
-    HEADER = 9       # the number of integers of a plan before those of the outer axes
+    HEADER = 9       # the number of integers at the start of a plan, before the integers of the outer axes
     AXIS = 3         # the number of integers that describe one outer axis
 
 

@@ -20,7 +20,7 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    # The distance between the two blocks of a workspace. A buffer for a copy of dout follows the blocks.
+    # The distance between the two padded blocks in a workspace. A buffer for a copy of dout follows the blocks.
     Py_ssize_t dout_at
     Py_ssize_t totals_at      # the offset of the sums in a workspace
 
@@ -95,7 +95,7 @@ cdef inline void contract(
 
 
 cdef inline void weights_worker(const Weights* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. A work item is one partial sum for a block of groups."""
+    """Process work items until none are left. A work item is one partial sum of the gradient for a block of groups."""
     cdef const WeightSizes* s = &t.sizes
     cdef const ConvAxis* axes = &t.axes[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1

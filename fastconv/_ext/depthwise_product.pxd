@@ -16,7 +16,7 @@ cdef struct Sizes:
     Py_ssize_t row_step       # the distance between the weights of two rows
     Py_ssize_t channels       # the number of channels of the source in a group
     Py_ssize_t channel_pitch  # the distance between two channels of a block
-    # The distance between the two blocks of a workspace. A buffer for strided results follows the blocks.
+    # The distance between the two padded blocks in a workspace. A buffer for strided results follows the blocks.
     Py_ssize_t scatter_at
     Py_ssize_t segments         # the largest number of segments of a channel: see depthwise_blocks.pxd
     Py_ssize_t sweeps         # the largest number of sweeps of a block: see `Sweep`
@@ -44,12 +44,12 @@ cdef enum:
     PART_COLUMNS = 10
 
 
-# A sweep computes some results of one block: those in one plane and one stride phase of the result or, if `paired` is
-# set, in two stride phases. `part` is the index of the first stride phase.
+# A sweep computes the results of one block that are in one plane and one stride phase of the result. If `paired` is
+# set, a sweep computes two stride phases. `part` is the index of the first of these stride phases.
 cdef struct Sweep:
     Py_ssize_t part
     Py_ssize_t source  # the offset of the first row in the block, in elements
-    Py_ssize_t to      # the offset of the first result in the plane or volume of the result, in elements
+    Py_ssize_t to      # the offset of the first result in a channel of the result, in elements
     Py_ssize_t rows
     Py_ssize_t n       # the number of results in a row of the sweep
     Py_ssize_t whole   # the number of rows whose last vector may write past the end of the row
@@ -75,7 +75,7 @@ cdef inline Py_ssize_t list_sweeps(
     Sweep* sweeps, const Sizes* s, const ConvAxis* axes, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """List the sweeps over a block for one row of the result. Returns the number of sweeps."""
+    """List the sweeps over a block for one row of the result, and return the number of sweeps."""
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
     cdef const ConvAxis* x = &axes[2]
@@ -203,8 +203,8 @@ cdef inline void products_worker(const Product* p, floating* dtype) noexcept nog
     while begin < p.total:
         plane, part = begin // blocks, begin % blocks
         end = min(begin + grain, p.total)
-        # Copy the next block before summing the current block. A load that reads the data of several recent stores has
-        # to wait until these stores have left the store buffer.
+        # Copy the next block before summing the current block. If a block were summed right after it was copied, the
+        # loads would have to wait, because the copy would still be in the store buffer.
         for index in range(begin, end + 1):
             if index < end:
                 stage = &stages[index % 2]

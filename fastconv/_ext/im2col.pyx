@@ -149,7 +149,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
     shift.head = h0 * w.out + w0
     shift.n = (h1 - h0 - 1) * w.out + w1 - w0
     shift.tail = h.out * w.out - shift.head - shift.n
-    # The elements that wrapped around a border are between the end of the first row and the start of the last row.
+    # Elements that wrap around a border are only between the end of the first copied row and the start of the last.
     shift.left, shift.right = w0, w.out - w1
     shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
     return shift
@@ -158,7 +158,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """Do the work of `fill_row` for a tap with the precomputed ranges `shift`."""
+    """Do the work of `fill_row` for one tap. `shift` has the precomputed ranges of this tap."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)

@@ -25,7 +25,7 @@ cdef class Multiply:
     """
 
     cdef Product _product
-    cdef tuple _tables    # keeps the tables alive, because `_product` has pointers into them
+    cdef tuple _tables    # The tuple keeps the tables alive, because `_product` has pointers into them.
     cdef int _dtype
     cdef bint _probing
     cdef Py_ssize_t _sources, _results

@@ -44,7 +44,7 @@ cdef struct Product:
     Sizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    # The tile kernels. The first index is 1 if weights are not packed; the second is 1 if positions are in a panel.
+    # The tile kernels. The first index is 1 if weights are not packed. The second is 1 if positions are in a panel.
     fc_tile_t[2][2] tiles
 
 
@@ -76,8 +76,8 @@ cdef inline const floating* packed_weights(
     return own
 
 
-# The weights of a work item in one block of the inner dimension k, and the rows of the result to which their products
-# are written or added.
+# The weights of a work item in one block of the inner dimension k, and the rows of the result. The products of the
+# weights and the image are written or added to these rows.
 cdef struct Factors:
     const void* a            # the weights: packed panels or, if `direct` is set, the weight array
     Py_ssize_t step          # if `direct` is set: the distance between two rows of weights, in elements
@@ -91,7 +91,8 @@ cdef struct Factors:
     bint add                 # whether products are added to the result
 
 
-# The operand b of a tile, and the offset of its results, which are contiguous in each row.
+# A tile of the result of a product a @ b: the operand b, and the offset of the tile in a row of the result. In each
+# row, the elements of the tile are contiguous.
 cdef struct OutputTile:
     int vectors
     Py_ssize_t target
@@ -105,10 +106,10 @@ cdef inline void multiply_tiles(
 ) noexcept nogil:
     """Multiply tiles by rows of weights. All tiles are multiplied by a few rows before the next rows are read.
 
-    In this order, the results of neighbouring tiles are written to a row one after another. If each tile were
-    multiplied by all rows first, the writes would alternate between all rows of the result. The rows share cache sets,
-    so half-written cache lines would be evicted and loaded again. With a short inner dimension, these loads would take
-    longer than the products.
+    If all tiles are multiplied by the same few rows, the results of neighbouring tiles are written to a row one after
+    another. If each tile were multiplied by all rows first, the writes would alternate between all rows of the result.
+    Rows of the result share cache sets, so half-written cache lines would be evicted and loaded again. With a short
+    inner dimension, these loads would take longer than the products.
     """
     cdef Py_ssize_t row = 0, rows, i, step
     cdef const floating* panels = <const floating*> f.a

@@ -9,11 +9,13 @@ from fastconv._ext.patches cimport Block, ConvAxis
 
 
 cdef enum Mode:
-    CONTIGUOUS   # The image itself is the matrix of columns, so no block is copied.
-    PADDED_GRID    # Tiles are read from a padded block, and may cross rows. Results at padding are dropped.
+    CONTIGUOUS   # The image itself is the im2col matrix, so no block is copied.
+    # Tiles are read from a padded block. A tile may extend over several rows and the padding between them. The results
+    # for this padding are dropped.
+    PADDED_GRID
     ROW_WISE    # Tiles are read from a padded block, and each tile lies within one row.
     PACKED  # Positions are gathered from a padded block into panels, so that no lane is empty.
-    SWAPPED  # Positions are gathered into panels. The operands are swapped, so that lanes hold filters.
+    SWAPPED  # As PACKED, but the operands of the product are swapped, so that lanes hold filters.
 
 
 # A work item: the rows of the result, and the block of outputs, that one thread computes.

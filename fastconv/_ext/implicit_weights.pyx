@@ -134,7 +134,7 @@ cdef class Contract:
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # keeps the tables alive, because `_contraction` has pointers into them
+    cdef tuple _tables    # The tuple keeps the tables alive, because `_contraction` has pointers into them.
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 
@@ -203,7 +203,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
-    """Process work items until none are left. A work item is one partial sum for one block of channels.
+    """Process work items until none are left. A work item is one partial sum of the gradient for one block of channels.
     """
     cdef const WeightSizes* s = &c.sizes
     cdef const ConvAxis* axes = &c.axes[0]
@@ -224,7 +224,7 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
                 block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
             unravel_block(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # Apply the mask together with the last block, because only then the sums are complete.
+            # Apply the mask together with the last block, because the sums are complete only after this block.
             weight_mask = NULL
             if c.weight_mask != NULL and block_index + s.parts >= c.blocks:
                 weight_mask = <const floating*> c.weight_mask + at
@@ -249,9 +249,10 @@ cdef void contract(
     """Compute the product [filters x positions] @ [positions x channels * taps] for one block of output positions. If
     `weight_mask` is not NULL, the result is 0 where the mask is 0.
 
-    With a mask, several panels of columns are packed at a time, because a kernel call then accesses long contiguous
-    parts of a few rows of the result. With one panel at a time, successive cache lines of the result would be in
-    different pages, and the hardware would not prefetch them.
+    A masked kernel computes only a few rows of the result. So with a mask, several panels of columns are packed, and
+    all of them are multiplied by a few rows of dout before the next rows are read. The kernels then access long
+    contiguous parts of each row of the result. With one panel at a time, successive cache lines of the result would be
+    in different pages, and the hardware would not prefetch them.
     """
     cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first

@@ -35,7 +35,8 @@ cdef extern from "microkernel.h":
         Py_ssize_t stride,
     ) noexcept nogil
 
-    # For the masked kernels, the argument `bias` is a mask with the shape of c. They set c to 0 where the mask is 0.
+    # For the masked kernels, the argument `bias` is a mask with the shape of c. These kernels set c to 0 where the mask
+    # is 0.
     ctypedef struct fc_microkernel_kernels:
         fc_shape_t shape
         fc_tile_t tile_listed

@@ -190,8 +190,8 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Check for signals, and return whether the call has to stop. For a work item of fewer than LONG elements, return
-    False without a check.
+    """Check for signals, and return whether the call has to stop. For a work item of fewer than POLL_ELEMENTS elements,
+    return False without a check.
     """
     return cells >= POLL_ELEMENTS and fc_stopped(q.queue)
 
@@ -251,7 +251,7 @@ cdef void batch_columns_worker(void* task) noexcept nogil:
 
 
 def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, queue):
-    """Compute dx and sums (C, 2). The columns of sums are dbeta and dgamma.
+    """Compute dx and `sums` (C, 2). The columns of `sums` are dbeta and dgamma.
 
     `scale` is from `batch_forward`. If `train` is not set, mean and variance are constants, so they have no gradient.
     """
@@ -367,8 +367,8 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, queue):
-    """Compute dx and, unless S is 1, sums (N, C, 2). The sums are the contributions of each image to dbeta and dgamma.
-    If S is 1, `group_sums` computes them.
+    """Compute dx and, unless S is 1, `sums` (N, C, 2): the contributions of each image to dbeta and dgamma. If S is 1,
+    `group_sums` computes dbeta and dgamma.
     """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, queue)
     if q.S == 1:
@@ -422,7 +422,7 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
-    """Compute sums (C, 2) for S = 1. The columns of sums are dbeta and dgamma, summed over all images.
+    """Compute `sums` (C, 2) for S = 1. The columns of `sums` are dbeta and dgamma, summed over all images.
 
     A work item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
     """

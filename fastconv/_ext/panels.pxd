@@ -72,8 +72,8 @@ cdef inline void pack_strided(
 ) noexcept nogil:
     """Do the work of `pack_weights` for LAYOUT_GENERIC. STRIDED_PANELS panels are packed at a time, channel by channel.
 
-    With one panel at a time, reads would jump between distant cache lines of large weights. With all panels at once,
-    the cache lines that are written would share cache sets.
+    A few panels are packed at a time. With one panel at a time, reads would jump between distant cache lines of large
+    weights. With all panels at once, the cache lines that are written would share cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
@@ -102,7 +102,8 @@ cdef inline void pack_weights(
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
     """Pack rows [0, rows) and columns [begin, end) of the weight matrix into panels of `width` rows. The last
-    panel may have fewer rows. If `full` is set, its columns are still `width` elements apart, as in the other panels.
+    panel may have fewer rows. If `full` is set, the columns of the last panel are still `width` elements apart,
+    as in the other panels.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

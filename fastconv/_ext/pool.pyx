@@ -37,7 +37,7 @@ cdef inline bint scatter_planes(
     cdef bint out_of_plane = False
     for i in range(L):
         for j in range(planes):
-            at = <size_t> indices[j * L + i]  # Unsigned, so that a negative index is out of range, too.
+            at = <size_t> indices[j * L + i]  # The index is unsigned, so that a negative index is out of range.
             if at < <size_t> cells:
                 dx[j * cells + <Py_ssize_t> at] += dout[j * L + i]
             else:
@@ -156,7 +156,7 @@ def max_backward_bands(
     int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
     Py_ssize_t pages, Py_ssize_t workspaces, queue,
 ):
-    """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
+    """Do the work of `max_backward`, but with a rounding error that does not grow with the number of terms of a sum.
 
     The rounding errors of each sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2).
     These sums of errors are stored in pages. Each thread has `pages` pages. A block of FC_PAGE cells gets a page when

@@ -105,7 +105,7 @@ cdef struct Plan:
     Py_ssize_t block_rows
     Py_ssize_t batch      # the number of blocks that are in the workspace at a time
     Py_ssize_t block      # the size of one block in the workspace
-    Py_ssize_t tables      # the size of the tables at the start of the workspace, which precede the blocks
+    Py_ssize_t tables      # the size of the tables at the start of the workspace; the blocks follow the tables
     Py_ssize_t cells      # the number of elements of a plane of the input
     Py_ssize_t outputs    # the number of elements of a plane of the output
 

@@ -2,8 +2,8 @@
 add the products to a tile of the result in registers.
 
 A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
-vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row is
-one row of the results of all parts, stored as vectors.
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row
+consists of the same row of results of every part, stored as vectors.
 
 A row block is a group of rows of the weight matrix that are processed together. A first call lists the nonzero weights
 of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
@@ -95,7 +95,8 @@ cdef struct Task:
     const void* w
     const void* bias
     void* result
-    # For each weight: the offset of the image element that it multiplies, in vectors; -1 if the weight is not used.
+    # For each weight: the offset, in vectors, of the image element that the weight multiplies, or -1 if the weight is
+    # not used.
     const int32_t* tap_offsets
     # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
     # padded block.
@@ -116,7 +117,7 @@ cdef struct Task:
     Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    # The offset, in its row, of a weight. The index is the offset of the image element that the weight multiplies.
+    # For each offset of an image element: the weight that multiplies this element, as an offset in its row of weights.
     const int32_t* weight_at
     Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t blocks           # the number of blocks of the result
@@ -240,7 +241,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
     """Process work items until none are left. For MULTIPLY, a work item is one row block in one block of the
-    result. For DOTS, a work item is one row block in all blocks that contribute to one partial sum.
+    result. For DOTS, a work item is one row block in all blocks of the result that contribute to one partial sum.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i
@@ -385,8 +386,8 @@ cdef void multiply(
     """Compute one block of the result for one row block. For each block of channels, copy the channels to vectors, and
     add their products with the weights to the sums.
 
-    For DOTS, first copy the rows of dout to vectors. Then add the products of dout and the channels to the partial sum
-    with index `part`, which is stored in the lists of nonzero weights.
+    For DOTS, first copy the rows of dout to vectors. Then multiply the rows of dout by the copied channels, and add the
+    products to the partial sum with index `part`. The partial sums are stored in the lists of nonzero weights.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)

@@ -23,7 +23,8 @@ PERIOD, STOP = FC_POLL_PERIOD_INDEX, FC_STOP_INDEX
 
 cdef enum:
     MILLISECONDS = 50  # The time between two checks for signals.
-    LOST = 1 << 24  # A count of finished helpers that no call can reach; it marks a call in a forked process.
+    # No call has this many helpers. If the number of finished helpers is LOST, the process was forked during a call.
+    LOST = 1 << 24
 
 
 cdef int poll(fc_work_queue* queue) noexcept nogil:
@@ -111,7 +112,7 @@ cdef class ThreadPool:
         return PyByteArray_FromStringAndSize(<char*> &queue, sizeof(queue))
 
     cdef object _spawn_workers(self, Py_ssize_t helpers):
-        # Call cpus() before any state changes, because it runs Python code, in which a signal handler may raise.
+        # Call cpus() before any state changes, because cpus() runs Python code, and a signal handler may raise there.
         cdef Py_ssize_t spins = self._spins if helpers < self._cpus() else self._few_spins
         while self.threads < helpers:
             try:
@@ -135,9 +136,9 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """End the wait of a call for its helpers. A forked child process calls this function, because it has no worker
-        threads. If its parent forked in a signal handler during a call, the call would otherwise wait forever in the
-        child.
+        """Let a call stop waiting for its helpers. A forked child process calls this function, because it has no worker
+        threads. If the parent process forked in a signal handler during a call, the call would otherwise wait forever
+        in the child process.
         """
         fc_atomic_exchange(&self._slot.finished, LOST)
 

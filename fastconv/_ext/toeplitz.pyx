@@ -24,7 +24,7 @@ HEADER_SIZE = HEADER
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
     """Return the bytes of workspace that a thread needs. `longest` is the largest number of entries of a list. `most`
-    is the largest number of nonzero weights of a row of weights that is stored as a tree: see toeplitz.h.
+    is the largest number of nonzero weights among the rows of weights that are stored as trees: see toeplitz.h.
     """
     cdef Maker maker
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
@@ -35,10 +35,10 @@ def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
     toeplitz/pattern.py.
 
     `cells` (positions, taps) has the cell that each tap of each position reads, and `order` (positions, taps) sorts the
-    cells of each position. `starts` has four numbers: the index of the first position, and the numbers of entries, of
-    integers in `lists` and of integers in `element_of_key` that earlier calls wrote. The arrays have room for one
-    segment for each position. Return the numbers of new segments, of new entries, and of new integers in the other two
-    arrays.
+    cells of each position. `starts` has four numbers. The first is the index of the first position. The other
+    numbers tell how much earlier calls wrote: the number of entries, the length of `lists`, and the length of
+    `element_of_key`. The arrays have room for one segment for each position. Return how many segments, entries,
+    integers in `lists` and integers in `element_of_key` this call wrote.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = index_pointer(starts)
@@ -65,7 +65,7 @@ def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
 
 
 def weights(table, sizes, w, int dtype, numbers, queue):
-    """Compute numbers (rows of weights,): the number of nonzero weights of each row of weights."""
+    """Write the number of nonzero weights of each row of weights to `numbers`."""
     cdef Task t = read_task(table, sizes, w, dtype, False, 0, queue)
     t.counts = <Py_ssize_t*> contiguous_buffer(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
@@ -76,8 +76,8 @@ def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, queue,
 ):
-    """Compute the number of nonzero entries of a matrix row, for each row of weights and each triple of segments along
-    d, h and w, and write it to `counts`.
+    """Write `counts`: the number of nonzero entries of a matrix row, for each row of weights and each triple of
+    segments (one along each of the axes D, H and W).
 
     Also write `totals` (1 + rows of weights). Its first element is 0. The other elements are, for each row of weights,
     the number of entries of all its matrix rows.
@@ -152,10 +152,10 @@ def gradient(
     table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
 ):
     """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
-    the sum of dy * x over all entries of the matrix that are this weight.
+    the sum of dy * x over all entries of the matrix that hold this weight.
 
-    `numbers` (float64) has the numbers 1, 2, ... in place of the weights of `block` channels, so that the lists of
-    entries tell which weight an entry is. `space` has a row of `gradient_space` bytes for each thread.
+    `numbers` (float64) has the numbers 1, 2, ... in place of the weights of `block` channels. So the value of an entry
+    is the number of the weight that the entry holds. `space` has a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

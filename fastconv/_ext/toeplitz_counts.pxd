@@ -70,8 +70,9 @@ cdef inline void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept
 cdef inline void count_line(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
 ) noexcept nogil:
-    """Count the entries for the segments d and h and each segment of the last axis. This function is for rows of
-    weights with few nonzero weights, if an axis has mirrored positions. It makes no lists for most segments.
+    """Count the entries for the segments d and h and each segment of the last axis. This function is
+    for rows of weights with few nonzero weights, if an axis has mirrored positions. It counts the entries of most
+    segments without making a list.
     """
     cdef Py_ssize_t k
     cdef fc_row r = row_of(m, d, h, m.w.segment)

@@ -83,7 +83,7 @@ cdef inline Py_ssize_t write_mirrored_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
     """On each line of the segments d and h, write the matrix rows of the first positions directly, without lists. These
-    positions are mirrored, and each has a segment of its own. Return their number.
+    positions are mirrored, and each has a segment of its own. Return the number of these positions on a line.
 
     If several lines can share long lists, write nothing and return 0, because copying a list is then faster.
     """
@@ -119,7 +119,8 @@ cdef inline Py_ssize_t make_lists(
 ) noexcept nogil:
     """Make the lists of segments k, k + 1, ... of the last axis, until the memory is full. Return the number of lists.
 
-    Several lists are made at a time, so that a line is written in order, from its first position to its last.
+    With several lists at a time, the matrix rows of a line can be written in order, from the first position of the line
+    to its last position.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t used = 0, lists = 0

@@ -12,7 +12,7 @@ from fastconv._ext.toeplitz_matrix cimport (
 cdef enum:
     ALIGNMENT = 64      # the alignment of the parts of a thread's memory, in bytes
     LISTS = 64          # the largest number of lists that a thread makes at a time
-    CAPACITY = 2048     # the largest total number of entries of these lists, unless a single list has more
+    CAPACITY = 2048     # the largest total number of entries of LISTS lists, unless a single list has more
 
 
 # The state of a thread that makes lists.
@@ -21,9 +21,9 @@ cdef struct Maker:
     char* columns
     Py_ssize_t[LISTS] at    # the offset of each list in `values` and `columns`
     Py_ssize_t[LISTS] n     # the number of entries of each list
-    Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
+    Py_ssize_t row          # the row of weights whose nonzero weights are in `nonzeros`, or -1 if there is none
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # `d` and `h` are the segments whose nonzero weights `nonzeros` lists, or NULL
+    const Segment* d        # `d` and `h` are the segments for which `nonzeros` has a list, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
@@ -47,7 +47,7 @@ cdef inline void begin_line(
 cdef inline Py_ssize_t list_row(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
-    """Make the list for the segments d, h and w and row of weights `row`, and return its number of entries.
+    """Make the list for the segments d, h and w of row `row` of the weights. Return the number of entries of the list.
 
     `begin_row` must have been called for the same row.
     """
@@ -76,7 +76,7 @@ cdef inline void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* mak
 cdef struct Task:
     Matrix m
     Py_ssize_t* counts      # the number of entries of a matrix row, for each row of weights and triple of segments
-    Py_ssize_t* starts      # the index of the first entry of each row of weights
+    Py_ssize_t* starts      # the index, in the matrix, of the first entry of each row of weights
     void* indptr
     char* indices
     char* data
@@ -84,7 +84,7 @@ cdef struct Task:
     Py_ssize_t share        # a row has few nonzero weights if less than 1 / share of its weights are nonzero
     Py_ssize_t longest      # the largest number of entries of a list
     Py_ssize_t capacity     # the largest number of entries of the lists that a thread has at a time
-    Py_ssize_t most         # the largest number of nonzero weights of a row that has few of them
+    Py_ssize_t most         # the largest number of nonzero weights among the rows with few nonzero weights
     char* space             # the memory of all threads: see maker_of
     Py_ssize_t space_pitch  # the size of the memory of a thread, in bytes
     Py_ssize_t workspaces
@@ -116,8 +116,8 @@ cdef inline int give_space(
 cdef inline Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """Divide the memory of a thread into a counter of the weights that are read, the values and columns of lists, the
-    arrays of the nonzero weights, and a workspace for sorting. Return the number of bytes.
+    """Divide the memory of a thread into arrays, and return the number of bytes. The memory holds the number of weights
+    that the thread has read, the values and columns of lists, the tree of nonzero weights, and a workspace for sorting.
     """
     cdef Py_ssize_t at = ALIGNMENT, level
     maker.d = maker.h = NULL

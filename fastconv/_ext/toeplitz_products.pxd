@@ -44,7 +44,8 @@ cdef struct Gradient:
     Py_ssize_t block       # the number of channels of a work item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    char* space            # the workspaces: sums and totals for each weight; values, columns and slots of a list
+    # The workspaces. Each has sums and totals for each weight, and the values, columns and slots of a list.
+    char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
     fc_work_queue* queue
@@ -67,7 +68,7 @@ cdef inline void gradients_worker(void* task) noexcept nogil:
 
 
 cdef inline void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
-    """Compute the gradient of some weights of one row of weights: those of up to `block` channels from `channel` on."""
+    """Compute the gradient of the weights of up to `block` channels, from `channel` on, in one row of weights."""
     cdef Matrix m = t.m
     cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps

@@ -16,7 +16,8 @@ cdef inline void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # In a segment, the entries of neighbouring positions differ by a shift. All neighbours have the same shift.
+        # In a segment, the entries of each position are the shifted entries of the previous position. The shift is the
+        # same for all positions of the segment.
         if alike and (s.count == 1 or s.base_step == base - before):
             s.count += 1
             s.base_step = base - before

@@ -12,7 +12,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef inline Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
-    """Return the window of dout that a block reads: its outputs that are inside dout."""
+    """Return the window of dout that a block of tiles reads. The window is clipped to dout."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
@@ -96,7 +96,9 @@ cdef inline void contract(
 
 
 cdef inline void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Process work items until none are left. A work item is one partial sum for some filters and channels."""
+    """Process work items until none are left. A work item is one partial sum of the gradient for some filters and
+    channels.
+    """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms

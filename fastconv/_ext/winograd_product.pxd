@@ -88,7 +88,8 @@ cdef inline void transform_result(
 ) noexcept nogil:
     """Transform m, the products of all tiles of a block, to outputs, and write them to `rows` rows of the result.
 
-    `result` points to the first of these rows in image 0. `width` is the distance, in elements, between two tiles in m.
+    `result` points to the first of the `rows` rows in image 0. `width` is the distance, in elements, between two tiles
+    in m.
 
     For each image in which an inf or NaN is found, `call.overflows` is incremented. The caller then has to check the
     image, because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
@@ -146,7 +147,7 @@ cdef inline void transform_result(
 cdef struct Panel:
     int vectors
     Py_ssize_t width     # the number of lanes
-    Py_ssize_t column    # the first row of the panel, counted from the first row of the pass
+    Py_ssize_t column    # the index, in the pass, of the row that the first lane holds
     Py_ssize_t at        # the offset of the panel from the first panel of the pass
     Py_ssize_t pitch     # the distance between the weights of two interpolation points
 

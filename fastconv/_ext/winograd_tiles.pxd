@@ -57,7 +57,7 @@ cdef struct TileAxis:
     Py_ssize_t span     # the size of the range of source elements that a tile reads
     Py_ssize_t output_stride  # the distance between two outputs in the result
     Py_ssize_t output_size  # the size of the result
-    Py_ssize_t first    # the outputs of the call read the source elements [first, end) only
+    Py_ssize_t first    # the outputs of the call read only the source elements [first, end)
     Py_ssize_t end
 
 
@@ -77,7 +77,7 @@ cdef struct Sizes:
     Py_ssize_t kernel            # the number of taps of the kernel
     Py_ssize_t subkernels
     Py_ssize_t phases            # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
-    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of an item
+    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of a work item
     Py_ssize_t parts             # for dw: the number of partial sums
     Py_ssize_t chunk             # the number of channels whose weights are transposed at a time
     Py_ssize_t lanes             # the number of channels in the workspace, rounded up to whole vectors
@@ -91,12 +91,14 @@ cdef struct Sizes:
     # The offset of the array `check`, with one element for each row or, for dw, for each channel. The element becomes
     # NaN if a result of the row or the channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step            # the distance between two tiles in v
-    Py_ssize_t u_step            # for dw: the distance between two tiles in u
-    Py_ssize_t m_step            # for dw: the distance between two filters in m
-    Py_ssize_t v_pitch           # the distance between two interpolation points in v
-    Py_ssize_t u_pitch           # the padding after each point in u; for dw, the distance between two points in u
-    Py_ssize_t m_pitch           # the distance between two interpolation points in m
+    Py_ssize_t v_step            # the distance between two tiles in v, the transformed image
+    Py_ssize_t u_step            # for dw: the distance between two tiles in u, the transformed dout
+    Py_ssize_t m_step            # for dw: the distance between two filters in m, the products of u and v
+    Py_ssize_t v_pitch           # the distance between two interpolation points in v, the transformed image
+    # The padding after the weights of each interpolation point. For dw, the distance between two interpolation points
+    # in u, the transformed dout.
+    Py_ssize_t u_pitch
+    Py_ssize_t m_pitch           # the distance between two interpolation points in m, the products of u and v
 
 
 # The transforms of one dtype and instruction set.
@@ -120,8 +122,8 @@ cdef struct Call:
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
     const Py_ssize_t* offsets   # (subkernels, 3): the offset of each subkernel along D, H and W
-    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is none
-    const Py_ssize_t* starts    # (phases, 3): the index of output 0 in the result; negative if it is cropped
+    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is no such tap
+    const Py_ssize_t* starts    # (phases, 3): the index of output 0 in the result; negative if output 0 is outside
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces

@@ -6,7 +6,7 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    SAMPLED_FIRST = 1024          # Larger arrays are first tested with a sample of FIRST_SAMPLE weights.
+    SAMPLED_FIRST = 1024          # Arrays of more weights than this are first tested with FIRST_SAMPLE weights.
     COUNTED = 4096      # In arrays of at most COUNTED weights, all nonzero weights are counted.
     SAMPLE = 1024       # In arrays of more than COUNTED weights, only a sample of SAMPLE weights is read.
     FIRST_SAMPLE = 128         # The size of the first sample, which detects dense arrays.
@@ -22,9 +22,9 @@ def density(int dtype, w, double dense):
     """Return the fraction of nonzero elements of an array, rounded up to a multiple of 1 / steps. `dtype` is 0
     (float32) or 1 (float64).
 
-    If the fraction is above `dense`, return 1.0. If the array has more than `counted` elements, return the fraction in
-    a sample. The indices of the sample are spread by multiples of the golden ratio, so that they follow no pattern of
-    the weights. All arrays of one size are sampled at the same indices.
+    If the fraction of nonzero elements is above `dense`, return 1.0. If the array has more than `counted` elements,
+    read only a sample of the elements. The indices of the sample are spread by multiples of the golden ratio, so that
+    they follow no pattern of the weights. All arrays of one size are sampled at the same indices.
     """
     cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found

@@ -296,7 +296,8 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         here = FC_N(fc_rows_at_once)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
-            const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
+            const ptrdiff_t width =
+                left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
             /* The last vector of a row ends at the end of the row, so it may overlap the previous vector. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;

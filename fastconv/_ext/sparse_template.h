@@ -247,18 +247,18 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 #endif
 
 #define FC_ADD_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                                \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,           \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                         \
-    {                                                                                                                \
-        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);             \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                               \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,       \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                            \
+    {                                                                                                                  \
+        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);       \
     }
 FC_ADD_ROWS_OF_ALL
 #undef FC_ADD_ROWS
 
-#define FC_ADD_ROWS(height, width)                                                                                  \
-    case (height) * 16 + (width):                                                                                   \
-        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                 \
+#define FC_ADD_ROWS(height, width)                                                                                     \
+    case (height) * 16 + (width):                                                                                      \
+        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                    \
         ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add);      \
         break;
 static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
@@ -367,21 +367,21 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
 #endif
 
 #define FC_DOT_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                                \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout,     \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_L *mask)                                                     \
-    {                                                                                                                \
-        if (mask)                                                                                                    \
-            FC_N(fc_dot_rows_of)(1, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, mask);              \
-        else                                                                                                         \
-            FC_N(fc_dot_rows_of)(0, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, NULL);              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                               \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout, \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_L *mask)                                                        \
+    {                                                                                                                  \
+        if (mask)                                                                                                      \
+            FC_N(fc_dot_rows_of)(1, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, mask);        \
+        else                                                                                                           \
+            FC_N(fc_dot_rows_of)(0, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, NULL);        \
     }
 FC_DOT_ROWS_OF_ALL
 #undef FC_DOT_ROWS
 
-#define FC_DOT_ROWS(height, width)                                                                                  \
-    case (height) * 16 + (width):                                                                                   \
-        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                 \
+#define FC_DOT_ROWS(height, width)                                                                                     \
+    case (height) * 16 + (width):                                                                                      \
+        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                    \
         ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask);        \
         break;
 static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,

@@ -369,8 +369,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     if (call->border)
         first = first_row = 0, end = w->size, end_row = h->size;
     for (q = 0; q < call->sources; q++) {
-        const ptrdiff_t image = item / call->channels;
-        const ptrdiff_t filter = call->sources > 1 ? channel * call->sources + q : channel;
+        const ptrdiff_t image = item / call->channels,
+                        filter = call->sources > 1 ? channel * call->sources + q : channel;
         const ptrdiff_t sources = call->channels * call->sources / call->shared;
         const ptrdiff_t source = image * sources + (call->shared > 1 ? channel / call->shared : filter);
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;

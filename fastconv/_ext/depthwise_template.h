@@ -169,8 +169,8 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
 }
 
 /* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. The elements are copied in parts of FC_VL,
- * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function is not inlined
- * itself, because each size of a tile calls it. */
+ * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function itself is not
+ * inlined, because otherwise the function of each tile size would contain a copy of it. */
 static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const FC_T *from, ptrdiff_t from_pitch,
                                             ptrdiff_t rows, ptrdiff_t n)
 {
@@ -262,8 +262,8 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
 
-/* The loops of each size are unrolled in a function of its own, because a compiler takes much longer for one that
- * contains all sizes. */
+/* Each tile size has a function of its own with unrolled loops, because a compiler takes much longer for one function
+ * that contains all sizes. */
 #define FC_SWEEP(high, rows, vectors)                                                                        \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                 \
         const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes,         \

@@ -107,8 +107,8 @@ static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int pa
     }
 }
 
-/* For the results of a pair of tiles in row `row` of the weight matrix, set the maps from the tiles to the result
- * array, and the bias. */
+/* Set the maps from a pair of tiles to the result array, and the bias. The results belong to row `row` of the weight
+ * matrix. */
 static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->backward_data ? row / t->taus : row, tau = t->backward_data ? row % t->taus : 0;

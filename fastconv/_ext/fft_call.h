@@ -68,8 +68,8 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
     return t->space + slot * t->slot_pitch * t->itemsize;
 }
 
-/* Return the number of work items of the parts FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number
- * for the other parts. */
+/* Return the number of work items of FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number for
+ * FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE and FC_FFT_SUM. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
     return fc_fft_ceil_div(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);

@@ -16,8 +16,8 @@
 
 /* Choose the builtin that shuffles vectors. clang, and GCC since version 12, have __builtin_shufflevector. Older
  * versions of GCC have __builtin_shuffle. GCC has __has_builtin since version 10. If a compiler has neither builtin, or
- * cannot convert vectors (GCC 8), kernels are plain loops, in which a vector is one element. FASTCONV_PLAIN forces
- * plain loops. */
+ * cannot convert between vector types (GCC 8), kernels are plain loops, in which a vector is one element.
+ * FASTCONV_PLAIN forces plain loops. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)

@@ -16,7 +16,7 @@ typedef struct {
 } fc_response;
 
 /* The exponent beta: 3/4, 1/2, 1, or any other number (FC_POWER). For the first three, the power is computed with
- * square roots and divisions. FC_POWER is any other beta. */
+ * square roots and divisions. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)

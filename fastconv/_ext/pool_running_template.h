@@ -76,7 +76,8 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* For the adjoint, compute each cell of a row as a sum over the outputs that read the cell: see `fc_running_width`. */
+/* For the backward pass, compute each cell of a row as a sum over the outputs that read the cell: see
+ * `fc_running_width`. */
 static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_target_range *range, const FC_T *sums,
                                          const FC_T *cells, FC_T *to)
 {

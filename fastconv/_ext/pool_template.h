@@ -1,9 +1,9 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to elements of vectors, and write the
- * three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the first two
- * tables. */
+/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to numbers of the size of a vector lane,
+ * and write the three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the
+ * first two tables. */
 static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *tables)
 {
     FC_L *first_inside = (FC_L *)tables;
@@ -68,7 +68,7 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return has_nan;
 }
 
-/* Copy the cells of a plane that the rows [begin, end) of outputs at depth `od` read to the workspace. Return 0 if no
+/* Copy to the workspace all cells of a plane that the rows [begin, end) of outputs at depth `od` read. Return 0 if no
  * cell is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)

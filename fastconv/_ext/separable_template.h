@@ -263,7 +263,7 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Write the padding before and after the image, elements [begin, end) of a padded row. The image starts at row +
+/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at row +
  * pad. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)

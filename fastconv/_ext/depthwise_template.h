@@ -35,8 +35,8 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_broadcast)(0));
 }
 
-/* Copy `n` elements that are `stride` elements apart. `room` elements of `from` may be read. Up to FC_VL - 1 elements
- * past the end of `to` may be written. */
+/* Copy `n` elements that are `stride` elements apart. At most `room` elements of `from` are read. Up to FC_VL - 1
+ * elements past the end of `to` may be written. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -63,7 +63,7 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. `left` elements of `from` may be read. */
+/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. At most `left` elements of `from` are read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
                              const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
@@ -189,8 +189,8 @@ static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const 
     }
 }
 
-/* Return the number of rows of the next tile, at most `most`. The rows are divided into tiles of about the same
- * size. */
+/* Return the number of rows of the next tile. The `left` remaining rows are divided into tiles of about the same size,
+ * each with at most `most` rows. */
 FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;

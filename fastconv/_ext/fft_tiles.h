@@ -191,7 +191,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         location.p = column;
         location.row_step = t->is_signal ? width : 0;
         location.lanes = width - column;
-        /* For a volume, the rows of this strip run through all planes. */
+        /* For a volume, the strip has one row in each plane. */
         volume += (column / FC_VL * height + location.h) * FC_ROW;
     }
     if (part == FC_FFT_OUTER) {

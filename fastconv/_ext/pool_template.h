@@ -149,10 +149,10 @@ typedef struct {
     FC_V count;
 } FC_N(fc_output_vector);
 
-/* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
- * of maxima, because each maximum of a chain depends on the one before it. So if there are few vectors, the taps are
- * divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal number never
- * replaces an earlier one. */
+/* Compute `units` vectors of outputs that have the same taps inside the image. Each maximum of a chain of maxima
+ * depends on the previous maximum. So the CPU is only fast with several independent chains. If there are few vectors,
+ * the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal
+ * number never replaces an earlier one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
                                    const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)

@@ -376,7 +376,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        /* If the block lies outside the image, n is 0. */
+        /* If the padded row contains no element of the source row, n is 0. */
         const ptrdiff_t before = fc_limit(first - (begin_w * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (end_row - first_row) * n;
         if (call->queue != NULL && fc_stopped(call->queue))

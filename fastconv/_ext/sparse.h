@@ -1,5 +1,5 @@
-/* Convolution with pruned weights, for every instruction set. Rows of an image are multiplied by each nonzero weight
- * and added up. */
+/* Convolution with pruned weights, for every instruction set. For each nonzero weight, rows of the image are multiplied
+ * by the weight and added to rows of the result. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 

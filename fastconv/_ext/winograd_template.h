@@ -315,8 +315,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
 }
 
 /* Apply the output transform to the rows of a tile, and store the outputs. If the tile is square, first apply the
- * transform to its columns. If the tile is not square and has several rows, the caller has already transformed the
- * columns. */
+ * transform to the columns of the tile. If the tile is not square and has several rows, the caller has already
+ * transformed the columns. */
 #define FC_CASE(w, o)                                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                 \
         int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step,                  \

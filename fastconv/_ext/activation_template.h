@@ -7,8 +7,8 @@
 #undef FC_TERMS
 #undef FC_FARTHEST
 #if FC_BYTES == 4
-/* FC_MAGIC is 1.5 * 2^FC_MANTISSA. Adding FC_MAGIC to a number rounds the number to an integer, which is then in the
- * lowest bits. */
+/* FC_MAGIC is 1.5 * 2^FC_MANTISSA. If FC_MAGIC is added to a number, the lowest bits of the sum are the number, rounded
+ * to an integer. */
 #define FC_MAGIC 12582912.0f
 #define FC_MANTISSA 23
 #define FC_BIAS 127
@@ -92,15 +92,15 @@ FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
     FC_V less_one, e;
     const FC_V one = FC_N(fc_broadcast)(1), size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size, &less_one, &e);
-    /* If e^-|x| is below the range of normal numbers, use zero. */
+    /* If e^-|x| is below the range of normal numbers, use zero in its place. */
     e = FC_N(fc_select)(FC_N(fc_replaces_maximum)(size, FC_N(fc_broadcast)(FC_FARTHEST), 0), FC_N(fc_broadcast)(0), e);
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(FC_N(fc_broadcast)(0), x, 0), e, one) / (one + e);
 }
 
 FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
 {
-    /* tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x. `less_one` keeps the digits of the numerator for
-     * small x. */
+    /* tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x. `less_one` is e^-2|x| - 1. It is not computed from
+     * e^-2|x|, because this subtraction would lose digits for small x. */
     FC_V less_one, e;
     const FC_V size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size + size, &less_one, &e);

@@ -1,5 +1,5 @@
-/* Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint, for every
- * instruction set. */
+/* Padding of images by copies of their own cells (mirrored, replicated, circular), and the adjoint of this padding, for
+ * every instruction set. */
 #ifndef FASTCONV_BORDERS_H
 #define FASTCONV_BORDERS_H
 

@@ -1,11 +1,11 @@
-/* Copies of arrays that transpose two axes, for every instruction set. */
+/* Kernels that copy arrays and transpose two axes, for every instruction set. */
 #ifndef FASTCONV_COPIES_H
 #define FASTCONV_COPIES_H
 
 #include "isa.h"
 
-/* A plane is the two axes that a copy transposes. The copy of a plane is to[i * to_pitch + j] = from[i * step + j *
- * pitch] for i < rows and j < columns. */
+/* A plane is an array of two axes, which are transposed by the copy: to[i * to_pitch + j] = from[i * step + j * pitch]
+ * for i < rows and j < columns. */
 typedef struct {
     ptrdiff_t step;        /* the distance between two rows of the source, in elements */
     ptrdiff_t pitch;       /* the distance between two columns of the source, in elements */

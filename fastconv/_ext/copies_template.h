@@ -41,8 +41,8 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
 }
 
 /* Copy `count` adjacent blocks of FC_TL x FC_TL elements. FC_SQUARES blocks together fill whole cache lines of the
- * copy. Otherwise, a half-written line might leave the L1 cache and be loaded again. This happens if the rows of the
- * copy are many pages apart, because few of their lines then fit the L1 cache. */
+ * copy. With fewer blocks, a half-written line might leave the L1 cache and be loaded again. This happens if the rows
+ * of the copy are many pages apart, because few of their lines then fit the L1 cache. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int nontemporal)
 {
@@ -66,8 +66,7 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     }
 }
 
-/* Copy a plane by transposing square blocks in registers. This needs columns of the source that are contiguous in
- * memory. */
+/* Copy a plane by transposing square blocks in registers. The columns of the source must be contiguous in memory. */
 static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
 {
     const FC_T *from = (const FC_T *)from_;

@@ -1,4 +1,4 @@
-/* The vendor and the family of this CPU. The cost model has rates for each pair. */
+/* The vendor and the family of this CPU. The cost model has rates for each vendor and family. */
 #ifndef FASTCONV_CPU_H
 #define FASTCONV_CPU_H
 
@@ -35,7 +35,8 @@ static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 #endif
 }
 
-/* Set `vendor` to the vendor of this CPU, and return its family. For a CPU without cpuid, these are "generic" and 0. */
+/* Set `vendor` to the vendor of this CPU, and return its family. For a CPU without cpuid, the vendor is "generic", and
+ * the family is 0. */
 static inline int fc_cpu(char vendor[FC_VENDOR + 1])
 {
     unsigned name[4], version[4];

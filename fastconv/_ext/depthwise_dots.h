@@ -73,8 +73,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_store)(totals + i * FC_VL, FC_N(fc_load)(totals + i * FC_VL) + sums[i]);
 }
 
-/* Each size has a function of its own, because a compiler takes much longer for one function that contains all
- * sizes. */
+/* Each pair of `high` and `count` has a function of its own, because a compiler takes much longer for one function that
+ * contains all pairs. */
 #define FC_ALL_DOTS                                                                                   \
     FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7) \
     FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
@@ -95,7 +95,7 @@ FC_ALL_DOTS
         break;
 
 /* Add the products of dout and the image to `totals`, which has one vector for each tap. Each lane of a vector sums the
- * output positions that were loaded into this lane. */
+ * products of the elements that were loaded into this lane. */
 static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals_)
 {
@@ -116,8 +116,8 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 #undef FC_DOTS
 #undef FC_ALL_DOTS
 
-/* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in to[i / taps * taps +
- * weight_index[i % taps]]. */
+/* Sum the lanes of each of the n vectors of `totals`. The vectors are in groups of `taps` vectors, and their sums are
+ * stored in groups of `taps` numbers. The sum of vector i of a group becomes number weight_index[i] of the group. */
 static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *weight_index, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;

@@ -35,8 +35,8 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_broadcast)(0));
 }
 
-/* Copy `n` elements that are `stride` elements apart. `room` elements of `from` may be read. Up to FC_VL - 1 elements
- * past the end of `to` may be written. */
+/* Copy `n` elements that are `stride` elements apart. At most `room` elements of `from` are read. Up to FC_VL - 1
+ * elements past the end of `to` may be written. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -63,7 +63,7 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. `left` elements of `from` may be read. */
+/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. At most `left` elements of `from` are read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
                              const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
@@ -169,8 +169,8 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
 }
 
 /* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. The elements are copied in parts of FC_VL,
- * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function is not inlined
- * itself, because each size of a tile calls it. */
+ * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function itself is not
+ * inlined, because otherwise the function of each tile size would contain a copy of it. */
 static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const FC_T *from, ptrdiff_t from_pitch,
                                             ptrdiff_t rows, ptrdiff_t n)
 {
@@ -189,8 +189,8 @@ static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const 
     }
 }
 
-/* Return the number of rows of the next tile, at most `most`. The rows are divided into tiles of about the same
- * size. */
+/* Return the number of rows of the next tile. The `left` remaining rows are divided into tiles of about the same size,
+ * each with at most `most` rows. */
 FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
@@ -262,8 +262,8 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
 
-/* The loops of each size are unrolled in a function of its own, because a compiler takes much longer for one that
- * contains all sizes. */
+/* Each tile size has a function of its own with unrolled loops, because a compiler takes much longer for one function
+ * that contains all sizes. */
 #define FC_SWEEP(high, rows, vectors)                                                                        \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                 \
         const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes,         \
@@ -296,7 +296,8 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         here = FC_N(fc_rows_at_once)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
-            const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
+            const ptrdiff_t width =
+                left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
             /* The last vector of a row ends at the end of the row, so it may overlap the previous vector. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;

@@ -26,7 +26,7 @@ enum { FC_FFT_PASSES = 24, FC_FFT_L1_BYTES = 1 << 15 };
 
 /* The transform along one axis. */
 typedef struct {
-    ptrdiff_t length;         /* the number of complex numbers */
+    ptrdiff_t length;         /* the length of the transform, in complex numbers */
     ptrdiff_t passes;         /* the number of passes */
     const ptrdiff_t *radices; /* the radix of each pass */
     const void *factors;      /* the twiddle factors of all passes, one after another */
@@ -62,8 +62,8 @@ typedef struct {
     ptrdiff_t lanes;    /* the number of positions from p to the end of the last axis */
 } fc_fft_location;
 
-/* Return the cell of the array that a cell outside the array repeats, or -1 if the border is zeros. No division is
- * needed unless the cell is more than one period away. */
+/* Return the cell of the array that a cell outside the array repeats, or -1 if the border mode is FC_FFT_ZEROS. Only
+ * cells that are more than one period outside the array need a division. */
 static inline ptrdiff_t fc_fft_border_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t cell)
 {
     const ptrdiff_t size = tile_axis->size,
@@ -96,9 +96,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t
  * and descend from *first, and 0 otherwise.
  *
  * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
- * less than n - 1 cells apart, so the result is 0. Other borders do not reverse the direction. For these, the last cell
- * can be in the wrong direction from the first cell only if the positions cross a circular border. The result is then
- * 0, too. */
+ * less than n - 1 cells apart, so the result is 0. Other borders do not reverse the direction. If the last cell
+ * nevertheless lies in the wrong direction from the first cell, the positions cross a circular border, and the result
+ * is 0, too. */
 static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -156,7 +156,7 @@ typedef struct {
     fc_fft_view from[2], to[2];
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
-    int overwrite_sum; /* Whether the next product is the first term of `sum`, which is then overwritten. */
+    int overwrite_sum; /* Whether the next product overwrites `sum`, because it is the first term of the sum. */
     ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
@@ -177,8 +177,9 @@ typedef struct {
     ptrdiff_t add;     /* whether the sums are added to `out` */
 } fc_fft_product;
 
-/* The layout of an array in memory, and the map from positions of tiles to cells. Along each axis, position 0 of the
- * first tile is cell origin + phi * phi_step + tau * tau_step. */
+/* The layout of an array in memory, and the map from positions of tiles to cells. phi is the index of a phase of the
+ * outputs, and tau is the index of a phase of the taps. Along each axis, position 0 of the first tile is cell origin +
+ * phi * phi_step + tau * tau_step. */
 typedef struct {
     char *at;
     ptrdiff_t outer;        /* the distance between two images (or filters), in elements */
@@ -189,8 +190,8 @@ typedef struct {
     ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
     ptrdiff_t step[3];      /* see fc_fft_tile_axis */
     ptrdiff_t origin[3];    /* the cell of position 0 of the first tile, for phi = tau = 0 */
-    ptrdiff_t phi_step[3];  /* the distance from one phase phi to the next, in cells */
-    ptrdiff_t tau_step[3];  /* the distance from one phase tau to the next, in cells */
+    ptrdiff_t phi_step[3];  /* the distance between two neighbouring phases of the outputs (phi), in cells */
+    ptrdiff_t tau_step[3];  /* the distance between two neighbouring phases of the taps (tau), in cells */
     ptrdiff_t count[3];     /* see fc_fft_tile_axis */
     ptrdiff_t border[3];    /* see fc_fft_tile_axis */
     ptrdiff_t positions[3]; /* the number of positions of all tiles together */
@@ -228,7 +229,7 @@ typedef struct fc_fft_task {
     char *bias;
     ptrdiff_t *counts;
     char *space;
-    /* All of these offsets and distances are in elements. */
+    /* The offsets and distances in the next line are in elements. */
     ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch;
     fc_work_queue *queue;
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);

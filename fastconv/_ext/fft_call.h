@@ -68,8 +68,8 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
     return t->space + slot * t->slot_pitch * t->itemsize;
 }
 
-/* Return the number of work items of the parts FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number
- * for the other parts. */
+/* Return the number of work items of FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns the number for
+ * FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE and FC_FFT_SUM. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
     return fc_fft_ceil_div(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);
@@ -107,8 +107,8 @@ static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int pa
     }
 }
 
-/* For the results of a pair of tiles in row `row` of the weight matrix, set the maps from the tiles to the result
- * array, and the bias. */
+/* Set the maps from a pair of tiles to the result array, and the bias. The results belong to row `row` of the weight
+ * matrix. */
 static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->backward_data ? row / t->taus : row, tau = t->backward_data ? row % t->taus : 0;

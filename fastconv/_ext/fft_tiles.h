@@ -160,8 +160,8 @@ static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
         FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
 }
 
-/* Transform a plane of a volume along its columns, and store the transposed result in `flat`. Strips that contain no
- * cell are zeros, and are not transformed. */
+/* Transform a plane of a volume along its columns, and store the transposed result in `flat`. A strip without any array
+ * element is filled with zeros, and is not transformed. */
 static void FC_N(fc_fft_transform_plane)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
 {
     const ptrdiff_t height = t->axes[1].length, width = t->axes[2].length;
@@ -191,7 +191,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         location.p = column;
         location.row_step = t->is_signal ? width : 0;
         location.lanes = width - column;
-        /* For a volume, the rows of this strip run through all planes. */
+        /* For a volume, the strip has one row in each plane. */
         volume += (column / FC_VL * height + location.h) * FC_ROW;
     }
     if (part == FC_FFT_OUTER) {

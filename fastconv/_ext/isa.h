@@ -1,10 +1,10 @@
 /* Instruction sets and dtypes, and how a family of kernels is written once for all of them.
  *
- * A family `some` has three files. some.h declares the type of each kernel, and the struct `fc_some_kernels` of
- * pointers to kernels. some_template.h has the code, and defines one constant of that struct. some_kernels.c includes
- * the template for each pair of dtype and instruction set (see foreach.h). The build compiles some_kernels.c to one
- * object for each pair, and links these objects to the module that calls `fc_some_for(dtype, isa)`, which returns the
- * kernels of a pair. fc_best_isa returns the fastest instruction set of this CPU.
+ * A family of kernels, here called `some`, has three files. some.h declares the type of each kernel, and the struct
+ * `fc_some_kernels` of pointers to kernels. some_template.h has the code, and defines one constant of that struct.
+ * some_kernels.c includes the template for each pair of dtype and instruction set (see foreach.h). The build compiles
+ * some_kernels.c to one object for each pair, and links these objects to the module that calls `fc_some_for(dtype,
+ * isa)`, which returns the kernels of a pair. fc_best_isa returns the fastest instruction set of this CPU.
  *
  * Inside a template, FC_T is the element type, FC_V the vector type, FC_VL the number of lanes of a vector,
  * FC_REGISTERS the number of vector registers, and FC_N(name) the name of this version of a function. FC_FUSED is 1 if
@@ -16,8 +16,8 @@
 
 /* Choose the builtin that shuffles vectors. clang, and GCC since version 12, have __builtin_shufflevector. Older
  * versions of GCC have __builtin_shuffle. GCC has __has_builtin since version 10. If a compiler has neither builtin, or
- * cannot convert vectors (GCC 8), kernels are plain loops, in which a vector is one element. FASTCONV_PLAIN forces
- * plain loops. */
+ * cannot convert between vector types (GCC 8), kernels are plain loops, in which a vector is one element.
+ * FASTCONV_PLAIN forces plain loops. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)

@@ -15,8 +15,8 @@ typedef struct {
     double beta, k;
 } fc_response;
 
-/* The kinds of beta. The first three powers are computed with square roots and divisions. FC_POWER is any other
- * beta. */
+/* The exponent beta: 3/4, 1/2, 1, or any other number (FC_POWER). For the first three, the power is computed with
+ * square roots and divisions. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)
@@ -25,8 +25,8 @@ static inline int fc_power_of(double beta)
 }
 
 /* The passes over the windows, where scale = k + alpha * sum of squares. FC_RESPOND computes the output. FC_WEIGH
- * computes the first term of dx, which is dout / scale^beta, and the products that FC_SPREAD sums over windows.
- * FC_SPREAD computes the second term of dx, and adds it to the first. */
+ * computes dout / scale^beta, which is the first term of dx. FC_WEIGH also computes the products that FC_SPREAD sums
+ * over windows. FC_SPREAD computes the second term of dx, and adds it to the first. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 typedef void (*fc_lrn_t)(const void *x, void *y, ptrdiff_t n, const fc_response *layer, void *space);

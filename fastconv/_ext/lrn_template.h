@@ -26,7 +26,7 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
 }
 
 /* Compute the result of one pass (see FC_RESPOND in lrn.h) for one channel. The sum over the window of the channel is
- * suffix + prefix. FC_WEIGH also writes the products that FC_SPREAD later sums to `products`. */
+ * suffix + prefix. FC_WEIGH also writes to `products` the terms that FC_SPREAD later sums. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int pass,
                                 const int power)

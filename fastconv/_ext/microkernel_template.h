@@ -12,8 +12,8 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
  * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
-/* The number of steps of k in one iteration of the loop over k, for a tile of `size` vectors. A large tile spends
- * little of its time on the loop itself, and unrolling it more would mostly make the code longer. */
+/* The number of values of k that one iteration of the loop over k processes, for a tile of `size` vectors. For a large
+ * tile, the loop itself takes little of the time, and more unrolling would mostly make the code longer. */
 #define FC_K_UNROLL(size) ((size) < 8 ? 4 : 2)
 
 /* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements
@@ -73,7 +73,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
                                 const FC_T *bias, const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    /* Divide only if k is large, because a division takes as long as a dozen products. */
+    /* Compute the quotient only if k is above FC_K_BLOCK, because an integer division takes as long as a dozen
+     * products. */
     const ptrdiff_t parts = k > FC_K_BLOCK ? (k + FC_K_BLOCK - 1) / FC_K_BLOCK : k > FC_K_HALVES ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
@@ -397,7 +398,7 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last load ends at the last element to copy. So the elements to copy are in its odd lanes. */
+    /* The last vector that is loaded ends at the last element to copy. So its odd lanes hold the elements to copy. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i,

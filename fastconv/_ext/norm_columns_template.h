@@ -61,8 +61,8 @@ static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_norm_groups group
 }
 
 /* For each column, compute the sum of dout and the sum of dout * (x - mean) * factor. If `of_a_row` is 0, each column
- * has one mean and one factor. Otherwise, each row has one mean and one factor, and the means and factors of two rows
- * are `of_a_row` elements apart. */
+ * has one mean and one factor. Otherwise, each row has one mean and one factor, and the means and factors of two
+ * neighbouring rows are `of_a_row` elements apart. */
 static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_norm_groups groups, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums)
 {

@@ -144,7 +144,8 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
 
 /* Return whether the groups are short. In a short group, adding up the lanes of a vector of sums takes as long as
  * computing the vector. So the lanes of several short groups are added up together, but in another order. The order
- * must not depend on the number of threads, because the bits of the result would then depend on it, too.
+ * must not depend on the number of threads, because otherwise the bits of the result would depend on the number of
+ * threads.
  *
  * If each group has its own mean, the number of groups of a call depends on the number of threads, so this function
  * ignores the number of groups. If the groups share a mean, the number does not depend on the threads: a call has all

@@ -1,4 +1,4 @@
-/* Kernels of planes for one dtype and instruction set: see planes.h. */
+/* Sums and maxima of planes, for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
 /* Return the sum of n numbers. Every lane computes short sums in the dtype, because a long sum would lose accuracy. The
@@ -57,7 +57,7 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
                 best_index[k] = FC_N(fc_select_lanes)(replaces, here, best_index[k]);
             }
         }
-        /* If lanes have equal maxima, take the lowest index. */
+        /* If several lanes hold the maximum, take the lowest of their indices. */
         for (k = 0; k < PARTS; k++) {
             FC_L indices[FC_VL];
             *(FC_N(fc_iu) *)indices = best_index[k];

@@ -56,17 +56,18 @@ typedef struct {
     const ptrdiff_t *count[3];
     /* The following fields are for the backward pass. */
     ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs in the workspace */
-    /* `offset` lists the taps that read each stride phase of the input. The list of phase r ends at index tap_end[r],
-     * where the list of phase r + 1 starts. */
+    /* `offset` has one list for each stride phase of the input, with an element for each tap that reads the phase. The
+     * list of phase r ends at index tap_end[r], where the list of phase r + 1 starts. */
     const ptrdiff_t *tap_end;
-    /* For each tap: the index in the workspace, within a row, of the output that reads cell 0 of the stride phase at
-     * this tap. Output offset[t] + i reads cell i of the phase. */
+    /* Each element of a list belongs to a tap. The element is the index of the output that reads cell 0 of the phase by
+     * this tap. The index is counted in a row of outputs of the workspace. The output with this index plus i reads cell
+     * i of the phase. */
     const ptrdiff_t *offset;
-    /* The outputs that read each index of the input are listed in `readers`. The list of index i ends at
-     * readers_end[0][i] along D, and at readers_end[1][i] along H. */
+    /* `readers` has one list for each index of the input along D or H: the outputs that read the index. The list of
+     * index i ends at readers_end[0][i] along D, and at readers_end[1][i] along H. */
     const ptrdiff_t *readers_end[2];
-    /* The indices of the outputs that read each index of the input, in ascending order: readers[0] along D, readers[1]
-     * along H. */
+    /* For each index of the input, the indices of the outputs that read this index, in ascending order: readers[0]
+     * along D, readers[1] along H. */
     const ptrdiff_t *readers[2];
 } fc_pool;
 

@@ -1,6 +1,6 @@
 /* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, which are by far the most common poolings.
  * These kernels read the image directly, without the workspace of pool.h. The argument `cell` is the index, in the
- * plane, of the first element of the first row. */
+ * plane, of the first element of the first row of the image that a call processes. */
 
 /* Load 2 * FC_VL elements, and split them into the elements with even and with odd indices. Only the first `readable`
  * elements may be read; the other elements are set to 0. */

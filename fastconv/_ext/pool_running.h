@@ -70,10 +70,12 @@ typedef struct {
     ptrdiff_t stride;         /* the stride of the windows, in cells */
     ptrdiff_t lo;             /* the padding before the image, in cells */
     ptrdiff_t dilation;       /* the distance between two taps, in cells */
-    ptrdiff_t phases;         /* the number of tap phases in the backward pass; 0 in the forward pass */
+    /* in the backward pass: the number of phases into which the taps are divided; otherwise 0 */
+    ptrdiff_t phases;
     ptrdiff_t taps;           /* the number of taps of a phase, not counting the additional tap of some phases */
     ptrdiff_t rest;           /* the number of phases that have one additional tap */
-    ptrdiff_t step;           /* the distance between two outputs that read a cell at neighbouring taps of a phase */
+    /* the distance between two outputs that read the same cell by neighbouring taps of a phase */
+    ptrdiff_t step;
     ptrdiff_t copies_sources; /* whether each row is copied before the first step */
     const ptrdiff_t *shift;   /* for each step: the distance, in cells, to the window or the cell that is added */
     const ptrdiff_t *plus;    /* for each step: whether a single cell is added */
@@ -88,7 +90,7 @@ typedef struct {
     ptrdiff_t size;    /* the number of elements along the axis, without padding */
     ptrdiff_t targets; /* the number of results along the axis */
     ptrdiff_t levels;  /* the number of steps */
-    /* the number of steps that make the sums of FC_FROM_EARLY, or -1 if no result needs these sums */
+    /* the number of steps after which the sums of FC_FROM_EARLY are complete, or -1 if no result needs these sums */
     ptrdiff_t early;
     ptrdiff_t first;   /* the index of the first element that is read */
     ptrdiff_t rows;    /* the number of rows of all ring buffers */
@@ -189,7 +191,7 @@ typedef struct {
     ptrdiff_t item, pitch; /* the sizes, in bytes, of an element and of a row; a row of maxima includes the indices */
     /* the number of planes of the current item, and the distance between their rows in elements */
     ptrdiff_t planes, plane_pitch;
-    /* FC_RUNNING_*; FC_RUNNING_MAX is replaced by FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
+    /* a constant FC_RUNNING_*; at the first NaN of an item, FC_RUNNING_MAX is replaced by FC_RUNNING_MAX_OR_NAN */
     int op;
 } fc_running_space;
 
@@ -229,8 +231,9 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the steps to do after row `arrival` of the axis was read. This is row `row_index` of the rows that the work
- * item reads. A step is left out if its windows would start before the first of these rows. */
+/* Return the steps to do after row `arrival` of the axis was read. Counted from the first row that the work item reads,
+ * row `arrival` is row `row_index`. A step is left out if its windows would start before the first row that the work
+ * item reads. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t row_index, char *rings, ptrdiff_t pitch)
 {

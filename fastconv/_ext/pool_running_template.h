@@ -58,7 +58,8 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
     }
 }
 
-/* Do one step along a row for maxima and their indices. If this is the `first` step, the index of element i is i. */
+/* Do one step along a row for maxima and their indices. If `first` is set, this is the first step, in which the index
+ * of element i is i. */
 FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *best_index, FC_T *to,
                                        FC_L *to_index, ptrdiff_t n, ptrdiff_t shift, FC_L base)
 {
@@ -76,7 +77,8 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* For the adjoint, compute each cell of a row as a sum over the outputs that read the cell: see `fc_running_width`. */
+/* For the backward pass, compute each cell of a row as a sum over the outputs that read the cell: see
+ * `fc_running_width`. */
 static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_target_range *range, const FC_T *sums,
                                          const FC_T *cells, FC_T *to)
 {

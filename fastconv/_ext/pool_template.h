@@ -1,9 +1,9 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to elements of vectors, and write the
- * three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the first two
- * tables. */
+/* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to numbers of the size of a vector lane,
+ * and write the three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the
+ * first two tables. */
 static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *tables)
 {
     FC_L *first_inside = (FC_L *)tables;
@@ -68,7 +68,7 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return has_nan;
 }
 
-/* Copy the cells of a plane that the rows [begin, end) of outputs at depth `od` read to the workspace. Return 0 if no
+/* Copy to the workspace all cells of a plane that the rows [begin, end) of outputs at depth `od` read. Return 0 if no
  * cell is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
@@ -149,10 +149,10 @@ typedef struct {
     FC_V count;
 } FC_N(fc_output_vector);
 
-/* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
- * of maxima, because each maximum of a chain depends on the one before it. So if there are few vectors, the taps are
- * divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal number never
- * replaces an earlier one. */
+/* Compute `units` vectors of outputs that have the same taps inside the image. Each maximum of a chain of maxima
+ * depends on the previous maximum. So the CPU is only fast with several independent chains. If there are few vectors,
+ * the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal
+ * number never replaces an earlier one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
                                    const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)

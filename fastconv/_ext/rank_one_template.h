@@ -133,7 +133,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     p = (double)w[pivot];
     if (fabs(p) < ldexp(FC_LEAST, 2 * FC_MANTISSA)) {
         least = 0;
-        /* Scale the weights, because products of such small doubles would lose digits. */
+        /* Scale the weights up, because products of very small doubles would lose digits. */
         up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1;
     }
     p *= up;

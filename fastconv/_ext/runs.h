@@ -98,7 +98,8 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #define FC_NOINLINE
 #endif
 
-/* Clear a run. Long runs are rarely cleared, so this is not inlined, and needs no registers in the loops that copy. */
+/* Clear a run. This function is not inlined, because an inlined function would take registers from the loops that copy,
+ * and long runs are rarely cleared. */
 static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 {
     memset(dst, 0, bytes);
@@ -202,7 +203,7 @@ FC_DEFINE_SCANS(double, f64)
         else                                                                               \
             FC_EACH(n, stride, dst[i * S] += src[i]);                                      \
     }                                                                                      \
-    /* Clear one element in each of `rows` rows, because it was copied from a neighbouring row. */ \
+    /* Clear one element in each of `rows` rows. It holds an unwanted copy from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

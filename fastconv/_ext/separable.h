@@ -23,12 +23,12 @@ typedef struct {
 typedef struct {
     ptrdiff_t size;            /* the size of the source */
     ptrdiff_t output_size;     /* the size of the result */
-    ptrdiff_t stride;          /* the distance between the source elements of two outputs */
+    ptrdiff_t stride;          /* the distance, in the source, between two neighbouring outputs of a phase */
     ptrdiff_t phases;          /* the number of stride phases of the result */
     ptrdiff_t out;             /* the largest number of outputs of a phase */
     ptrdiff_t block;           /* the number of outputs of a block */
     ptrdiff_t pad;             /* the padding before the source, for all phases */
-    ptrdiff_t halo;            /* the number of source elements that an output reads after its first one */
+    ptrdiff_t halo;            /* limits the source elements that an output reads: see above */
     const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 
@@ -44,8 +44,9 @@ enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
  * of the source; otherwise `shared` is 1. In the backward pass, each channel of the result is a sum over `sources`
  * channels of the source; otherwise `sources` is 1. `entries` is the number of factors of a filter.
  *
- * The workspace starts with rows of sums along H, `pitch` elements apart. One row that is split into stride phases
- * follows at `split_at`, one row of results at `row_at` and, unless `flat`, planes of sums along D at `planes_at`. */
+ * The workspace starts with rows of sums along H, `pitch` elements apart. At `split_at`, it has one row that is split
+ * into stride phases. At `row_at`, it has one row of results. Unless `flat` is set, it has planes of sums along D at
+ * `planes_at`. */
 typedef struct {
     fc_phased_axis axes[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;

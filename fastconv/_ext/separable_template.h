@@ -263,7 +263,7 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Write the padding before and after the image, elements [begin, end) of a padded row. The image starts at row +
+/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at row +
  * pad. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
@@ -369,13 +369,14 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     if (call->border)
         first = first_row = 0, end = w->size, end_row = h->size;
     for (q = 0; q < call->sources; q++) {
-        const ptrdiff_t image = item / call->channels, filter = call->sources > 1 ? channel * call->sources + q : channel;
+        const ptrdiff_t image = item / call->channels,
+                        filter = call->sources > 1 ? channel * call->sources + q : channel;
         const ptrdiff_t sources = call->channels * call->sources / call->shared;
         const ptrdiff_t source = image * sources + (call->shared > 1 ? channel / call->shared : filter);
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        /* If the block lies outside the image, n is 0. */
+        /* If the padded row contains no element of the source row, n is 0. */
         const ptrdiff_t before = fc_limit(first - (begin_w * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (end_row - first_row) * n;
         if (call->queue != NULL && fc_stopped(call->queue))

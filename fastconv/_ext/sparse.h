@@ -1,16 +1,17 @@
-/* Convolution with pruned weights, for every instruction set. Rows of an image are multiplied by each nonzero weight
- * and added up. */
+/* Convolution with pruned weights, for every instruction set. For each nonzero weight, rows of the image are multiplied
+ * by the weight and added to rows of the result. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "isa.h"
 
-/* The nonzero weights of some rows and channels, with a list for each row. Short lists come first, because the CPU then
- * predicts the end of the loop over a list well. List i starts where list i - 1 ends. */
+/* The nonzero weights of some weight rows and some channels, with one list for each weight row. Short lists come first,
+ * because the CPU then predicts the end of the loop over a list well. List i starts where list i - 1 ends. */
 typedef struct {
     int32_t *rows;    /* the index of the weight row of each list */
     int32_t *counts;  /* the number of weights of each list */
-    int32_t *offsets; /* for each weight: the distance from an output to the element it multiplies, in vectors */
+    /* for each weight: the distance from an output to the element that the weight multiplies, in vectors */
+    int32_t *offsets;
     void *values;     /* the weights of all lists */
 } fc_nonzeros_list;
 
@@ -74,8 +75,8 @@ typedef struct {
 
 FC_KERNELS(fc_sparse_kernels, fc_sparse_for);
 
-/* Return the largest number of vectors of a tile. Each vector takes a register. Two more registers hold operands or, if
- * `dots` is set, six. */
+/* Return the largest number of vectors of a tile. Each vector takes a register. At least two more registers hold
+ * operands. If `dots` is set, at least six more registers hold operands. */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

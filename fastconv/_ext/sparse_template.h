@@ -40,7 +40,7 @@ FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const 
 }
 
 /* Write the lists of nonzero weights of `weights` to `to`, sorted by length. `space` is a workspace for the unsorted
- * lists, in which `rows` has the start of each list. */
+ * lists. There, the field `rows` has the start of each list. */
 static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space)
 {
     ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, total = 0;
@@ -127,8 +127,8 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_
 }
 
 /* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
- * l.count, to[l.offset + p * step] = sums[row][p][lane]. The elements that are `next_row` elements further are
- * prefetched, because the next call writes them. */
+ * l.count, to[l.offset + p * step] = sums[row][p][lane]. Elements of `to` that are `next_row` elements after the stored
+ * ones are prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
                                 ptrdiff_t rows,
                                 ptrdiff_t width, ptrdiff_t next_row)
@@ -168,8 +168,8 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptr
     }
 }
 
-/* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the sums or, if `add` is set,
- * add them. A tile has `height` rows of `width` vectors, and its sums stay in registers.
+/* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the results in `sums` or, if
+ * `add` is set, add the results to `sums`. A tile has `height` rows of `width` vectors, and its sums stay in registers.
  *
  * Row r of the image elements is at x + row_offsets[r]. Two rows of a tile are `row_pitch` elements apart in `sums`,
  * and the sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also
@@ -247,18 +247,18 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 #endif
 
 #define FC_ADD_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                                \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,           \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                         \
-    {                                                                                                                \
-        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);             \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                               \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,       \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                            \
+    {                                                                                                                  \
+        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);       \
     }
 FC_ADD_ROWS_OF_ALL
 #undef FC_ADD_ROWS
 
-#define FC_ADD_ROWS(height, width)                                                                                  \
-    case (height) * 16 + (width):                                                                                   \
-        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                 \
+#define FC_ADD_ROWS(height, width)                                                                                     \
+    case (height) * 16 + (width):                                                                                      \
+        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                    \
         ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add);      \
         break;
 static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
@@ -303,8 +303,8 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
  * stored in `values`.
  *
  * The arguments are the same as for `fc_add_rows_of`, with dout in place of the sums. If `masked` is set, image
- * elements are set to 0 where `mask` is not set. At these elements dout was filled up with zeros, and zero times inf
- * would be NaN. */
+ * elements are set to 0 where `mask` is not set. There, dout was filled up with zeros, and zero times an infinite image
+ * element would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const int width, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t row_pitch,
@@ -367,21 +367,21 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
 #endif
 
 #define FC_DOT_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                                \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout,     \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_L *mask)                                                     \
-    {                                                                                                                \
-        if (mask)                                                                                                    \
-            FC_N(fc_dot_rows_of)(1, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, mask);              \
-        else                                                                                                         \
-            FC_N(fc_dot_rows_of)(0, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, NULL);              \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                               \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, const FC_T *dout, \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_L *mask)                                                        \
+    {                                                                                                                  \
+        if (mask)                                                                                                      \
+            FC_N(fc_dot_rows_of)(1, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, mask);        \
+        else                                                                                                           \
+            FC_N(fc_dot_rows_of)(0, height, width, x, row_offsets, pruned, rows, dout, pitch, row_pitch, NULL);        \
     }
 FC_DOT_ROWS_OF_ALL
 #undef FC_DOT_ROWS
 
-#define FC_DOT_ROWS(height, width)                                                                                  \
-    case (height) * 16 + (width):                                                                                   \
-        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                 \
+#define FC_DOT_ROWS(height, width)                                                                                     \
+    case (height) * 16 + (width):                                                                                      \
+        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                    \
         ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask);        \
         break;
 static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,

@@ -128,7 +128,8 @@ static inline void fc_futex_wake(ptrdiff_t *event, ptrdiff_t sleepers)
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Sleep until the futex `event` wakes this thread. Return at once if the counter of the futex is not `seen`. */
+/* Sleep until the futex `event` wakes this thread. `event` points to a counter. Return at once if the counter is not
+ * equal to `seen`. */
 static inline void fc_futex_wait(ptrdiff_t *event, uint32_t seen)
 {
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
@@ -198,8 +199,8 @@ static inline int fc_stopped(fc_work_queue *queue)
     return 1;
 }
 
-/* The number of times that a caller checks whether its helpers have finished before it sleeps. The checks take about
- * 300 us. */
+/* Before a caller sleeps, it checks FC_SPINS times whether its helpers have finished. These checks take about 300
+ * us. */
 enum { FC_SPINS = 10000 };
 
 /* Wait until all `joined` helpers have finished. After a while the caller sleeps, because a spinning caller that shares

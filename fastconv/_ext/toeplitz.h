@@ -1,13 +1,13 @@
 /* Kernels that build a Toeplitz matrix in CSR form, and multiply by it, for every instruction set.
  *
- * A weight row is the weights of one filter or, for the transposed matrix, of one channel. A matrix row belongs to one
- * output position and one weight row. An entry is an element that the matrix row stores: a weight, in the column of an
- * image element that the position reads. A segment is a set of positions along one axis whose entries are equal up to a
- * shift of the columns: see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if mirror padding makes it
- * read image elements in another order, or an element twice. The taps along an axis are numbered by keys, in ascending
- * order of the image elements that they read; this order may wrap around. A tap line is all taps along the last axis,
- * for one channel and one tap along each other axis. A list is the values and the columns of the entries of one matrix
- * row. */
+ * A weight row consists of the weights of one filter or, for the transposed matrix, of one channel. A matrix row
+ * belongs to one output position and one weight row. An entry is an element that the matrix row stores: a weight, in
+ * the column of an image element that the position reads. A segment is a set of positions along one axis whose entries
+ * are equal up to a shift of the columns: see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if
+ * mirror padding makes it read image elements in another order, or an element twice. The taps along an axis are
+ * numbered by keys, in ascending order of the image elements that they read; this order may wrap around. A tap line
+ * consists of all taps along the last axis, for one channel and one tap along each other axis. A list consists of the
+ * values and the columns of the entries of one matrix row. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 

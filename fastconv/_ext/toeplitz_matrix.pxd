@@ -229,7 +229,9 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
     cdef fc_span span
     span.entry, span.lists, span.n = axis.entry + 2 * s.begin, axis.lists, s.end - s.begin
     span.index_pitch, span.weight_pitch = index, weight
-    span.element_of_key, span.first_key, span.keys = axis.element_of_key + ~s.key if s.key < 0 else NULL, s.key, axis.n_keys
+    span.element_of_key = axis.element_of_key + ~s.key if s.key < 0 else NULL
+    span.first_key = s.key
+    span.keys = axis.n_keys
     return span
 
 

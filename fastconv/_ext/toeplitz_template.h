@@ -86,7 +86,7 @@ static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzero
 }
 
 /* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
- * its weight. Each lane of a vector belongs to another image. `vectors` vectors of images are processed. */
+ * its weight. Each lane of a vector belongs to a different image. `vectors` vectors of images are processed. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };

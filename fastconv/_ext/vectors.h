@@ -172,7 +172,8 @@ FC_INLINE FC_V FC_N(fc_interleave_upper_lanes)(FC_V a, FC_V b)
 #endif
 }
 
-/* Concatenate a and b, and return the elements with even indices or, in fc_odd_lanes, with odd indices. */
+/* Concatenate a and b, and return the elements with even indices. fc_odd_lanes returns the elements with odd
+ * indices. */
 FC_INLINE FC_V FC_N(fc_even_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

@@ -39,8 +39,8 @@ FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdi
 
 /* Apply the kernel transform to kernels of `taps` taps along one axis; each vector lane holds one kernel. The value at
  * interpolation point i is stored at to[i * step]. */
-FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
-                                   FC_T *to, ptrdiff_t step)
+FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at,
+                                   ptrdiff_t pitch, FC_T *to, ptrdiff_t step)
 {
     FC_V g[8], u[8];
     int i;
@@ -72,8 +72,8 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
 
 /* The next three functions transform `lines` rows or columns of a tile along one axis. They pass the sizes of the
  * transform on as compile-time constants. */
-static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
-                                 int lines, ptrdiff_t from_next, ptrdiff_t to_next)
+static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
+                                 ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
     int i;
     for (i = 0; i < lines; i++, to += to_next) {
@@ -105,8 +105,8 @@ static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *
 FC_CASES
 #undef FC_CASE
 
-static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
-                                   ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
+static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
+                                   FC_T *to, ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
     switch (points * 8 + taps) {
 #define FC_CASE(p, t)                                                                                              \
@@ -199,8 +199,8 @@ FC_CASES
 
 /* Transform a kernel along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the weights,
  * a tile of dout takes the place of the kernel. */
-static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
-                                  ptrdiff_t pitch)
+static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at,
+                                  void *u_, ptrdiff_t pitch)
 {
     const FC_T *g = (const FC_T *)g_;
     FC_T *u = (FC_T *)u_, half[64 * FC_VL];
@@ -261,8 +261,8 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t filter_step, pt
  * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
  * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
  * the caller then only computes the image again. */
-FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
-                               ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
+FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias,
+                               FC_T *to, ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
 {
     FC_T rows[8 * FC_VL], transposed[8 * FC_VL];
@@ -314,8 +314,9 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* Apply the output transform to the rows of a tile, and store the outputs. If the tile is square, apply the transform
- * along the first axis before. For other tiles, the caller has already done this, if the tile has several rows. */
+/* Apply the output transform to the rows of a tile, and store the outputs. If the tile is square, first apply the
+ * transform to the columns of the tile. If the tile is not square and has several rows, the caller has already
+ * transformed the columns. */
 #define FC_CASE(w, o)                                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                 \
         int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step,                  \

@@ -199,7 +199,9 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether the stride phases compute every element of dx. Elements that no output reads are skipped."""
+    """Return whether the stride phases compute every element of dx. They do not compute elements that no output
+    reads.
+    """
     return plans.find(_covers, geometry)
 
 
@@ -220,7 +222,8 @@ def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis
 class Layout:
     """The layout of a padded block in memory: all distances are numbers of elements.
 
-    A block serves ``block[i]`` outputs along axis i in each of `images` images. Its rows are `row` elements apart.
+    A block has the cells that ``block[i]`` outputs along axis i read, in each of `images` images. The rows of the block
+    are `row` elements apart.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]

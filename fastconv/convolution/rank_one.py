@@ -15,7 +15,8 @@ _MOST_LOOK = 0.1
 
 
 def pays(outer: Plan, plan: Plan) -> bool:
-    """Return whether each call should check the rank of the kernels, to run `outer` for rank one, otherwise `plan`.
+    """Return whether each call should check the rank of the kernels. The call then runs `outer` if the rank is one,
+    otherwise `plan`.
 
     The check pays if `outer` is cheaper than `plan`, and the check takes little time.
     """

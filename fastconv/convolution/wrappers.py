@@ -390,10 +390,10 @@ class WithinBlas(Wrapper):
 
 
 class Phase(NamedTuple):
-    """The plan of a part of the result. `first`, `second` and `result` are the indices of the parts of these arrays;
-    None stands for a whole array.
+    """The plan of a part of the result. `first`, `second` and `result` are indices of the three arrays of `Plan.run`
+    with these names. An index selects a part of an array; None selects the whole array.
 
-    A `Phase` stands for `times` phases with the same work.
+    One `Phase` may stand for several phases with the same work. Their number is `times`.
     """
 
     plan: Plan
@@ -407,8 +407,8 @@ class Phases(Plan):
     """Computes a result in parts that have different taps, for example the stride phases of dx.
 
     `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
-    true, parts overlap, and are summed. If many parts have the same work, `phases` has only one of them, and `each` has
-    all parts for `run`.
+    true, parts overlap, and are summed. The work is counted from `phases`, which may have one part for many parts with
+    the same work. `run` computes all parts in `each`; None stands for `phases`.
     """
 
     def __init__(

@@ -243,7 +243,7 @@ class BlocksPlan(Plan):
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """Compute [f x L] @ [L x K] for each block of columns and each group.
 
-        The order in which products of images and positions are added up does not depend on the number of threads.
+        The products of all blocks of all images are added up in the same order for any number of threads.
         """
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)

@@ -17,7 +17,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class RepackWeights:
-    """Copies the weights of a product to an array whose last axis is the rows.
+    """Copies the weights of a product to an array whose last axis has one element for each row of the product.
 
     The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product. The
     copy saves time: without it, every block would read single weights with large strides when it packs a panel of rows.

@@ -64,7 +64,7 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """A stride phase has one cell for each output, and `halo` more cells. Taps after the first read these cells."""
+        """The number of cells of a stride phase beyond one cell for each output. Taps after tap 0 read these cells."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -334,5 +334,5 @@ def balanced_block(n: int, most: int, unit: int = 1) -> int:
 
 
 def align_up(n: int, unit: int = 16) -> int:
-    """Return n rounded up to a multiple of `unit`. With the default, arrays in a workspace are aligned."""
+    """Return n rounded up to a multiple of `unit`. The default of `unit` aligns the arrays in a workspace."""
     return ceil_div(n, unit) * unit

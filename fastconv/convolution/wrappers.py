@@ -111,7 +111,7 @@ class Batched(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The largest workspace of an inner plan, and for gradients of the weights the bytes of one more gradient."""
+        """The largest workspace of an inner plan. For backward_weights, the bytes of a second dw are added."""
         summed = self.case.op == "backward_weights"
         more = math.prod(self.case.geometry.w_shape) * self.case.dtype.itemsize if summed else 0
         return max(plan.workspace_bytes for plan in self.plans.values()) + more
@@ -205,8 +205,8 @@ def padded(case: Case, make: Make) -> Plan:
 
 
 class SpaceToBatch(Wrapper):
-    """A dilated convolution. Every d-th row and column is an image of its own, which the inner plan convolves without
-    dilation.
+    """A dilated convolution. The cells in every d-th row and column form an image of their own, which the inner plan
+    convolves without dilation.
     """
 
     def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:

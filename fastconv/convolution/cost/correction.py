@@ -26,7 +26,7 @@ FEATURES = (
     *("filters", "channels", "taps", "positions", "images", "groups", "width", "stride", "threads", "itemsize"),
     *("rows", "cells", "row taps", "bytes", "multiply-adds", "forward", "backward_data", "rank", "padded", "density"),
 )
-#: The largest factor. The smallest factor is 1 / MOST.
+#: The largest factor on an estimate. The smallest factor is 1 / MOST.
 MOST = 8.0
 
 

@@ -207,8 +207,8 @@ def _order(length: int) -> np.ndarray:
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
     """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
 
-    Each array is for `lanes` rows of the plane. For each column, the array has the real parts of all lanes and then the
-    imaginary parts.
+    Each array has the factors of `lanes` rows of the plane. For each column, the array has the real parts of the
+    factors of these rows, followed by the imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)
     order[:rows] = _order(rows)

@@ -27,7 +27,7 @@ from fastconv.runtime.records import dataclass
 SPACE_BYTES = 24 << 20
 #: The largest number of bytes of a spectrum for which two spectra fit a second-level cache beside input and output.
 _NEAR_BYTES = 3 << 17
-#: The numbers of tiles along an axis that are tried.
+#: The numbers of tiles to try along an axis.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 #: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost per result of the shorter
 #: tiles. For volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of

@@ -119,8 +119,8 @@ def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
-    # Halve the number of positions, along the first axis first, until it is small. Then halve the numbers of groups,
-    # of channels and of taps, in this order.
+    # While a block is too large, halve its number of positions, beginning with the first axis. When only a few
+    # positions are left, halve the number of groups, then the number of channels, and then the number of taps.
     rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
     outs = list(geometry.out_spatial)
     while True:

@@ -109,7 +109,7 @@ def of_product(
 
 
 def _outputs(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> int:
-    """Return the number of outputs of a channel of an image."""
+    """Return the number of outputs of one filter and one image."""
     return math.prod(conv_axis.out for conv_axis in conv_axes)
 
 

@@ -58,7 +58,7 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """For each stride phase that taps read, the index of its first padded cell, in ascending order."""
+        """The indices of the first padded cells of the stride phases that taps read, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 

@@ -7,10 +7,10 @@ import math
 from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.plan import Plan
 
-#: The seconds that a check takes if the first kernel does not have rank one: `_LOOK` for the call, and `_LOOK_WEIGHT`
-#: for each weight of the first filter.
+#: The seconds that a check of the rank takes if the first kernel does not have rank one: `_LOOK` for the call, and
+#: `_LOOK_WEIGHT` for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: 'auto' checks the kernels only if the check takes at most this fraction of the time of the convolution.
+#: 'auto' checks the rank of the kernels only if the check takes at most this fraction of the time of the convolution.
 _MOST_LOOK = 0.1
 
 

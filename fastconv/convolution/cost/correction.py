@@ -48,7 +48,7 @@ class Trees:
         self._flat = self.leaves.ravel()
 
     def value(self, values: np.ndarray) -> float:
-        """Return the sum over all trees: for each tree, the leaf that the `features` of a case select."""
+        """Return the sum of one leaf of each tree: the leaf that the `features` of a case select."""
         index = (values[self.features] > self.thresholds) @ self._digits + self._first
         return float(self._flat[index].sum())
 

@@ -334,7 +334,7 @@ class BlocksPlan(Plan):
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
         """Return a copy of the part of dout that belongs to a block, as an array (g, f, L) in `staged`.
 
-        Only the first block of its groups and positions copies dout. Later blocks use the same copy.
+        Among blocks of the same groups and positions, only the first block copies dout. The others use this copy.
         """
         matrix = self._matrix(staged, part)
         if part.first:

@@ -1,4 +1,4 @@
-"""The algorithms that compute convolutions, and the choice of one by cost.
+"""The algorithms that compute convolutions, and the choice of the cheapest algorithm.
 
 From a call to the kernels::
 

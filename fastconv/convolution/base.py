@@ -16,8 +16,8 @@ from fastconv.runtime import isa as _isa, threads as _threads
 class Delegated(str):
     """The reason of `Algorithm.unsupported` for an op that the algorithm leaves to other algorithms.
 
-    This reason raises no error if the user selected the algorithm by name. Instead, the cheapest algorithm without
-    transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by
+    If the user selected the algorithm by name, a `Delegated` reason raises no error. Instead, the cheapest algorithm
+    without transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by
     'sparse', although 'sparse' computes no gradients of zero weights.
     """
 

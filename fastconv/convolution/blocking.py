@@ -58,13 +58,13 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """For each stride phase that taps read, the index of its first padded cell, in ascending order."""
+        """The indices of the first padded cells of the stride phases that taps read, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """A stride phase has one cell for each output, and `halo` more cells. Taps after the first read these cells."""
+        """The number of cells of a stride phase beyond one cell for each output. Taps after tap 0 read these cells."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -199,7 +199,9 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether the stride phases compute every element of dx. Elements that no output reads are skipped."""
+    """Return whether the stride phases compute every element of dx. They do not compute elements that no output
+    reads.
+    """
     return plans.find(_covers, geometry)
 
 
@@ -220,7 +222,8 @@ def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis
 class Layout:
     """The layout of a padded block in memory: all distances are numbers of elements.
 
-    A block serves ``block[i]`` outputs along axis i in each of `images` images. Its rows are `row` elements apart.
+    A block has the cells that ``block[i]`` outputs along axis i read, in each of `images` images. The rows of the block
+    are `row` elements apart.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -331,5 +334,5 @@ def balanced_block(n: int, most: int, unit: int = 1) -> int:
 
 
 def align_up(n: int, unit: int = 16) -> int:
-    """Return n rounded up to a multiple of `unit`. With the default, arrays in a workspace are aligned."""
+    """Return n rounded up to a multiple of `unit`. The default of `unit` aligns the arrays in a workspace."""
     return ceil_div(n, unit) * unit

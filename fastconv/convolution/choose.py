@@ -5,8 +5,8 @@
 1. `_supported` makes the plan of each algorithm that supports the case. The properties of a plan say what it needs, and
    `cost.pricing` estimates its time.
 2. `_find_cheapest_dense` takes the cheapest plan with a small workspace. It leaves out plans that skip zero weights or
-   need kernels of rank one. If the case is small or the name is 'exact', it leaves out plans that use transforms. If
-   BLAS might use more threads than the call, it leaves out plans that need BLAS.
+   need kernels of rank one. For 'exact', and for small cases, it leaves out plans that use transforms. If BLAS might
+   use more threads than the call, it leaves out plans that need BLAS.
 3. If the weights have many zeros, `_find_cheapest_sparse` takes a plan that exploits sparsity if its cost is lower.
 4. If the kernels have rank one, `cheaper_for_rank_one` takes a plan that needs such kernels if its cost is lower.
 
@@ -226,7 +226,9 @@ def ranked_cost(plan: Plan) -> float:
 
 
 def passed_over(plan: Plan, name: str, workspace: int) -> str:
-    """Return why 'auto' or 'exact' never takes a plan although the algorithm supports the case; "" if it may."""
+    """Return why 'auto' or 'exact' never takes a plan although its algorithm supports the case. The text is empty if
+    'auto' or 'exact' may take the plan.
+    """
     if name not in ("auto", "exact"):
         return ""
     if name == "exact" and plan.uses_transforms:

@@ -45,7 +45,8 @@ _BLOCK_BYTES = 1 << 14
 #: The largest size, in bytes, of the partial sums of dw that a thread computes at a time. Each weight has one sum for
 #: each lane of a vector.
 _TOTALS_BYTES = 1 << 14
-#: The smallest width of a block, in vectors, and its smallest height, in rows. Margins stay small beside such blocks.
+#: The smallest width of a block, in vectors, and its smallest height, in rows. The margins of smaller blocks would be
+#: large compared with the blocks.
 _WIDE_VECTORS, _HIGH = 64, 8
 #: The heights of convolution kernels for which each row of the image is read once for all taps of a column.
 _HEIGHTS = (3, 5)
@@ -57,7 +58,7 @@ _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 _LANES_PAST = 2
 #: In the time of one multiply-add, a plain copy moves `_PRODUCT_BYTES` times as many bytes as an element has.
 _PRODUCT_BYTES = 0.06
-#: The number of integers that describe one copy of cells into a block, or one step of the kernel (a sweep).
+#: Each copy of cells into a block is described by this number of integers. So is each step of the kernel (a sweep).
 _LIST = 7
 
 
@@ -249,8 +250,9 @@ def _entries(
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Divide the taps (D, H, W) of all channels into entries. An entry is a column of `high` taps.
 
-    Return two arrays with one element for each entry: the offset, in the block, of the cell that its first tap reads,
-    and the index of its first weight. Also return `high`, and the distance between neighbouring weights of an entry.
+    The result is a tuple of two arrays and two integers. The arrays have one element for each entry: the offset, in the
+    block, of the cell that the first tap of the entry reads, and the index of the weight of this tap. The integers are
+    `high`, and the distance between the weights of neighbouring taps of an entry.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -275,8 +277,9 @@ def _segments(layout: Layout) -> int:
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
     """Return the work of copying one channel of an image into all blocks of the image.
 
-    `lines` is the number of rows, `cells` the number of vectors, and `strided` the number of cells that are copied one
-    by one because of a stride. `segments` is the number of copies: one for each plane and stride phase of a block.
+    `lines` and `cells` are the numbers of rows and of vectors that are copied. `strided` is the number of cells that
+    are copied one by one because of a stride. `segments` is the number of copies: one for each plane and stride phase
+    of a block.
     """
     d, h, w = layout.conv_axes
     deep, high, wide = (
@@ -290,7 +293,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, the list of copies is made once for all images. Its time is then not counted.
+        # If an image is a single block, all images use the same list of copies. The time to make this list is then
+        # not counted.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 

@@ -44,9 +44,9 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
-    # 2. If the selected algorithm does not support the case, raise an error. If it leaves the op to other algorithms,
-    # 'exact' takes its place. An empty result needs no computation. If the image has no cells, the reference computes
-    # the result.
+    # 2. If the selected algorithm leaves the op to other algorithms, use 'exact' instead. If the algorithm does not
+    # support the case for another reason, raise an error. An empty result needs no computation. If the image has no
+    # cells, the reference computes the result.
     name = check_supported(case, name)
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
@@ -106,7 +106,7 @@ def _composed(case: Case, algorithm: Algorithm, name: str) -> Plan:
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """Compute `out`, the convolution of x and w plus b, by algorithm `name`."""
+    """Compute the convolution of x and w by algorithm `name`. Write the convolution plus b to `out`."""
     plan_for("forward", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
@@ -120,7 +120,7 @@ def backward_data(
 def conv_transpose_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """Compute `out`, the transposed convolution of x plus b, by algorithm `name`."""
+    """Compute the transposed convolution of x and w by algorithm `name`. Write this convolution plus b to `out`."""
     plan_for("backward_data", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 

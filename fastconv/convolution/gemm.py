@@ -17,10 +17,10 @@ from fastconv.runtime.plan_cache import plans
 #: Products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, are left to BLAS, which
 #: computes products of this size in the calling thread alone. The limits of OpenBLAS are 4 * FEW and 9216.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
-#: The transpose of a product is computed if the product does not fill a tile and is long. A product does not fill a
-#: tile if it has at most `_FEW_ROWS` rows and the second factor is transposed, or if it has at most `_FEW_COLUMNS`
-#: columns and the first factor is transposed. Such a product is long if its other dimension is at least `_LONG` times
-#: as large.
+#: The transpose of a product is computed in two cases. In the first case, the second factor is transposed, and the
+#: product has at most `_FEW_ROWS` rows and at least `_LONG` times as many columns as rows. In the second case, the
+#: first factor is transposed, and the product has at most `_FEW_COLUMNS` columns and at least `_LONG` times as many
+#: rows as columns. Without the transpose, such a product would not fill a tile.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: The largest number of multiply-adds of one call of BLAS, which takes some 50 ms. Longer products are divided into
 #: several calls, because Python runs signal handlers only between calls.

@@ -70,8 +70,8 @@ class Plan(ABC):
     #: returns None if the result is finite, and otherwise an array of counts: the number of infs and NaNs of each
     #: image, or one number for the gradient of the weights.
     uses_transforms: bool = False
-    #: Whether the plan runs in fastconv's threads only. BLAS threads spin for a while after a call, on CPUs that the
-    #: next call needs.
+    #: Whether the plan runs in fastconv's threads only. Threads of BLAS spin for a while after a call. They then slow
+    #: down the next call, because they occupy CPUs that it needs.
     own_threads: bool = True
     #: Whether the plan is fast only if BLAS multiplies. 'auto' takes such a plan only if BLAS is known to use no more
     #: threads than the call may.
@@ -82,8 +82,8 @@ class Plan(ABC):
     needs_rank_one: bool = False
     #: Whether the plan handles the `pad_mode` of its case. Otherwise, the wrapper `Padded` pads the images first.
     reads_borders: bool = False
-    #: Whether `run` accepts the weights as a mask, and then computes the gradient of nonzero weights only. Otherwise,
-    #: the wrapper `Masked` clears the other gradients.
+    #: Whether `run` accepts the weights as a mask, and then computes the gradient of nonzero weights only. If not, the
+    #: wrapper `Masked` clears the gradients of zero weights.
     masks: bool = False
 
     def __init__(self, case: Case) -> None:

@@ -1,5 +1,5 @@
-"""The slow reference implementation that tests compare with. It sums slices of the padded image, one for each tap, in
-float64.
+"""The slow reference implementation that tests compare with. For each tap, it multiplies the weights of the tap by a
+slice of the padded image. It adds up the products in float64.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ReferencePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes, in float64, of two copies each of the padded image, the output and the weights."""
+        """The bytes of two float64 copies of the padded image, two of the output, and two of the weights."""
         geometry = self.case.geometry
         padded = math.prod(geometry.padded.x_shape)
         return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))

@@ -96,7 +96,7 @@ class SpaceToBatchGeometry:
             yield view, grid[(_ALL, *starts, _ALL, *extent)]
 
     def space_to_batch(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the parts of `array`. All parts have the same size, and shorter ones end in zeros."""
+        """Return the parts of `array`. Shorter parts are padded with zeros, so that all parts have the same size."""
         parts = np.zeros(shape, array.dtype)
         for view, part in self._each(array, parts):
             part[...] = view

@@ -1,7 +1,8 @@
 """The gradient of the image, computed one kernel tap at a time, without products of weights and padding.
 
-Other plans also multiply weights by the zeros beyond the edges of dout. With finite weights, these products are zero.
-But inf or NaN times zero is NaN, and would appear in cells of dx whose sum has no such product.
+Other plans for dx also multiply weights by the zeros beyond the edges of dout. If the weights are finite, these
+products are zero. But inf or NaN times zero is NaN. This NaN would be added to cells of dx, although the definition of
+dx has no products of weights and padding.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class TapByTap(Plan):
 
 
 def _images_at_once(case: Case) -> int:
-    """Return the number of images for which the product of a tap takes at most `_PRODUCT_BYTES` bytes."""
+    """Return the largest number of images for which the product of a tap takes at most `_PRODUCT_BYTES` bytes."""
     geometry = case.geometry
     each = geometry.x_shape[1] * geometry.positions * case.dtype.itemsize
     return max(1, min(geometry.x_shape[0], _PRODUCT_BYTES // each))

@@ -111,7 +111,7 @@ class Batched(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The largest workspace of an inner plan, and for gradients of the weights the bytes of one more gradient."""
+        """The largest workspace of an inner plan. For backward_weights, the bytes of a second dw are added."""
         summed = self.case.op == "backward_weights"
         more = math.prod(self.case.geometry.w_shape) * self.case.dtype.itemsize if summed else 0
         return max(plan.workspace_bytes for plan in self.plans.values()) + more
@@ -205,8 +205,8 @@ def padded(case: Case, make: Make) -> Plan:
 
 
 class SpaceToBatch(Wrapper):
-    """A dilated convolution. Every d-th row and column is an image of its own, which the inner plan convolves without
-    dilation.
+    """A dilated convolution. The cells in every d-th row and column form an image of their own, which the inner plan
+    convolves without dilation.
     """
 
     def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:
@@ -390,10 +390,10 @@ class WithinBlas(Wrapper):
 
 
 class Phase(NamedTuple):
-    """The plan of a part of the result. `first`, `second` and `result` are the indices of the parts of these arrays;
-    None stands for a whole array.
+    """The plan of a part of the result. `first`, `second` and `result` are indices of the three arrays of `Plan.run`
+    with these names. An index selects a part of an array; None selects the whole array.
 
-    A `Phase` stands for `times` phases with the same work.
+    One `Phase` may stand for several phases with the same work. Their number is `times`.
     """
 
     plan: Plan
@@ -407,8 +407,8 @@ class Phases(Plan):
     """Computes a result in parts that have different taps, for example the stride phases of dx.
 
     `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
-    true, parts overlap, and are summed. If many parts have the same work, `phases` has only one of them, and `each` has
-    all parts for `run`.
+    true, parts overlap, and are summed. The work is counted from `phases`, which may have one part for many parts with
+    the same work. `run` computes all parts in `each`; None stands for `phases`.
     """
 
     def __init__(

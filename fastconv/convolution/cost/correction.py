@@ -26,7 +26,7 @@ FEATURES = (
     *("filters", "channels", "taps", "positions", "images", "groups", "width", "stride", "threads", "itemsize"),
     *("rows", "cells", "row taps", "bytes", "multiply-adds", "forward", "backward_data", "rank", "padded", "density"),
 )
-#: The largest factor. The smallest factor is 1 / MOST.
+#: The largest factor on an estimate. The smallest factor is 1 / MOST.
 MOST = 8.0
 
 
@@ -48,7 +48,7 @@ class Trees:
         self._flat = self.leaves.ravel()
 
     def value(self, values: np.ndarray) -> float:
-        """Return the sum of the leaves of all trees for the `features` of a case."""
+        """Return the sum of one leaf of each tree: the leaf that the `features` of a case select."""
         index = (values[self.features] > self.thresholds) @ self._digits + self._first
         return float(self._flat[index].sum())
 
@@ -75,9 +75,10 @@ def bounded(exponent: float) -> float:
 
 
 def features(case: Case) -> np.ndarray:
-    """Return the features of a case: binary logarithms of sizes, and then numbers between 0 and 3.
+    """Return the features of a case, which `FEATURES` names.
 
-    Filters and channels are those of a group.
+    The sizes come first, as binary logarithms. The other features are numbers between 0 and 3. The numbers of filters
+    and of channels are those of one group.
     """
     geometry, itemsize = case.geometry, case.dtype.itemsize
     filters, channels, *_ = geometry.w_shape

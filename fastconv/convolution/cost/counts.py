@@ -2,8 +2,8 @@
 
 A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
 in multiply-adds of vectors. The two units of a core together start two multiply-adds per cycle. The next multiply-add
-to the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An
-entry is a column of `high` taps.
+to the same sum starts only after the time of `_LATENCY` multiply-adds. So a tile with fewer than `_LATENCY` sums leaves
+units idle. An entry is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fastconv.runtime import threads as _threads
 #: The number of multiply-adds that the two units of a core start in four cycles, which is the latency of a
 #: multiply-add.
 _LATENCY = 8
-#: The number that takes the place of `_LATENCY` for short tiles, because the CPU starts the next tile during a short
-#: tile.
+#: For short tiles, `_OVERLAPPED` takes the place of `_LATENCY`, because the CPU starts the next tile before a short
+#: tile ends.
 _OVERLAPPED = 3
 #: The number of vectors loaded per cycle. It is below two, because loads of cells cross cache lines.
 _LOADS = 1.4
@@ -70,7 +70,8 @@ def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> flo
 
 
 def _runs(n: int, most: int) -> list[tuple[int, int]]:
-    """Return the heights of the tiles that divide n rows as `fc_rows_at_once` does, and the number of each height.
+    """Return the heights of the tiles into which `fc_rows_at_once` divides n rows, and the number of tiles of each
+    height.
 
     Tiles have `most` rows, except for the last two, which are about equal.
     """
@@ -124,7 +125,7 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
     """Return the work of `rows` rows of n results. In each row, the results of two stride phases alternate.
 
-    The work is two numbers: the multiply-adds for each pair of taps, and the tiles.
+    The result is two numbers: the multiply-adds for two taps (one of each stride phase), and the tiles.
     """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)

@@ -58,9 +58,9 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
 def traffic(nbytes: float, threads: int) -> dict[str, float]:
     """Return the work of reading or writing `nbytes` bytes once.
 
-    `bytes` is the number of bytes of one thread, and `shared_cache_bytes` the number of these bytes that exceed the
-    caches of a core. `dram_bytes` is the number of bytes of all threads together that exceed all caches, because
-    threads share the memory bandwidth.
+    `bytes` is the number of bytes that one thread reads or writes. `shared_cache_bytes` is the part of `bytes` that
+    exceeds the caches of a core. `dram_bytes` is the part of `nbytes` that exceeds all caches. It counts the bytes of
+    all threads, because threads share the memory bandwidth.
     """
     return {
         "bytes": nbytes / threads,

@@ -41,11 +41,11 @@ def border_work(nbytes: int, threads: int) -> dict[str, float]:
     return {"border": nbytes / threads, "borders": 1.0}
 
 
-#: The cost of space-to-batch in the kind of work `bytes`: `_COPY` for each byte that is copied, and `_PART` for each
-#: part of an image.
+#: The copies of space-to-batch are counted as work of the kind `bytes`: `_COPY` bytes for each byte of the images, and
+#: `_PART` bytes for each part of an image.
 _COPY, _PART = 4, 10_000
 
 
 def space_to_batch_work(work: Mapping[str, float], nbytes: int, parts: int) -> dict[str, float]:
-    """Return `work` with the work of copying images of `nbytes` bytes to `parts` parts and back."""
+    """Return `work` plus the work of copying images of `nbytes` bytes to `parts` parts and back."""
     return {**work, "bytes": work.get("bytes", 0.0) + _COPY * nbytes + _PART * parts}

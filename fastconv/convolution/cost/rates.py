@@ -27,8 +27,8 @@ _USUAL = ("avx2", "avx512", "baseline")
 
 #: The factor on the cost of plans that use several BLAS threads, if the file of the CPU has no such factor. On AMD
 #: family 26, a gradient of the weights took up to twice its usual time right after a gradient of the image by BLAS. Now
-#: and then, a product took 10 to 20 times its usual time. With a factor of 2, this slowdown occurred in 2 of 624 random
-#: cases.
+#: and then, a product took 10 to 20 times its usual time. When the factor was 2, 2 of 624 random cases were slowed down
+#: in this way.
 _BLAS_PENALTY = 3.0
 
 
@@ -60,10 +60,11 @@ def split(kind: str) -> tuple[str, int, str]:
 def nearest(kind: str, among: Iterable[str]) -> str | None:
     """Return the measured kind of CPU that is nearest to `kind`, or None if there is none.
 
-    The instruction set matters most, because work is counted in vectors. Kinds with the same instruction set are
-    nearest, followed by kinds with the instruction sets of `_USUAL`, in this order. Among kinds with the same
-    instruction set, those of the same vendor are nearest: the one with the nearest family or, if two families are
-    equally near, the newer one. The vendor `GENERIC` is next, followed by the newest family of any other vendor.
+    The instruction set matters most, because work is counted in vectors. CPUs with the instruction set of `kind` are
+    nearest. The next are CPUs with the instruction sets of `_USUAL`, in the order of `_USUAL`. Among CPUs with equal
+    instruction sets, CPUs of the vendor of `kind` are nearest, followed by the vendor `GENERIC` and by all other
+    vendors. Among CPUs of the vendor of `kind`, the nearest family comes first. If families are equally near, or the
+    vendor is another one, the newest family comes first.
     """
     vendor, family, isa = split(kind)
 

@@ -148,8 +148,9 @@ class FftPlan(Plan):
     def work(self) -> Mapping[str, float]:
         """The amounts of work: passes of transforms, moves of vectors, products, and steps.
 
-        If a tile does not fit the second-level cache, its passes and moves are also counted as `uncached`. If the
-        spectra do not fit the second-level cache, the bytes that products read are counted as `spectra`.
+        A move loads, transposes and stores a row of a transform. If tiles do not fit the second-level cache, their
+        passes and moves are also counted as `uncached`. If the spectra do not fit the second-level cache, the bytes
+        that products read are counted as `spectra`.
         """
         case, tiling = self.case, self.tiling
         work = dict.fromkeys(_KINDS, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
@@ -202,7 +203,7 @@ class FftPlan(Plan):
     ) -> np.ndarray | None:
         """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
 
-        If the op is backward_weights, there is only one number, because dw is a single array.
+        If the op is backward_weights, the array has only one number, which counts the infs and NaNs of dw.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)

@@ -14,8 +14,8 @@ from fastconv.runtime import memory as _memory
 #: cost of a pass, by its radix, and `MOVE` the cost of loading, transposing and storing the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: `_SHORT` is the largest number of rows that fit the first-level cache with the widest vectors, for which a row has
-#: 128 bytes. The passes of a transform with more rows take `_LONG` times as long.
+#: With the widest vectors, a row has 128 bytes, and at most `_SHORT` rows fit the first-level cache. If a transform has
+#: more than `_SHORT` rows, its passes take `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
 #: `fast_length` tries lengths up to about this factor times the shortest sufficient length.
 _LONGER = 1.2
@@ -61,7 +61,7 @@ def _fast_lengths() -> tuple[int, ...]:
 
 
 def is_fast(length: int) -> bool:
-    """Return whether `length` has no prime factors but 2, 3 and 5, so that it needs no padding with zeros."""
+    """Return whether `length` has only the prime factors 2, 3 and 5, as the length of a transform must have."""
     for prime in (2, 3, 5):
         while length % prime == 0:
             length //= prime
@@ -113,7 +113,7 @@ def split(length: int, lanes: int) -> tuple[int, int]:
 def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
     """Yield the lengths to try for tiles of a signal, in ascending order.
 
-    All lengths are at least `least`, and the last one is the first that is at least `most`.
+    All lengths are at least `least`. The first length that is at least `most` is the last length.
     """
     step = max(lanes, 1)
     while True:
@@ -165,8 +165,8 @@ def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
     )
 
 
-# The factors are not in the plan cache, because `release` empties their caches, but not the plan cache. Plans do not
-# hold factors, because several plans use the same factors, and hundreds of plans are cached.
+# The factors have a cache of their own, because `release` frees the factors but keeps the plan cache. Plans do not hold
+# factors, because several plans use the same factors, and hundreds of plans are cached.
 @functools.lru_cache(maxsize=64)
 def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     found = np.empty(factors_count(tables), f"f{itemsize}")
@@ -207,8 +207,8 @@ def _order(length: int) -> np.ndarray:
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
     """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
 
-    Each array is for `lanes` rows of the plane. For each column, the array has the real parts of all lanes and then the
-    imaginary parts.
+    Each array has the factors of `lanes` rows of the plane. For each column, the array has the real parts of the
+    factors of these rows, followed by the imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)
     order[:rows] = _order(rows)

@@ -22,7 +22,9 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class PhaseAxis:
-    """One axis of a convolution: its phases, and the size of the plain correlation of each pair of phases."""
+    """One axis of a convolution, divided into phases of the outputs and phases of the taps. For each pair of such
+    phases, a correlation with stride 1 and dilation 1 is computed.
+    """
 
     size: int
     k: int
@@ -40,7 +42,7 @@ class PhaseAxis:
 
     @property
     def step(self) -> int:
-        """The distance between the cells of neighbouring positions of a phase."""
+        """The distance, in cells of the padded image, between neighbouring positions of a phase."""
         return self.common * self.s * self.d
 
     @property

@@ -42,9 +42,9 @@ def numbers(tiling: FftTiling, geometry: ConvGeometry) -> np.ndarray:
 #: A number that stands for an unlimited number of positions.
 _MOST = 1 << 62
 
-#: Five integers for each axis of an array: the distance, in elements, between neighbouring positions, the index of
-#: position 0, the distance between neighbouring phases phi of the outputs, the distance between neighbouring phases tau
-#: of the taps, and the number of positions of a tile.
+#: Five integers for each axis of an array: the distance between neighbouring positions, the index of position 0, the
+#: distance between neighbouring phases of the outputs, the distance between neighbouring phases of the taps, and the
+#: number of positions of a tile. Distances are numbers of elements. The docstring of `phase_axes` explains phases.
 _Axes = list[tuple[int, int, int, int, int]]
 
 

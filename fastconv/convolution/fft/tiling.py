@@ -27,7 +27,7 @@ from fastconv.runtime.records import dataclass
 SPACE_BYTES = 24 << 20
 #: The largest number of bytes of a spectrum for which two spectra fit a second-level cache beside input and output.
 _NEAR_BYTES = 3 << 17
-#: The numbers of tiles along an axis that are tried.
+#: The numbers of tiles to try along an axis.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 #: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost per result of the shorter
 #: tiles. For volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of
@@ -96,7 +96,9 @@ class FftTiling:
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
-        """The length of a tile along each axis of the image. For a signal, it is the size of the folded plane."""
+        """The length of a tile along each axis of the image. A tile of a signal has as many elements as the plane into
+        which it is folded.
+        """
         return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
@@ -127,7 +129,9 @@ class FftTiling:
 
     @property
     def flat(self) -> int:
-        """The number of elements of the planes that a thread holds for fused products, or 0 if it holds none."""
+        """The number of elements of the planes that a thread holds if products are computed strip by strip; 0 if the
+        thread holds no planes.
+        """
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
         return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
@@ -155,8 +159,8 @@ class FftTiling:
 
     @property
     def parts(self) -> int:
-        """The number of partial sums of dw if products are fused. A single thread computes each partial sum, in a fixed
-        order.
+        """The number of partial sums of dw if products are computed strip by strip. Each partial sum is computed by a
+        single thread, in a fixed order.
         """
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
@@ -188,7 +192,8 @@ class FftTiling:
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
         """Return the cost of all passes of a transform, and the number of rows that it loads, transposes and stores.
 
-        `columns` is the number of columns of vectors that are not all zero; by default, all columns.
+        A column is as wide as a vector. `columns` is the number of columns that are not all zero. By default, it is the
+        number of all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -220,7 +225,9 @@ class FftTiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return the numbers of transforms of kernels, of transforms of tiles, and of steps, for fused products."""
+        """Return three numbers: the transforms of kernels, the transforms of tiles, and the steps. They apply if
+        products are computed strip by strip while a tile is in the cache.
+        """
         p, pairs = self.problem, self.pairs
         if self.gradient:
             if self.shared:
@@ -290,7 +297,8 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # Tilings that fit `SPACE_BYTES` come first. Of the others, the one that needs least memory comes first.
+        # Sizes of tiles whose spectra fit `SPACE_BYTES` come first. The other sizes follow, in the order of the number
+        # of elements of a spectrum.
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()

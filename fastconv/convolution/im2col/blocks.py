@@ -119,8 +119,8 @@ def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
-    # Halve the number of positions, along the first axis first, until it is small. Then halve the numbers of groups,
-    # of channels and of taps, in this order.
+    # While a block is too large, halve its number of positions, beginning with the first axis. When only a few
+    # positions are left, halve the number of groups, then the number of channels, and then the number of taps.
     rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
     outs = list(geometry.out_spatial)
     while True:
@@ -243,7 +243,7 @@ class BlocksPlan(Plan):
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """Compute [f x L] @ [L x K] for each block of columns and each group.
 
-        The order in which products of images and positions are added up does not depend on the number of threads.
+        The products of all blocks of all images are added up in the same order for any number of threads.
         """
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
@@ -334,7 +334,7 @@ class BlocksPlan(Plan):
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
         """Return a copy of the part of dout that belongs to a block, as an array (g, f, L) in `staged`.
 
-        Only the first block of its groups and positions copies dout. Later blocks use the same copy.
+        Among blocks of the same groups and positions, only the first block copies dout. The others use this copy.
         """
         matrix = self._matrix(staged, part)
         if part.first:

@@ -40,7 +40,8 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 class ImagesPlan(Plan):
-    """Multiplies, in each group, the weights or dout by a matrix with the columns of all images.
+    """Computes one matrix product for each group. The columns of all images are a factor of the product or, for
+    backward_data, its result.
 
     The columns are an array (C * taps, N, L). With several images, the outputs are computed in an array (F, N, L), and
     then copied to `out`. For a gradient, dout is first copied to such an array. With a single image, `out` and dout are
@@ -60,7 +61,8 @@ class ImagesPlan(Plan):
         self._side_by_side = self._count > 1
         #: The shape of the workspace. The first rows hold the columns, and the other rows hold the outputs.
         self._shape = rows + filters * self._side_by_side, self._count, positions
-        # Several images are lowered as one volume whose depth is N, so that a tap is copied for all images at once.
+        # The columns of several images are computed as the columns of one volume whose depth is N. Then the cells of a
+        # tap are copied for all images at once.
         self._is_volume = self._side_by_side and geometry.rank < 3
         self._lowered = geometry.batch_as_axis if self._is_volume else geometry
 

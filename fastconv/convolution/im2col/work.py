@@ -8,7 +8,7 @@ from fastconv.convolution.plan import Case
 
 
 def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
-    """Return the amounts of work of all `blocks`: products, columns, and copies of outputs.
+    """Return the amounts of work of `blocks` blocks: products, columns, and copies of outputs.
 
     In each group, a block has `rows` rows of columns, and `positions` output positions of `images` images. One product
     is computed for each block and group.
@@ -20,8 +20,8 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
     thin = min(f, rows, positions) == 1
     outer = {"forward": rows, "backward_data": f, "backward_weights": positions}[case.op] == 1
     cells = 0 if geometry.pointwise else geometry.im2col_bytes(case.dtype) / threads
-    # Without columns, the matrix is the image or dout. BLAS reads this matrix in order, which is faster than copying
-    # it.
+    # In a pointwise layer, the matrix is the image or dout itself. If BLAS multiplies this matrix by a vector, it reads
+    # the matrix in order, which is faster than a copy.
     plain = thin and not outer and geometry.pointwise
     moved = memory(geometry, case.dtype, threads)
     copied_rows = geometry.x_shape[0] * geometry.w_shape[0] if images > 1 else 0
@@ -30,8 +30,9 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "vector": product if thin and not outer else 0.0,
         "vector_far": max(product * 4 - NEAR_BYTES, 0.0) if plain else 0.0,
         "outer": product if outer else 0.0,
-        # The time to read, pack or write one of the three matrices grows with its size. The size is the number of
-        # multiply-adds divided by that one of f, rows and positions which is not a dimension of the matrix.
+        # The time to read, pack or write a matrix grows with its number of elements. The product has three dimensions,
+        # of which each matrix has two. So a matrix has as many elements as the number of multiply-adds divided by the
+        # third dimension.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,

@@ -29,7 +29,8 @@ _FEW_TAPS, _SCATTERED = 256, 64
 
 
 class Implicit(Algorithm):
-    """Implicit GEMM: multiplies packed panels of weights by tiles of output positions, whose sums stay in registers.
+    """Implicit GEMM: multiplies packed weights by the image cells that a few outputs read. The sums of these outputs
+    stay in registers.
 
     The image is copied, one block at a time, into a padded buffer that is split into stride phases. At each tap, all
     outputs read the buffer at the same offset from their positions, so a tile of neighbouring outputs reads a few

@@ -76,7 +76,7 @@ def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
 def are_held(calls: tuple[KernelCall, ...]) -> bool:
     """Return whether a plan may store these calls.
 
-    It may store only a few calls with small tables, because thousands of plans are cached.
+    A plan may store only a few calls with small tables, because thousands of plans are cached.
     """
     return len(calls) <= _FEW_PHASES and not is_large(table_bytes(calls))
 
@@ -96,7 +96,7 @@ def call_kinds(case: Case) -> Kinds:
     """Return pairs of a call and the number of calls of its kind, from which the work of a case is computed.
 
     If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out. Otherwise all calls are
-    laid out, and each pair has the number 1.
+    laid out, and the number in each pair is 1.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))
@@ -256,7 +256,7 @@ def _shared_out(
     def most(n: int, size: int) -> float:
         """Return the work of the busiest thread if n outputs are divided into blocks of `size` outputs.
 
-        The overhead of a block is a tenth of the work of `size` outputs.
+        Each block also has an overhead, which equals a tenth of the work of `size` outputs.
         """
         whole, rest = divmod(n, size)
         rounds, extra = divmod(whole, threads)

@@ -17,7 +17,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class RepackWeights:
-    """Copies the weights of a product to an array whose last axis is the rows.
+    """Copies the weights of a product to an array whose last axis has one element for each row of the product.
 
     The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product. The
     copy saves time: without it, every block would read single weights with large strides when it packs a panel of rows.
@@ -54,8 +54,8 @@ class KernelCall:
     amounts: dict[str, float]
     #: The number of partial sums of dw: above 1 if positions are divided among threads.
     parts: int = 1
-    #: The integers of the third table, by name, in the order of `Sizes` in ``_ext/panels.pxd``. For dw, the dictionary
-    #: is empty.
+    #: The integers of the third array of `tables`, by name, in the order of `Sizes` in ``_ext/panels.pxd``. For dw, the
+    #: dictionary is empty.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
     #: The number of elements of packed weights that all threads share.

@@ -47,9 +47,9 @@ _COPIED, _ROW_COPIED = 2, 3
 #: The factor on the vector operations of tiles with swapped operands, and the number of vector operations to transpose
 #: each result back.
 _SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
-#: The limits with swapped operands: the largest depth of a block of k, and the largest number of bytes of packed
-#: positions or of a padded block. Both limits are high, because these bytes are read only once for each panel of
-#: weights.
+#: Two limits in the mode SWAPPED: `_KC_SWAPPED` for the depth of a block of k, and `_SWAPPED_BYTES` for the bytes of
+#: the packed positions, and for the bytes of a padded block. Both limits are high, because positions are read only once
+#: for each panel of weights.
 _KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
 #: Threads share packed weights if each thread has at least this number of blocks for each group.
 _SHARED_BLOCKS = 2
@@ -225,7 +225,7 @@ class ImplicitTiling:
     #: The number of tiles that are multiplied by the same rows of weights before the kernel goes on to the next rows.
     #: The positions of these tiles stay in the first-level cache.
     tiles: int
-    #: Whether threads share packed weights, because each thread has several blocks.
+    #: Whether threads share packed weights. Sharing saves time if each thread has several blocks.
     shared: bool
 
 

@@ -23,7 +23,7 @@ def _fills(
 ) -> dict[str, float]:
     """Return the work of copying one channel into a block.
 
-    `planes` is the number of planes, `lines` the number of rows, and `cells` the number of vectors. `strided` is the
+    `planes`, `lines` and `cells` are the numbers of planes, of rows and of vectors that are copied. `strided` is the
     number of cells that are copied one by one because of a stride.
     """
     d, h, w = conv_axes
@@ -88,8 +88,8 @@ def of_product(
         found["edge"] = (1 - part) * blocks_of_k * result
         found["runs"] = (1 - part) * blocks_of_k * (runs + count) * problem.rows
         if blocking.mode != PACKED:
-            # Only the first tile of rows reads its positions from beyond the first-level cache. The other tiles of rows
-            # then find these positions in the first-level cache.
+            # Several tiles, with different rows of weights, read the same positions. The first of these tiles brings
+            # the positions into the first-level cache, where the other tiles find them.
             found["fetched"] = k * stretches * length * itemsize * splits / _LINE
         if blocking.mode == PACKED or blocking.packing:
             each = count + runs if blocking.mode == PACKED else count
@@ -109,7 +109,7 @@ def of_product(
 
 
 def _outputs(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> int:
-    """Return the number of outputs of a channel of an image."""
+    """Return the number of outputs of one filter and one image."""
     return math.prod(conv_axis.out for conv_axis in conv_axes)
 
 

@@ -159,9 +159,9 @@ class TileAxis:
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """The kernel taps of each subkernel of each stride phase, with -1 for taps outside the kernel.
 
-        The stride phases of dx are numbered from the beginning of the padding. With stride s, element
-        ``s * o + p - lo`` of dx is in stride phase p. It is the sum over j of ``dout[o - j]`` times the weight of tap
-        p + s * j.
+        The stride phases of dx are numbered from the beginning of the padding. With stride s and
+        padding lo, element ``s * o + p - lo`` of dx is in stride phase p. This element is the sum over j of
+        ``dout[o - j]`` times the weight of tap p + s * j.
         """
         taps, stride = self.minimal.taps, self.stride
         if not self.back:
@@ -366,12 +366,12 @@ class WinogradProblem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of cells that a block reads in one channel of an image of the source."""
+        """Return the largest number of cells of the source that a block reads in one image and one channel."""
         spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
         return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
     def results(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of outputs that a block has in one filter of an image."""
+        """Return the largest number of outputs that a block computes for one image and one filter."""
         return math.prod(
             min(n * tile_axis.minimal.outputs, tile_axis.out)
             for tile_axis, n in zip(self.tile_axes, block, strict=True)
@@ -412,8 +412,8 @@ class WinogradProblem:
     def transposed(self) -> WinogradProblem:
         """The problem with taps and outputs exchanged, for dw.
 
-        Its `of_weights` is the cost to transform a tile of dout, and its `of_result` the cost to transform a tile of
-        products to gradients of weights.
+        In the returned problem, `of_weights` is the cost to transform a tile of dout, and `of_result` is the cost to
+        transform a tile of products to gradients of weights.
         """
         d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
         return replace(self, tile_axes=(d, h, w))

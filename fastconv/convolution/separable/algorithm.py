@@ -23,11 +23,11 @@ class Separable(Algorithm):
     For example, a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes
     but the last stay in the cache, so an image is read once and a result is written once.
 
-    The factors are a row and a column of the kernel. If all weights are integers times a common power of two, the
-    factors are too, and the results are as exact as sums of all products. In any other kernel, a weight w may differ
-    from the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with
-    more than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows
-    for an outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
+    The factors are a row and a column of the kernel. If all weights are integers times a common power of two, so are
+    the factors, and the results are as exact as sums of all products. In any other kernel, a weight w may differ from
+    the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with more
+    than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows for an
+    outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
     ``_ext/rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
     over all taps of
 

@@ -212,7 +212,7 @@ class SparseWeightGradient(SparseProduct):
 
 
 class SparseGradient(SparsePlan):
-    """The gradient of the image: one product for each stride phase.
+    """Computes the gradient of the image, with one product for each stride phase.
 
     The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
     dx is computed again, one tap at a time, if a weight is not finite.

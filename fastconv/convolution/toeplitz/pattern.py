@@ -33,8 +33,8 @@ class AxisPattern:
     A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, the row at position
     ``start + m * step`` has the entries ``entries[begin:end]``. The first entry is in column ``base + m * base_step``.
     An entry is ``(offset, tap)``. Differences of offsets are differences of columns, and offsets ascend within a
-    segment. If several taps read the same cell, they have one entry with a negative tap. Then ``lists[~tap]`` is the
-    number of these taps, and the following elements of `lists` are the taps.
+    segment. If several taps read the same cell, they have one entry with a negative tap. In this case, ``lists[~tap]``
+    is the number of these taps, and the following elements of `lists` are the taps.
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
     negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. After the last element of

@@ -79,7 +79,7 @@ _WORSE = 1.2
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
     """Return the filters F(m, r) that need few multiplications for a kernel of `taps` taps at stride 1.
 
-    `each` has the candidates for the number of interpolation points.
+    Filters with the numbers of interpolation points in `each` are compared.
     """
     if taps == 1:
         return [NONE]
@@ -234,7 +234,8 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
     """Return ``axis.row()`` of three axes. If the image has fewer axes, axes of size 1 come first.
 
-    If the kernel of a volume has only one tap along height and only one along width, these two axes are joined.
+    Height and width of a volume are joined to one axis if the convolution has one tap, stride 1 and no padding along
+    these two axes.
     """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
@@ -427,7 +428,7 @@ def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[WinogradProblem]:
-    """Yield a problem for each candidate: each way to divide the kernel of an op into subkernels."""
+    """Yield a problem for each candidate that `pairs` returns."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -444,8 +445,8 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:
     """Return the candidates: pairs of a filter F(m, r) along height and one along width.
 
-    If the kernel has several taps along both axes, both filters have the same number of interpolation points. If it has
-    several taps along neither axis, there are no candidates.
+    If the kernel is longer than the stride along both axes, both filters have the same number of interpolation points.
+    If the kernel is at most as long as the stride along both axes, there are no candidates.
     """
     _, high, wide = lifted(geometry)
     found = [

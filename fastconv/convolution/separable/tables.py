@@ -223,7 +223,7 @@ def _make_tables(
     columns = min(w.span(w.out), w.conv_axes[0].size)
     of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
     of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
-    # If several blocks read the same row, each of these blocks sums it along depth.
+    # If several blocks read the same row, each of these blocks sums this row along depth.
     rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [

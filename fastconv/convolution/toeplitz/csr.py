@@ -377,7 +377,7 @@ def build(
     if _FEW * int(numbers.min()) < every:
         # For each row with few nonzero weights, these weights are listed. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
-        # Lists may be longer than rows of the matrix, because weights of the same column are added up later.
+        # Lists may be longer than rows of the matrix, because weights in the same column are added up later.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)

@@ -242,7 +242,7 @@ class WeightGradient(Plan):
         return _work_of(self.case, _images_at_once(zero_padded(self.case.geometry), self.case.dtype), 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the gradient of the weights, summed over all blocks of images."""
+        """Compute the gradient of the weights, summed over the images of the block."""
         _check_free(self)
         images, gradients = _columns(first, self._width), _columns(second, self._width)
         _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)

@@ -20,22 +20,22 @@ class Separable(Algorithm):
     - backward_data:    dx is computed in the same way from dout, with flipped factors, in each stride phase
     - backward_weights: the gradient of the full kernel is left to the cheapest algorithm that sums products
 
-    So a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes but the
-    last stay in the cache, so an image is read once and a result is written once.
+    For example, a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes
+    but the last stay in the cache, so an image is read once and a result is written once.
 
-    The factors are a row and a column of the kernel. If all weights are integers times a common power of two, the
-    factors are too, and the results are as exact as sums of all products. In any other kernel, a weight w may differ
-    from the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with
-    more than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows
-    for an outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
+    The factors are a row and a column of the kernel. If all weights are integers times a common power of two, so are
+    the factors, and the results are as exact as sums of all products. In any other kernel, a weight w may differ from
+    the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with more
+    than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows for an
+    outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
     ``_ext/rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
     over all taps of
 
         (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)
 
-    The sum of all products has a larger bound, except for the smallest kernels, because that bound has the product of
-    the kernel sizes instead of their sum. Numbers below the dtype's smallest normal number may lose digits, as in any
-    sum.
+    Algorithms that add up all products have a larger error bound, except for the smallest kernels. Their bound has the
+    product of the kernel sizes where this bound has the sum. Numbers below the dtype's smallest normal number may lose
+    digits, as in any sum.
 
     Sums along one axis may overflow although the sum of all products is finite. Such results are inf or NaN.
 

@@ -47,14 +47,15 @@ class SeparablePlan(Plan):
 
     @cached_property
     def _shape(self) -> tuple[int, int]:
-        """The shape of the workspace."""
+        """The shape of the workspace: the number of threads, and the number of elements for each thread."""
         return (0, 0) if self.tables is None else (min(self.case.threads, self.tables.items), self.tables.space)
 
     @cached_property
     def workspace_bytes(self) -> int:
         """The bytes of the factors and of the workspaces of all threads.
 
-        The workspace of a thread holds the sums of a block along its first axes, as rows and planes.
+        The workspace of a thread holds sums of a block: planes of sums along depth (for volumes only), and rows of sums
+        along all axes but the last.
         """
         filters = self.case.geometry.w_shape[0]
         return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize

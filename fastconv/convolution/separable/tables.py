@@ -35,7 +35,7 @@ _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
 _PLANES_BYTES = 1 << 18
 #: The largest width of a block, in results, and the largest number of its planes. Blocks of wide kernels may be wider.
 _WIDE, _DEEP = 4096, 4
-#: The largest width of a padded image for which the kernel handles the padding mode. Blocks must then have whole rows.
+#: If padded images are at most this wide, the kernel handles the padding mode. Blocks then have whole rows.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: The number of rows of results that are computed together, because they read many of the same rows of the image.
@@ -77,7 +77,7 @@ def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, is
 
 @dataclass(frozen=True)
 class StridePhases:
-    """One axis of a convolution. For dx, it has a `ConvAxis` for each stride phase of dx, otherwise only one."""
+    """One axis of a convolution. It has one `ConvAxis` for each stride phase of dx. Other ops have only one."""
 
     conv_axes: tuple[ConvAxis, ...]
 
@@ -88,7 +88,7 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """The number of cells before cell 0 that output 0 reads, as the maximum over all stride phases."""
+        """In a stride phase, output 0 reads cell ``-lo`` first. This is the largest `lo` of all stride phases."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
@@ -119,7 +119,7 @@ def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[StridePhases, StridePh
 
 
 def border_of(op: Op, geometry: ConvGeometry) -> int:
-    """Return the number in separable.h of the padding mode that the kernel handles.
+    """Return the number that stands for the padding mode in separable.h.
 
     The number is 0 for 'zeros'. If the kernel does not handle the mode, the number is also 0, because the image is then
     padded before the call.
@@ -223,7 +223,7 @@ def _make_tables(
     columns = min(w.span(w.out), w.conv_axes[0].size)
     of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
     of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
-    # If several blocks read the same row, each of these blocks sums it along depth.
+    # If several blocks read the same row, each of these blocks sums this row along depth.
     rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [

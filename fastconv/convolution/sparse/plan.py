@@ -59,7 +59,7 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def problem(self) -> Problem:
-        """The problem of the stride phase or, if the plan is for a whole op, the only problem of the op."""
+        """The sizes and offsets that define the product: those of one stride phase, or of the whole op."""
         if self._of_phase is not None:
             return self._of_phase[0]
         (problem,) = problems(self.case.op, self.case.geometry)
@@ -212,7 +212,7 @@ class SparseWeightGradient(SparseProduct):
 
 
 class SparseGradient(SparsePlan):
-    """The gradient of the image: one product for each stride phase.
+    """Computes the gradient of the image, with one product for each stride phase.
 
     The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
     dx is computed again, one tap at a time, if a weight is not finite.
@@ -222,8 +222,8 @@ class SparseGradient(SparsePlan):
         super().__init__(case)
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # These elements of dx show whether a weight is not finite, because such a weight makes the first element of its
-        # channel and stride phase not finite.
+        # The index of the first element of each stride phase in each channel of image 0. If a weight is not finite, at
+        # least one of these elements of dx is inf or NaN.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
     def __str__(self) -> str:

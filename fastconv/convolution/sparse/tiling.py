@@ -23,9 +23,11 @@ LISTS_BYTES = 3 << 23
 #: The largest number of lines of a tile, and the largest number of results in each of its lines. Kernels are compiled
 #: for tiles up to this size.
 _HIGH, _WIDE = 4, 7
-#: The largest height of a part, in rows of results, and the largest number of results in a row.
+#: Each lane holds one part of a block of results. These are the largest height of a part, in rows, and the largest
+#: number of results in a row.
 _MOST_HIGH, _MOST_WIDE = 16, 21
-#: The density of weights for which the costs of tilings are compared. A plan serves weights of any density.
+#: Tilings are compared by their costs for weights of this density. The chosen tiling is used for weights of any
+#: density.
 USUAL_DENSITY = 0.1
 #: The costs, in vector operations, to copy a vector into lanes, to begin a line of such vectors, to copy a vector of
 #: sums from lanes to the result, and to read or write a cache line.
@@ -45,10 +47,11 @@ _LINE = 64
 class SparseTiling:
     """The sizes of blocks, tiles and lists.
 
-    `lanes` has the number of parts of a block along the images and along each axis. `part` has the number of results of
-    a part along each axis. `tile` has the number of lines of a tile, and the number of results in each line. `rows` and
-    `channels` are the numbers of rows of weights and of channels that are listed together. `items` is the number of
-    work items. `overhead` is the cost of a work item, without its products, in vector operations.
+    A block is divided into equal parts, one for each lane. `lanes` has the number of parts along the images and along
+    each axis. `part` has the number of results of a part along each axis. `tile` has the number of lines of a tile, and
+    the number of results in each line. `rows` and `channels` are the numbers of rows of weights and of channels that
+    are listed together. `items` is the number of work items. `overhead` is the cost of a work item, without its
+    products, in vector operations.
     """
 
     lanes: tuple[int, int, int, int]

@@ -21,8 +21,8 @@ class Toeplitz(Algorithm):
     - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries of A that hold w[f, c, tap]
 
     Only the matrix rows of some filters (for backward_data, of some channels) are in memory at a time. The matrix has
-    no entries for zero weights, so these are skipped even if the image has a NaN or infinity at their taps. For all
-    other weights, NaN and infinities propagate as in the sum of products.
+    no entries for zero weights, so zero weights are skipped even if the image has a NaN or infinity at their taps. For
+    all other weights, NaN and infinities propagate as in the sum of products.
 
     V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, section 4.1.
     """

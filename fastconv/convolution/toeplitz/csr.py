@@ -29,9 +29,9 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The smallest number of work items for each thread. A work item is a row of weights or, if there are few, part of one.
+#: The smallest number of work items for each thread. A work item is a row of weights, or part of a row.
 _ITEMS = 8
-#: If less than 1 / `_FEW` of the weights of a row are nonzero, its lists of entries are made from these weights only.
+#: If less than 1 / `_FEW` of the weights of a row are nonzero, lists of entries are made from these weights only.
 _FEW = 3
 #: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
 _SLOTS = 2048
@@ -59,10 +59,11 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class SparsityPattern:
-    """The rows and columns of the entries of a sparse matrix (groups * rows * positions, groups * cols * cells).
+    """The rows and columns of the entries of a sparse matrix.
 
-    The kernels read `table` and `sizes`. `along` has an array for each axis, with two numbers for each segment (see
-    `pattern`): its number of positions, and the number of entries of each position.
+    The matrix has shape (groups * rows * positions, groups * cols * cells). The kernels read `table` and `sizes`.
+    `along` has an array for each axis, with two numbers for each segment (see `pattern`): its number of positions, and
+    the number of entries of each position.
     """
 
     table: np.ndarray
@@ -93,7 +94,7 @@ class SparsityPattern:
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. The `w` of `build` begins with these."""
+        """Return the pattern for `rows` rows of weights of one group. The `w` of `build` begins with these rows."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -114,7 +115,7 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: The number of times that each thread read a weight to make lists of entries, for tests.
+    #: For tests: the number of times that each thread read a weight to make lists of entries.
     looks: np.ndarray | None = None
 
     @property
@@ -135,8 +136,8 @@ Support = tuple[np.ndarray, ...]
 def support(w: np.ndarray) -> Support | None:
     """Return for each axis the taps at which some weight is not zero, or None if these are all taps.
 
-    The weights `w` have shape (F, C, *kernel). If all weights are zero, each axis has its first tap, so that no axis is
-    empty.
+    The weights `w` have shape (F, C, *kernel). If all weights are zero, the result has the first tap of each axis,
+    because none of its arrays may be empty.
     """
     if not w.size or w[0, 0].all():
         return None
@@ -318,8 +319,9 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
 
     `some` has the taps at which some weight is not zero. With zero padding, an output has one entry for each nonzero
     weight that it multiplies by a cell of the image. With any other padding, it has at least this number of entries.
-    With 'reflect' and 'circular', an output reads each cell at most three times along an axis. So the number of nonzero
-    weights, divided by 3 for each axis, is another lower bound. The larger one is used.
+    With 'reflect' and 'circular', an output reads each cell at most three times along an axis. So an output also has at
+    least this number of entries: the number of nonzero weights, divided by 3 for each axis. The larger of the two lower
+    bounds is used.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
@@ -341,7 +343,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
         if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler raised this error
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
-    # Count entries with Python ints, because their number may exceed 64 bits.
+    # Count entries with Python ints, because the number of entries may exceed 64 bits.
     entries = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(entries.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
@@ -375,7 +377,7 @@ def build(
     if _FEW * int(numbers.min()) < every:
         # For each row with few nonzero weights, these weights are listed. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
-        # A list may be longer than any row of the matrix, because weights of the same cell are added up later.
+        # Lists may be longer than rows of the matrix, because weights in the same column are added up later.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -478,7 +480,7 @@ def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.nd
     """Compute dw (F, C // groups, taps), as a sum over the matrix entries that belong to each weight.
 
     For an entry in row i and column j, the dot product of row i of dy (rows, width) and row j of x (columns, width) is
-    added to the gradient of its weight.
+    added to the gradient of the weight of this entry.
     """
     rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]

@@ -7,7 +7,8 @@ positions are in one segment or, in the transpose, in one segment for each strid
 the product of rows along three axes. There may be many positions, so segments are found without a Python loop over
 positions.
 
-If all weights at a tap are zero, segments have no entries for this tap. So a mostly empty kernel has few segments.
+If all weights at a tap are zero, segments have no entries for this tap. So a kernel with nonzero weights at only a few
+taps has few segments.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class AxisPattern:
     A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, the row at position
     ``start + m * step`` has the entries ``entries[begin:end]``. The first entry is in column ``base + m * base_step``.
     An entry is ``(offset, tap)``. Differences of offsets are differences of columns, and offsets ascend within a
-    segment. If several taps read the same cell, they have one entry with a negative tap. Then ``lists[~tap]`` is the
-    number of these taps, and the following elements of `lists` are the taps.
+    segment. If several taps read the same cell, they have one entry with a negative tap. In this case, ``lists[~tap]``
+    is the number of these taps, and the following elements of `lists` are the taps.
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
-    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. The first element of `keys`
-    follows its last. If `key` is negative, the segment has entries for all taps. The distances of the cells of these
-    taps from `base` begin at index ``~key`` of `element_of_key`.
+    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. After the last element of
+    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. The
+    distances of the cells of these taps from `base` begin at index ``~key`` of `element_of_key`.
 
     The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
@@ -72,7 +73,7 @@ class AxisPattern:
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Add segments. Each of the eight `columns` is one field of all segments. Segments without positions are
+        """Add segments. Each of the eight `columns` has one field of all segments. Segments without positions are
         dropped.
         """
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
@@ -105,7 +106,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # Drop each position that has the same entries as the position before it.
+        # A segment begins at each position in `m`. Join segments that follow each other and have the same entries.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -155,7 +156,7 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
     if pad_mode == "zeros":
         axis_pattern.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return axis_pattern
-    # Only outputs whose window overlaps the padding may read a cell twice.
+    # The windows of outputs `first` to ``end - 1`` are inside the image. Only the other outputs may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
     reach = int(offsets[-1])
@@ -189,8 +190,8 @@ def _add_wrapped(
     """Add all positions of an axis with circular padding. No window may be longer than the image.
 
     A window either is contiguous or wraps around the end of the image. All segments use the same array of entries, in
-    which each tap occurs twice. If a window wraps around, its first entry belongs to the first tap after the end of the
-    image.
+    which each tap occurs twice. If a window wraps around, its last taps read cells at the start of the image. The
+    entries begin with the first of these taps, because the columns of entries ascend.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -200,8 +201,8 @@ def _add_wrapped(
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
-            # The number of taps before the end of the image. The other taps wrap around to the first columns, so their
-            # entries come first.
+            # The number of taps that read cells before the end of the image. The other taps wrap around and read cells
+            # at the start of the image. Their entries come first, because the columns of entries ascend.
             whole = np.searchsorted(offsets, size - at)
             rotation = np.where(whole < k, whole, 0)
             base = at + offsets[rotation] - size * (whole < k)
@@ -235,8 +236,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the remaining cells. They are divided into segments either by their index modulo the stride, or into
-    # runs of adjacent cells. The way that needs fewer segments is chosen.
+    # No tap reads the remaining cells. A segment has either all of these cells with the same index modulo the stride,
+    # or a run of adjacent cells. The choice that gives fewer segments is used.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

@@ -27,7 +27,7 @@ _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
     """Return the geometry of the convolution that the matrix computes.
 
-    If the padding is not zeros, this is the convolution of the padded image without padding.
+    If the padding is not zeros, the image is padded first, and the matrix computes a convolution without padding.
     """
     return geometry if geometry.pad_mode == "zeros" else geometry.padded
 
@@ -35,7 +35,7 @@ def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
     """Return the numbers of rows, columns and entries of the part of the matrix that belongs to one filter.
 
-    For backward_data, they are those of the part of the transpose that belongs to one channel.
+    For backward_data, return these numbers for the part of the transpose that belongs to one channel.
     """
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])
@@ -50,7 +50,7 @@ def _images_at_once(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
-    """Return the amounts of work.
+    """Return the amounts of work of an op that processes `images` images at a time.
 
     `product` is the number of vector multiply-adds, `entries` the number of entries that are built for all blocks of
     images, and `transposed` the number of elements that are copied between images and columns.
@@ -70,7 +70,7 @@ def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
 def _check_free(plan: Plan) -> None:
     """Raise an error if a plan needs more memory than is free.
 
-    The caller must check this before the tables of the plan are made, because the tables may be large, too.
+    Call this function before the tables of the plan are made, because these tables may also be large.
     """
     _memory.check_free(plan.workspace_bytes, "algorithm 'toeplitz'", _memory.BOUNDED)
 
@@ -115,8 +115,8 @@ class MatrixPlan(Plan):
         self.geometry = geometry = zero_padded(case.geometry)
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
-        #: The number of filters or, for the transpose, of channels. The matrix rows of `block` filters (or channels)
-        #: are built together. These are either all filters (or channels), or some of one group.
+        #: `total` is the number of filters or, for the transpose, of channels. The matrix rows of `block` filters (or
+        #: channels) are built together. If these are not all filters (or channels), they belong to one group.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))
@@ -126,7 +126,7 @@ class MatrixPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the columns of images and results, of the matrix rows that are in memory, and of the pattern."""
+        """The bytes of the pattern, of matrix rows in memory, and of arrays whose columns are images and results."""
         geometry, case, block = self.geometry, self.case, self.block
         forward = case.op == "forward"
         width = _csr.lanes(self.images, case.dtype.itemsize)[1]
@@ -196,7 +196,7 @@ class MatrixPlan(Plan):
 
     def _blocks(self, sparsity: _csr.SparsityPattern) -> Iterator[tuple[slice, slice, int, _csr.SparsityPattern]]:
         """Yield four values for each block of matrix rows: the slice of its filters (or channels), the slice of the
-        cells that it reads, the index of its first weight, and its pattern.
+        cells that the block reads, the index of its first weight, and its pattern.
         """
         of_group, group_step, row_step = (int(sparsity.sizes[i]) for i in (1, 3, 4))
         begin = 0
@@ -229,7 +229,7 @@ class WeightGradient(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the columns of images and gradients, of the pattern, and of the arrays of `csr.contract`."""
+        """The bytes of the pattern, of the arrays of `csr.contract`, and of two arrays whose columns are x and dout."""
         geometry = zero_padded(self.case.geometry)
         needs = _bounds.needs(geometry, "outputs")
         used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * self._width
@@ -242,7 +242,7 @@ class WeightGradient(Plan):
         return _work_of(self.case, _images_at_once(zero_padded(self.case.geometry), self.case.dtype), 1.0)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Compute the gradient of the weights, summed over all blocks of images."""
+        """Compute the gradient of the weights, summed over the images of the block."""
         _check_free(self)
         images, gradients = _columns(first, self._width), _columns(second, self._width)
         _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)

@@ -25,7 +25,8 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
 #: The largest number of taps of a kernel, and the largest number of weights of one filter, or of one channel in all
-#: filters of its group. They are limited because tables and transformed weights are many times larger.
+#: filters of its group. They are limited because the tables and the transformed weights take many times the memory of
+#: the weights.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
 #: A case is refused if it takes more than `_FEW_OPERATIONS` vector operations (some tenths of a second), and also more
 #: than `_MOST_TIMES` times the operations of a direct convolution. This happens if there are so few channels that most
@@ -61,13 +62,13 @@ class Winograd(Algorithm):
 
         A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two.
 
-    eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile reads, over all
-    channels and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w| over a filter. A is
-    the error of the transforms. s is the additional error of a sum of K products, where K is the number of channels
-    times the number of subkernels. Because long sums are divided into partial sums, s = (min(K, 60) + K / 100) / 2.
-    With a single product, errors come near this bound. Errors of unrelated channels cancel: with 64 channels or more,
-    the error stays below 8, 8 or 32 * eps * M * S for 4, 6 or 8 points. Errors of equal channels add up: in tests they
-    reached some 3 * A * eps * M * S.
+    eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| of all cells that a tile reads.
+    These are in all channels, and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w|
+    over a filter. A is the error of the transforms. s is the additional error of a sum of K products, where K is the
+    number of channels times the number of subkernels. Because long sums are divided into partial sums,
+    s = (min(K, 60) + K / 100) / 2. If K is 1, errors come near this bound. Errors of unrelated channels cancel: with 64
+    channels or more, the error stays below 8, 8 or 32 * eps * M * S for 4, 6 or 8 points. Errors of equal channels add
+    up: in tests they reached some 3 * A * eps * M * S.
 
     The same bounds hold for the gradients. For dx, M is the largest |dout|, and S is the sum of |w| over filters and
     taps. For dw, M is the largest |x|, and S is the sum of |dout| over all positions of a filter. If an output is small
@@ -96,10 +97,10 @@ class Winograd(Algorithm):
         self.taps = taps
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse kernels that are not longer than the stride, strides with a dilation, and cases with too much work."""
+        """Refuse kernels that are not longer than the stride, a stride together with a dilation, and too much work."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
-        # In these rows, an axis with a single output has stride 1.
+        # Each of these rows describes one axis. If an axis has a single output, its row has stride 1.
         rows = _decomposition.lifted(geometry)
         phases = math.prod(stride for _, _, stride, *_ in rows)
         if phases > 1 and _space_to_batch.SpaceToBatchGeometry.of(geometry) is not None:

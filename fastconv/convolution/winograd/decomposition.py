@@ -79,7 +79,7 @@ _WORSE = 1.2
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
     """Return the filters F(m, r) that need few multiplications for a kernel of `taps` taps at stride 1.
 
-    `each` has the candidates for the number of interpolation points.
+    Filters with the numbers of interpolation points in `each` are compared.
     """
     if taps == 1:
         return [NONE]
@@ -159,9 +159,9 @@ class TileAxis:
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """The kernel taps of each subkernel of each stride phase, with -1 for taps outside the kernel.
 
-        The stride phases of dx are numbered from the beginning of the padding. With stride s, element
-        ``s * o + p - lo`` of dx is in stride phase p. It is the sum over j of ``dout[o - j]`` times the weight of tap
-        p + s * j.
+        The stride phases of dx are numbered from the beginning of the padding. With stride s and
+        padding lo, element ``s * o + p - lo`` of dx is in stride phase p. This element is the sum over j of
+        ``dout[o - j]`` times the weight of tap p + s * j.
         """
         taps, stride = self.minimal.taps, self.stride
         if not self.back:
@@ -234,7 +234,8 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
     """Return ``axis.row()`` of three axes. If the image has fewer axes, axes of size 1 come first.
 
-    If the kernel of a volume has only one tap along height and only one along width, these two axes are joined.
+    Height and width of a volume are joined to one axis if the convolution has one tap, stride 1 and no padding along
+    these two axes.
     """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
@@ -366,12 +367,12 @@ class WinogradProblem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of cells that a block reads in one channel of an image of the source."""
+        """Return the largest number of cells of the source that a block reads in one image and one channel."""
         spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
         return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
     def results(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of outputs that a block has in one filter of an image."""
+        """Return the largest number of outputs that a block computes for one image and one filter."""
         return math.prod(
             min(n * tile_axis.minimal.outputs, tile_axis.out)
             for tile_axis, n in zip(self.tile_axes, block, strict=True)
@@ -412,8 +413,8 @@ class WinogradProblem:
     def transposed(self) -> WinogradProblem:
         """The problem with taps and outputs exchanged, for dw.
 
-        Its `of_weights` is the cost to transform a tile of dout, and its `of_result` the cost to transform a tile of
-        products to gradients of weights.
+        In the returned problem, `of_weights` is the cost to transform a tile of dout, and `of_result` is the cost to
+        transform a tile of products to gradients of weights.
         """
         d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
         return replace(self, tile_axes=(d, h, w))
@@ -427,7 +428,7 @@ def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[WinogradProblem]:
-    """Yield a problem for each candidate: each way to divide the kernel of an op into subkernels."""
+    """Yield a problem for each candidate that `pairs` returns."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -444,8 +445,8 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:
     """Return the candidates: pairs of a filter F(m, r) along height and one along width.
 
-    If the kernel has several taps along both axes, both filters have the same number of interpolation points. If it has
-    several taps along neither axis, there are no candidates.
+    If the kernel is longer than the stride along both axes, both filters have the same number of interpolation points.
+    If the kernel is at most as long as the stride along both axes, there are no candidates.
     """
     _, high, wide = lifted(geometry)
     found = [

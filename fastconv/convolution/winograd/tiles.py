@@ -27,8 +27,8 @@ _SPACE_BYTES = 28 << 20
 #: The largest number of tiles of a block. If the weights fit the second-level cache, `_FEW_TILES` tiles are enough.
 #: With these numbers of tiles, reading the weights takes little time compared with the products.
 _TILES, _FEW_TILES = 64, 24
-#: The number of bytes in the second-level cache for the tiles and products of a block. Weights with at most this number
-#: of bytes also fit the second-level cache.
+#: The number of bytes of the second-level cache that the tiles and products of a block may take. Weights are assumed to
+#: fit the rest of this cache if they have at most this number of bytes.
 _BLOCK_BYTES = 1 << 19
 #: The approximate number of filters that are computed in one pass over the tiles of a block. With so few filters, tiles
 #: and products stay in the cache until the products are transformed back.
@@ -112,7 +112,7 @@ def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
 
 
 def _pitch(n: int, line: int) -> int:
-    """Return the distance, in elements, between the arrays of neighbouring points, which have n elements each.
+    """Return the distance, in elements, between the arrays of neighbouring points. Each array has n elements.
 
     The distance is one cache line more than a multiple of 32 cache lines, so that equal elements of different points
     are in different cache sets.

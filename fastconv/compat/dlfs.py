@@ -84,7 +84,7 @@ def col2im(
 ) -> np.ndarray:
     """Sum patches into images: the adjoint of `im2col`.
 
-    An element of the result is the sum of all elements of `col` that `im2col` copies from it.
+    A cell of the result is the sum of those elements of `col` to which `im2col` copies this cell.
 
     Parameters
     ----------

@@ -187,7 +187,7 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. If arrays have this attribute, the message says what to use instead."""
+        """Raise an error for a missing attribute. For an attribute of arrays, the message says what to use instead."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""

@@ -36,7 +36,7 @@ _LAYOUT = "(m, n_H_prev, n_W_prev, n_C_prev)"
 
 
 def zero_pad(X: Any, pad: int) -> np.ndarray:
-    """Put zeros around the height and width of a batch of images.
+    """Pad each image with `pad` zeros at both ends of its height and width.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def col2im(
 ) -> np.ndarray:
     """Sum patches into images: the adjoint of `im2col`.
 
-    An element of the result is the sum of all elements of `col` that `im2col` copies from it.
+    A cell of the result is the sum of those elements of `col` to which `im2col` copies this cell.
 
     Parameters
     ----------
@@ -323,7 +323,8 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # `row()[2]` is the stride, which may be huge. If an axis has one output, `row()[2]` is a small number instead.
+        # `row()[2]` is the stride or, if the axis has only one output, 1. In that case the stride may be too large for
+        # an array of ints.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

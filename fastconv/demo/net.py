@@ -40,7 +40,7 @@ FASTCONV = Ops()
 def init(rng: np.random.Generator, dtype: type = np.float32, widths: tuple[int, int, int] = (32, 64, 128)) -> Params:
     """Return initial weights of a net for 8x8 images: two convolutions with pooling, and two fully connected layers.
 
-    The scales follow He et al., "Delving deep into rectifiers", arXiv:1502.01852.
+    The standard deviations of the weights follow He et al., "Delving deep into rectifiers", arXiv:1502.01852.
     """
     first, second, hidden = widths
     shapes = {"w1": (first, 1, 3, 3), "w2": (second, first, 3, 3), "w3": (second * 4, hidden), "w4": (hidden, 10)}
@@ -92,7 +92,7 @@ class Adam:
         self.square = {name: np.zeros_like(p) for name, p in params.items()}
 
     def update(self, params: Params, grads: Params, scale: float) -> None:
-        """Take one step in place, with the rate multiplied by `scale`."""
+        """Update `params` in place by one step, whose learning rate is `self.rate` times `scale`."""
         self.t += 1
         rate = self.rate * scale * np.sqrt(1 - 0.999**self.t) / (1 - 0.9**self.t)
         for name, grad in grads.items():

@@ -32,7 +32,7 @@ def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray,
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):
         cells = _slice(padded, i, j, dout.shape[2:], stride)
-        # [F x (N, OH, OW)] @ [(N, OH, OW) x C], [C x F] @ [F x (N, OH, OW)]
+        # dw: [F x (N, OH, OW)] @ [(N, OH, OW) x C]; dx: [C x F] @ [F x (N, OH, OW)]
         dw[:, :, i, j] = np.tensordot(dout, cells, axes=((0, 2, 3), (0, 2, 3)))
         part = np.tensordot(w[:, :, i, j], dout, axes=(0, 1)).transpose(1, 0, 2, 3)
         _slice(dpadded, i, j, dout.shape[2:], stride)[...] += part

@@ -130,7 +130,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
             for begin in range(0, len(order), BATCH):
                 batch = order[begin : begin + BATCH]
                 loss, grads = net.step(params, net.shifted(x_train[batch], rng), y_train[batch])
-                # The learning rate falls from `RATE` to 0 as half a period of a cosine.
+                # The learning rate falls from `RATE` to 0 along half a period of a cosine.
                 optimiser.update(params, grads, 0.5 * (1 + np.cos(np.pi * len(losses) / (epochs * per_epoch))))
                 losses.append(loss)
                 progress.update(task, advance=1, loss=loss)

@@ -83,7 +83,7 @@ class GradientSums:
         #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
         #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: The names of calls whose backward function returned None for a node, by the number of the node.
+        #: From the number of a node to the name of a call whose backward function returned None as its gradient.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -99,7 +99,7 @@ class GradientSums:
             self._own.add(index)
 
     def why_none(self, index: int) -> str:
-        """Return the reason why a node has no gradient, for a node on which the result depends."""
+        """Return the reason why a node has no gradient, although the result depends on the node."""
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
@@ -170,7 +170,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
                 f"the backward function of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
                 f"which has shape {shape}"
             )
-        # Copy the array of a foreign function, because the function may overwrite it in a later call.
+        # Copy an array that a function of the user returned, because the function may overwrite it in a later call.
         sums.add(index, array.copy() if foreign else array, own or foreign)
 
 

@@ -13,7 +13,7 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """The interface of a tape for the operators of its nodes. Its methods return nodes of the same tape."""
+    """The methods of a tape that the operators of its nodes call. They return nodes of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""
@@ -103,7 +103,7 @@ class Node:
         raise TypeError("a Node is a single value; write h = tape(...), because the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # Use the pair of `tape.add` if shapes are equal, because it needs no cache.
+        # If the shapes are equal, use the functions of `tape.add`, because they need no cache.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape(_pairs.ADD, self, other)
         return _apply(np.add, self, other)
@@ -187,13 +187,13 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. If arrays have it, the message says what to write instead."""
+        """Raise an error for a missing attribute. For an attribute of arrays, the message says what to use instead."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
         raise AttributeError(_pairs.off_tape(f"{name} of a Node", f".{name}{called}"))
 
-    # The operator == is allowed, because `node in list` uses it.
+    # Comparisons of nodes raise an error. Only == and != are allowed, because `node in list` uses ==.
     def __lt__(self, other: Any) -> bool:
         raise _pairs.refuse(np.less)
 
@@ -211,7 +211,7 @@ class Node:
 class Gradients(Mapping[str, np.ndarray]):
     """The gradients that `Tape.backward` returns. A key is a name or a node.
 
-    It is a `Mapping`, so it has ``items()``, ``get()`` and ``len()``. Iteration
+    `Gradients` is a `Mapping`, so it has ``items()``, ``get()`` and ``len()``. Iteration
     yields only the names of parameters. Every gradient is a new array with the
     shape of its node.
 

@@ -241,7 +241,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Return the message for `part`, an attribute of arrays that nodes lack. It says what to write instead."""
+    """Return an error message: `what` is not on the tape, because nodes lack `part`, an attribute of arrays."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

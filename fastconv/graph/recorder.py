@@ -17,11 +17,11 @@ class Recorder(Operations):
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: The number of the node of each named leaf, by name. It is None if the leaf requires no gradient.
+        #: From the name of a leaf to the number of its node, or to None if the leaf requires no gradient.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: The number of the node of each leaf, by the id of its array. With this dict, the tape detects that a call got
-        #: the array of a leaf instead of its node.
+        #: From the id of a leaf's array to the number of the leaf's node. With this dict, the tape detects that a call
+        #: got the array of a leaf instead of its node.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False

@@ -26,7 +26,7 @@ from fastconv.graph.recorder import Recorder
 
 
 class Tape(Recorder):
-    """A record of forward/backward pairs as they run. It computes gradients by running the backward functions.
+    """Records calls of forward functions, and computes gradients by running the backward functions.
 
     A tape serves one forward and one backward pass. A value may be used any
     number of times, because its gradients are summed. So the graph may be any
@@ -409,7 +409,7 @@ class Tape(Recorder):
         keep: Node | Iterable[Node] = (),
         unused: Literal["error", "zero"] = "error",
     ) -> Gradients:
-        """Compute the gradients of `node` with respect to every parameter. A tape allows one call.
+        """Compute the gradients of `node` with respect to every parameter. A tape allows only one call of `backward`.
 
         Parameters
         ----------

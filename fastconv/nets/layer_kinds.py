@@ -23,7 +23,7 @@ from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, resolve_transpose
 from fastconv.layers.pool import pooling
 from fastconv.runtime import threads as _threads
 
-#: Arguments with which layers run to check their options: empty batches, and an array for gamma and beta.
+#: Arguments for layers that are run only to check their options: two empty batches, and an array for gamma and beta.
 _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
@@ -159,7 +159,7 @@ def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:
 
 
 def _dropout(flow: Flow, p: Any = 0.5, *, mode: Any = "train", seed: Any = None) -> Step:
-    # Run the layer in test mode, because in training mode it would seed NumPy's global generator.
+    # Run the layer in test mode. In training mode, a layer with a seed would seed NumPy's global generator.
     quiet = "test" if isinstance(mode, str) and mode == "train" else mode
     layers.dropout_forward(_NO_ROWS, {"p": p, "mode": quiet, "seed": seed})
     return Step(flow.shape)
@@ -233,7 +233,7 @@ def _usage(kind: str) -> str:
 
 
 def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """Return the `Step` of a layer with the input `flow`. Errors begin with `location`, such as ``layers[2]``."""
+    """Return the `Step` of a layer with the input `flow`. Messages of errors begin with `location`."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

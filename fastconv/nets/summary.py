@@ -264,7 +264,7 @@ class _Walk:
 
 
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
-    """Return, along each axis, the smallest receptive field that covers the fields of all branches.
+    """Return, for each axis, the smallest receptive field that covers the fields of all branches.
 
     Return () if the branches have no common field, because their jumps (total strides) or their grids differ.
     """

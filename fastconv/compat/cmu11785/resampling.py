@@ -36,7 +36,7 @@ class _Resampling:
     """The base class of upsampling and downsampling. It stores the shape of the input for `backward`."""
 
     _rank = 1
-    #: The name of the attribute that holds the factor.
+    #: The name of the attribute that holds the factor by which the layer upsamples or downsamples.
     _name: str
 
     def __init__(self, factor: int) -> None:
@@ -57,7 +57,10 @@ class _Resampling:
         return np.array(values[every(self._factors())], dtype, order="C")
 
     def _seen(self, shape: tuple[int, ...]) -> None:
-        """Store the shape of the input for `backward`. Layers that do not call `forward` call this method instead."""
+        """Store the shape of the input for `backward`.
+
+        A layer that contains this layer, but does not call its `forward`, calls this method instead.
+        """
         self._shape = shape
 
 

@@ -18,7 +18,7 @@ from fastconv.layers.convolution.conv_transpose import prepare_cache as prepare_
 
 
 class _Transposed(Composed):
-    """The base class of layers that upsample and correlate in one step, without products by the inserted zeros.
+    """The base class of layers that upsample and correlate in one step, without products with the inserted zeros.
 
     The correlation of the upsampled signal equals a transposed convolution whose kernels are flipped and whose channel
     axes are swapped.

@@ -1,9 +1,9 @@
 """The functions of CS231n's im2col.py and im2col_cython.pyx, and the output size of the layers of this package.
 
-The course has two orders of columns. Each of them is the im2col of a volume that has N as an axis,
-with a kernel of length 1 along this axis. If N is the last axis of the volume, (H, W, N), the
-columns are in the order oh, ow, n. If N is the first axis, (N, H, W), they are in the order n, oh,
-ow.
+The course has two orders of columns. `fastconv.im2col` makes both of them if the batch is passed as one
+volume: N becomes an axis of the volume, and the kernel has length 1 along this axis. If N is the last
+axis of the volume, (H, W, N), the columns are in the order oh, ow, n. If N is the first axis,
+(N, H, W), they are in the order n, oh, ow.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def col2im_indices(
 ) -> np.ndarray:
     """Sum columns into images: the adjoint of `im2col_indices`.
 
-    An element of the result is the sum of all elements of `cols` that `im2col_indices` copies from it.
+    A cell of the result is the sum of those elements of `cols` to which `im2col_indices` copies this cell.
 
     Parameters
     ----------

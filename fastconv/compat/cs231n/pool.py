@@ -188,14 +188,16 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         raise ValueError(
             f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}, which do not fit each other"
         )
-    if x_reshaped.dtype != out.dtype:  # If the caller has cast one array, perhaps no cell equals the maximum.
+    # If the caller has cast one of these arrays, the maximum of a window may differ from all of its cells.
+    if x_reshaped.dtype != out.dtype:
         raise ValueError(f"x_reshaped and out in cache must have one dtype, got {x_reshaped.dtype} and {out.dtype}")
     out = _arrays.prepare(out, _arrays.result_dtype(out))
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but does not equal itself.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # at least 1, in case x has changed
+    # If x was changed after the forward pass, a window may have no cell that equals its maximum. Avoid a division by 0.
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 

@@ -45,7 +45,7 @@ from support.turns import Record, Records, candidates, chosen_of, measure
 
 import fastconv
 from fastconv.convolution.cost import rates as _rates
-from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import OPS
 from fastconv.runtime import isa as _isa
 
 #: Rounds of turns. The least time counts, because other programs can only add to it.

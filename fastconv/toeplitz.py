@@ -17,8 +17,7 @@ from fastconv.checks.messages import channels_hint, count, count_axes, kind_of, 
 from fastconv.checks.options import as_int, as_shape, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name, choose
 from fastconv.convolution.dispatch import backward_data, forward
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import Case, Op
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 from fastconv.runtime import threads as _threads

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from fastconv.convolution.ops import OPS, Op
+from fastconv.convolution.plan import OPS, Op
 
 #: Multiply-adds of a case: the least, the most for few channels, which cost least each, and the most for all others.
 #: The fastest algorithm then takes at most about 0.3 s.

@@ -14,8 +14,7 @@ from fastconv.convolution import wrappers
 from fastconv.convolution.cost import pricing
 from fastconv.convolution.cost.correction import Correction, features
 from fastconv.convolution.cost.rates import Rates
-from fastconv.convolution.ops import OPS, Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import OPS, Case, Op, Plan
 from support import boosting
 from support.forms import algorithm_of, make_algorithm
 from support.turns import HOPELESS, Record
@@ -273,14 +272,17 @@ class Times:
 def _times(tables: Mapping[Op, Table], rates: Rates) -> Times:
     parts, names, first = list[tuple[np.ndarray, ...]](), list[str](), 0
     for op, data in tables.items():
-        values = np.array([features(plan_case(record)) for record in data.records]).reshape(len(data.records), -1)
+        cases = [plan_case(record) for record in data.records]
+        # As in `pricing.cost`, only plans that skip zeros depend on the density.
+        values = {skips: np.array([features(c if skips else c.dense) for c in cases]) for skips in (True, False)}
         for j, name in enumerate(data.algorithms):
             rows = np.flatnonzero(data.there[:, j])
             if op not in rates.get(name, {}) or not len(rows):
                 continue
             estimates = 1e-9 * data.work[j][rows] @ np.array([rates[name][op][kind] for kind in data.kinds[name]])
             of_times = data.took, data.timed, data.penalty, data.lost
-            parts.append((values[rows], first + rows, np.log(estimates), *(a[rows, j] for a in of_times)))
+            skips = plan_of(data.records[rows[0]], data.names[j]).exploits_sparsity
+            parts.append((values[skips][rows], first + rows, np.log(estimates), *(a[rows, j] for a in of_times)))
             names += [name] * len(rows)
         first += len(data.records)
     of = {name: np.flatnonzero([other == name for other in names]) for name in dict.fromkeys(names)}

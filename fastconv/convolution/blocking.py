@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass

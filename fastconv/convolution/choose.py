@@ -24,8 +24,7 @@ from fastconv.convolution import rank_one as _rank_one, wrappers
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.cost.model import multiply_adds
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import OPS, Case, Plan
 from fastconv.convolution.registry import REGISTRY
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans

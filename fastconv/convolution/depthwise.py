@@ -29,8 +29,7 @@ from fastconv.convolution.blocking import (
 )
 from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import memory, multiply_adds, total_bytes
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.convolution.taps import data_by_taps
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace

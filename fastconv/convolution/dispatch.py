@@ -11,8 +11,7 @@ from fastconv.convolution import wrappers
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.choose import cheaper_for_rank_one, cheapest, check_supported, needs_blas
 from fastconv.convolution.density import worth_a_look
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.convolution.registry import REGISTRY
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa

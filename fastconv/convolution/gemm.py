@@ -8,8 +8,7 @@ import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans

@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from fastconv.convolution.ops import Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
+
+#: The three ops of a convolution.
+Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
+OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
 
 @dataclass(frozen=True)

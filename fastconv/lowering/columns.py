@@ -75,7 +75,7 @@ def _geometry(
         known = ("stride", "pad", "dilation", "pad_mode", "out", "threads", "kernel_size")
         merge_options(caller, dict.fromkeys(known), unknown)
     if kernel_size is None:
-        raise TypeError(f"{caller}() needs kernel_size, an int or one per spatial axis")
+        raise TypeError(f"{caller}() needs kernel_size, an int or one int per spatial axis")
     name = "x" if caller == "im2col" else "x_shape"
     check_rank(name, x_shape)
     if x_shape[1] < 1:

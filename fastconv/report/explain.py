@@ -24,8 +24,7 @@ from fastconv.convolution.choose import (
 from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.density import DENSE, as_seen
 from fastconv.convolution.dispatch import plan_for
-from fastconv.convolution.ops import OPS, Op
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case, Op
 from fastconv.convolution.registry import REGISTRY
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, conv_geometry
 from fastconv.geometry.fractional import resolve_sampled

@@ -425,7 +425,7 @@ CONV = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0]
                 np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0, 0], {"stride": 1, "pad": 0}
             ),
             ValueError,
-            "b must hold one number",
+            r"b must be \(1,\)",
         ),
         (lambda: cs231n.conv_backward_fast(np.ones((1, 1, 3, 3)), (1, 2)), TypeError, "a tuple of 5"),
         (lambda: cs231n.im2col_indices(np.ones((1, 3, 3)), 3, 3), ValueError, r"x must be \(N, C, H, W\)"),

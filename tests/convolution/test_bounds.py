@@ -16,8 +16,7 @@ from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch, ta
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.im2col import blocks as COLUMNS
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 

@@ -14,8 +14,7 @@ from conftest import forget_geometries
 import fastconv
 from fastconv.convolution import choose as algorithms
 from fastconv.convolution.cost import model as _model, rates as _rates
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import blas as _blas, isa as _isa
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

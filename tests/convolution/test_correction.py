@@ -107,5 +107,5 @@ def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
     assert work["bytes"] == work["vector_far"] == 0
     geometry = fastconv.conv_geometry((1, 1, 1024, 1024), (16, 1, 1, 1))
-    work = choose.REGISTRY["im2col"].work(Case.of("backward_weights", geometry, FLOAT, threads))
+    work = plan_of("im2col", Case.of("backward_weights", geometry, FLOAT, threads)).work
     assert work["vector_far"] == 4 * 16 * 1024**2 / threads - (1 << 20)

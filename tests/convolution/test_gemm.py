@@ -20,8 +20,7 @@ from fastconv.compat import cs231n
 from fastconv.convolution import dispatch as _dispatch, gemm as GEMM
 from fastconv.convolution.choose import REGISTRY, choose
 from fastconv.convolution.gemm import gemm, matmul
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import blas as _blas
 
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])

@@ -11,8 +11,7 @@ from fastconv import conv_backward, conv_forward, conv_transpose
 from fastconv.convolution import taps
 from fastconv.convolution.choose import REGISTRY
 from fastconv.convolution.implicit_gemm import algorithm as implicit
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: The weights to replace, as flat indices from the front or the end, and their values.

@@ -14,8 +14,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.convolution import choose as algorithms, choose as choosing, wrappers
 from fastconv.convolution.cost import pricing
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: For each dtype, a number whose transforms overflow, while its products with weights below 1 do not.

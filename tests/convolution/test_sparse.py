@@ -9,8 +9,7 @@ from conftest import record_sparse
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv.convolution import choose as ALGORITHMS
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import OPS, Case
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 

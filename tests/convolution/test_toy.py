@@ -12,8 +12,7 @@ from fastconv import conv, conv_backward, conv_forward, conv_transpose
 from fastconv.convolution import choose as choosing
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.cost import rates as _rates
-from fastconv.convolution.ops import OPS
-from fastconv.convolution.plan import Case, Case as PlanCase, Plan
+from fastconv.convolution.plan import OPS, Case, Case as PlanCase, Plan
 
 
 class Toy(Algorithm):

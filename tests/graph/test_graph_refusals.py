@@ -29,7 +29,7 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
             tape.backward(loss)
         assert str(found.value).endswith("or call backward with unused='zero' to get zeros")
         grads = tape.backward(loss, unused="zero")
-        return re.search(r"no gradient reaches (.*); pass the nodes", str(found.value)).group(1), grads
+        return re.search(r"no gradient of .*? reaches (.*); pass the nodes", str(found.value)).group(1), grads
 
     tape = Tape()
     whole = tape.backward(tape(softmax_loss, net_of(tape, tape.params(P), {}, tape.input(x)), labels))
@@ -66,7 +66,7 @@ def test_arrays_given_by_name_and_nodes_to_keep_are_named():
     y = tape(pair_of, p["w"], shift=p["v"].value)
     with pytest.raises(ValueError, match=r"reaches 'v' \(shift= of shifted got its array, not its node\); pass"):
         tape.backward(y, np.ones(3))
-    with pytest.raises(ValueError, match=r"reaches the node to keep Node\(shape \(3,\), requires_grad\) \(no call"):
+    with pytest.raises(ValueError, match=r"reaches Node\(shape \(3,\), requires_grad\) in keep \(no call"):
         tape.backward(y, np.ones(3), keep=side)
     grads = tape.backward(y, np.ones(3), keep=[side, y], unused="zero")
     assert [grads[key].tolist() for key in ("w", "v", side, y)] == [[1] * 3, [0] * 3, [0] * 3, [1] * 3]

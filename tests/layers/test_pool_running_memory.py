@@ -97,7 +97,7 @@ def test_windows_that_need_too_much_are_refused(monkeypatch):
     ):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
     monkeypatch.setattr("fastconv.layers.pool.running._MOST_CELLS", 1000)
-    with pytest.raises(ValueError, match="spans more than 1000 cells of a plane of float32"):
+    with pytest.raises(ValueError, match="spans more than 1000 cells of x, the limit in float32"):
         max_pool_forward(x, kernel_size=(1, 2000), stride=1)
 
 

@@ -47,7 +47,7 @@ def test_exceptions_that_are_not_about_sizes_keep_their_class(monkeypatch):
         toeplitz_matrix(np.ones((1, 1, 2, 2)), (1, 4, 4))
     with pytest.raises(Late, match=r"^time is over$"):
         convolution_matrix(np.ones(3), 5)
-    monkeypatch.setattr("fastconv.checks.arrays.resolve_out", late)
+    monkeypatch.setattr("fastconv.checks.arrays.empty_result", late)
     with pytest.raises(Late, match=r"^time is over$"):
         im2col(np.ones((1, 1, 4)), 2)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastconv.convolution.cost import rates as _rates
-from fastconv.convolution.ops import OPS as OPS, Op
+from fastconv.convolution.plan import OPS as OPS, Op
 from fastconv.geometry.conv import ConvGeometry
 
 

@@ -18,7 +18,9 @@ def cost(plan: Plan) -> float:
 
     The cost is infinite if there are no rates for the work of the plan.
     """
-    factor = _rates.measured().correction.factor(plan.algorithm, plan.case)
+    # Only plans that skip zeros depend on the density of the weights.
+    case = plan.case if plan.exploits_sparsity else plan.case.dense
+    factor = _rates.measured().correction.factor(plan.algorithm, case)
     return penalty(plan) * factor * _estimate(plan)
 
 

@@ -18,8 +18,7 @@ from fastconv.convolution.fft import (
     tables as _fft_tables,
     tiling as _fft_tiling,
 )
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from fastconv.convolution.fft.lengths import is_fast
-from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Op
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.records import dataclass

@@ -17,7 +17,7 @@ from dataclasses import replace
 from fastconv._ext import fft as _ext
 from fastconv.convolution.fft.lengths import MOVE, factors_count, fast_length, row_cost, signal_lengths, split
 from fastconv.convolution.fft.phase_axes import UNIT_AXIS, PhaseAxis, axis_of
-from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass

@@ -23,8 +23,7 @@ import numpy as np
 from fastconv.convolution import gemm as _gemm
 from fastconv.convolution.base import add_bias
 from fastconv.convolution.im2col.work import product_bytes, work_of
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter

@@ -35,8 +35,7 @@ from fastconv.convolution.implicit_gemm.tiling import (
     block_of,
     tile_product,
 )
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import Case, Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large, plans

@@ -19,7 +19,7 @@ from fastconv.convolution.blocking import (
     ceil_div,
     forward_axes,
 )
-from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Op
 from fastconv.convolution.separable.factors import lifted_kernel
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fastconv.convolution.cost.model import share
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.convolution.toeplitz import bounds as _bounds, csr as _csr
 from fastconv.convolution.wrappers import batched
 from fastconv.geometry.conv import ConvGeometry

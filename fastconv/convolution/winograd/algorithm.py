@@ -16,8 +16,7 @@ from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.cost.model import multiply_adds
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.convolution.winograd import decomposition as _decomposition
 from fastconv.convolution.winograd.tiles import Tiles, cheapest_tiles
 from fastconv.geometry.conv import ConvGeometry

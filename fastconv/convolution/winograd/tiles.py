@@ -13,8 +13,7 @@ from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import align_up, balanced_block, ceil_div
 from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import NEAR_BYTES, memory, seconds
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case
+from fastconv.convolution.plan import Case, Op
 from fastconv.convolution.winograd import decomposition as _decomposition
 from fastconv.convolution.winograd.decomposition import WinogradProblem
 from fastconv.geometry.conv import ConvGeometry

@@ -12,8 +12,7 @@ from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
 from fastconv.convolution.dispatch import make_plan
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Plan
+from fastconv.convolution.plan import Op, Plan
 from fastconv.geometry.axis import PerAxis
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
 from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.convolution import dispatch, wrappers
-from fastconv.convolution.ops import Op
-from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.fractional import FractionalGeometry
 from fastconv.layers.convolution.resampling import every, upsample
 from fastconv.runtime import isa as _isa, memory as _memory

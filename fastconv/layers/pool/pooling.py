@@ -109,6 +109,7 @@ def pool_calls(
 
     def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
         geometry, settings = resolve_call(caller, x.shape, pool_param, options)
+        _memory.check_bytes("the output", geometry.out_shape, dtype)
         return Call(geometry, option(settings) if option else None, settings["threads"], make_plan, dtype)
 
     return Calls(("x",), resolve)

@@ -281,7 +281,7 @@ def _times(tables: Mapping[Op, Table], rates: Rates) -> Times:
                 continue
             estimates = 1e-9 * data.work[j][rows] @ np.array([rates[name][op][kind] for kind in data.kinds[name]])
             of_times = data.took, data.timed, data.penalty, data.lost
-            skips = plan_of(data.records[rows[0]], data.names[j]).exploits_sparsity
+            skips = plan_of(data.records[rows[0]], name).exploits_sparsity
             parts.append((values[skips][rows], first + rows, np.log(estimates), *(a[rows, j] for a in of_times)))
             names += [name] * len(rows)
         first += len(data.records)

@@ -201,6 +201,6 @@ def _steps_over(axis: Axis) -> bool:
         return False
     # Check the windows that start in the padding before the image. The first tap that is not in this padding reads cell
     # `start % dilation`, which must be inside the image. It is enough to check the first size + 1 windows. If all their
-    # cells are inside the image, two of these cells are equal, and the cells of all later windows are repetitions.
+    # cells are inside the image, two of these cells are the same, and from there on the cells repeat.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

@@ -173,9 +173,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each row that is read, the number of the last level (result of a step) that needs the row, or -1 if
-    no level needs it.
-    """
+    """Return, for each row that is read, the last level (result of a step) that needs the row, or -1 if none does."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -258,9 +256,7 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """The time and the workspace of a plan, as functions of the number of pieces into which planes are divided along
-    each axis.
-    """
+    """The time and the workspace of a plan, as functions of the number of pieces of a plane along each axis."""
 
     def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
         self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
@@ -347,8 +343,7 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The time gets a factor that grows with the workspace, because a large workspace does not stay in the
-                # caches.
+                # The last factor is larger for a large workspace, because it does not stay in the caches.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts

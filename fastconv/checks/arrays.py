@@ -21,7 +21,7 @@ _FLOAT32, _FLOAT64 = DTYPES
 #: The exceptions that `np.asarray` raises for a value that is no array. All other exceptions, such as those that a
 #: signal handler raises, have another cause and are passed on.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
-#: The modules that define the classes of these exceptions. A subclass that another module defines is passed on, too,
+#: The modules that define the classes in `_UNREADABLE`. An exception whose class another module defines is passed on,
 #: because a signal handler may have raised it.
 _UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 

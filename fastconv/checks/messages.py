@@ -296,7 +296,7 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
-            fits = len(given) >= len(w_shape) - 2  # `x_shape` has all spatial axes
+            fits = len(given) >= len(w_shape) - 2  # whether `x_shape` has all spatial axes
             return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
         return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""

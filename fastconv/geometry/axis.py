@@ -68,8 +68,8 @@ UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 class CheckedFields:
     """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
 
-    The check is needed because kernels do not check the fields. `dataclasses.replace`, copies and pickles call the
-    constructor, too. The constructor also computes the values of `_derived`, which every call reads.
+    The constructor checks the fields because kernels do not check them. `dataclasses.replace`, copies and pickles call
+    the constructor, too. The constructor also computes the values of `_derived`, which every call reads.
     """
 
     def __post_init__(self) -> None:

@@ -167,8 +167,8 @@ def _sizes(
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
             raise ValueError(
-                f"output_pad is {more}, but must be 0 with pad={pad!r}, which makes the output size x's size times the "
-                "stride"
+                f"output_pad is {more}, but must be 0 with pad={pad!r}, because the output size is then the size of x "
+                "times the stride"
             )
         whole = [n * s for n, s in zip(inner, strides, strict=True)]
         return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole

@@ -1,7 +1,7 @@
 """The first part of a call of a layer: arguments are checked and a plan is made, or an equal earlier call is found.
 
 All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, and look
-up the call. If it is not stored, check shapes and options, make the plan, and convert the arrays.
+up the call. If the call is not stored, check shapes and options, make the plan, and convert the arrays.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Call(Generic[_Geometry]):
     def may_store_plan(self) -> bool:
         """Return whether later calls may use the plan.
 
-        A plan must not be used again if its number of threads depends on the CPUs of the moment. A plan with large
-        tables must not be stored, because hundreds of calls are stored.
+        A plan must not be used again if its number of threads depends on the number of CPUs at the time of the call. A
+        plan with large tables must not be stored, because hundreds of calls are stored.
         """
         return (self.threads is None or self.threads > 0) and not is_large(getattr(self.plan, "nbytes", 0))
 
@@ -126,7 +126,7 @@ class Calls(Generic[_Call]):
     def find(
         self, arrays: tuple[Any, ...], key: dict[str, Any] | None, *settings: Any
     ) -> tuple[_Call, Sequence[Any], Sequence[Any]]:
-        """Return the call, its arrays as kernels read them, and its arrays before their conversion.
+        """Return the call, its arrays converted for the kernels, and its arrays before this conversion.
 
         `key` has the options that the call depends on, or is None if the call is not to be stored. If a call with equal
         options is stored, `settings` is not read.

@@ -18,7 +18,8 @@ from fastconv.runtime import memory as _memory, threads as _threads
 
 #: The result of `im2col` in messages.
 _COLUMNS = "the lowered matrix"
-#: The number of bytes of a block of image rows, into which a thread adds columns. The block stays in the L1 cache.
+#: The number of bytes of a block of image rows. A thread adds columns to one block at a time, which stays in the L1
+#: cache.
 _BLOCK_BYTES = 1 << 14
 
 

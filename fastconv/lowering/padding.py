@@ -49,10 +49,10 @@ def _nbytes(tables: np.ndarray) -> int:
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
     """Return the tables of indices that the kernels in borders.h need, as one array. Missing spatial axes have size 1.
 
-    The array has three parts. The first part has the sizes, the padded sizes, and the pad before the last axis. The
-    second part has, for each axis, the index of the image cell that is copied to each cell of the padded image; along
-    the last axis it has only the cells of the padding. The third part has, for each axis but the last, the list of the
-    padded cells to which each image cell is copied.
+    The array has three parts. The first part has the sizes, the padded sizes, and the number of padding cells at the
+    start of the last axis. The second part has, for each axis, the index of the image cell that is copied to each cell
+    of the padded image; along the last axis it has only the cells of the padding. The third part has, for each axis but
+    the last, the list of the padded cells to which each image cell is copied.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

@@ -48,8 +48,8 @@ def _folders(root: str) -> list[str]:
         else:
             continue
         group = path.strip("/").split("/")
-        # In a container, /sys/fs/cgroup may be the folder of the group itself, although the path is that of the host.
-        # So try every prefix of the path.
+        # In a container, /sys/fs/cgroup may be the folder of the group itself, while the path is the path of the group
+        # on the host. So try every prefix of the path, also the empty one.
         depths = [0] if ".." in group else range(len(group) + 1)
         folders += [join(base, *group[:depth]) for base in bases for depth in depths]
     return folders

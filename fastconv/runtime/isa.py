@@ -72,9 +72,9 @@ def lanes(itemsize: int) -> int:
     return _VECTORS[NAMES[current]][0] // itemsize
 
 
-#: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. A copy moves
-#: fewer bytes in the time of one operation. The amount is larger because several threads pay off earlier for work in
-#: registers than for copies.
+#: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. The amount is
+#: larger than the number of bytes that a copy moves in the time of one operation, because several threads pay off
+#: earlier for work in registers than for copies.
 BYTES_PER_OPERATION = 10
 
 

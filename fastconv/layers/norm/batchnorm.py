@@ -125,7 +125,8 @@ def _forward_calls(check_x: Callable[[np.ndarray], None]) -> Calls[Call[NormSize
         check_x(x)
         _check_channels("gamma", gamma, x)
         _check_channels("beta", beta, x)
-        # The averages are not part of the key, so each call checks them. These checks come before arrays are converted.
+        # The running averages are not part of the key of a stored call, so every call checks them. The checks are made
+        # before arrays are converted.
         averages = _averages(bn_param, x, dtype)
         if not train:
             _moments(averages, x, eps)

@@ -25,8 +25,8 @@ _LRN_SLOWNESS = 4
 #: The number of bytes that a thread processes at a time in local response normalisation. This many bytes fit into the
 #: L2 cache.
 _SPACE_BYTES = 1 << 18
-#: In local response normalisation, a row has at most `_WIDEST` elements. If channels are long enough, the length of a
-#: row is a multiple of `_NARROWEST`.
+#: Local response normalisation processes at most `_WIDEST` positions of an image at a time. The number is a multiple of
+#: `_NARROWEST`, unless the image has fewer positions.
 _WIDEST, _NARROWEST = 1024, 64
 
 
@@ -210,7 +210,8 @@ class LrnPlan:
     threads: int
     isa: int
     is_gradient: bool
-    #: `width` is the number of elements of a row. `space` is the number of elements of workspace per thread.
+    #: `width` is the number of positions of an image that the kernel processes at a time. `space` is the number of
+    #: elements of workspace per thread.
     width: int
     space: int
 

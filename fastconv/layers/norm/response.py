@@ -99,8 +99,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     """Local response normalisation: each value is divided by a norm over neighbouring channels at the same position.
 
     The result in channel c is ``x / (k + alpha / size * sum(x**2)) ** beta``. The sum is over the
-    window of channels from ``c - (size - 1) // 2`` to ``c + size // 2`` that exist. ONNX has the
-    same formula.
+    existing channels from ``c - (size - 1) // 2`` to ``c + size // 2``. ONNX has the same formula.
 
     Parameters
     ----------

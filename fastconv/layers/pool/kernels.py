@@ -248,7 +248,7 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 class _BandsPlan(PoolPlan):
     """The plan of the gradient of the maximum that processes bands (ranges of rows of a plane).
 
-    `run` returns whether every index lies in a band that overlaps the window of the index.
+    `run` returns whether the index of every output lies in a band that overlaps the window of this output.
     """
 
     case: PoolCase

@@ -238,7 +238,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: the gradient of each output is added to the cell in `max_pool_indices`.
+    """Gradient of max pooling: the gradient of each output is added to the cell that was the maximum.
 
     Parameters
     ----------

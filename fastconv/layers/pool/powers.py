@@ -81,7 +81,9 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the `_Cut` of the cells of dx from `first` to `last` - 1, without the cells before the first window."""
+    """Return the `_Cut` (range of cells of dx) with the cells from `first` to `last` - 1. It leaves out the cells at
+    its start that are before the first window.
+    """
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
     end = max(begin, min(out, (last - 1 + lo) // stride + 1))
@@ -107,21 +109,26 @@ def _cut(
 
 
 class _Block(NamedTuple):
-    """Some planes, as the channels of one image, and ranges of outputs (or cells of dx) along axes after the first."""
+    """A part of a pooling: some planes and, along each axis after the first, a range of outputs (or cells of dx). The
+    planes are treated as the channels of one image.
+    """
 
     geometry: PoolGeometry
-    #: Slices of arrays (planes, *spatial). `lines` selects the values that the block reads, `targets` its results.
+    #: Slices of arrays (planes, *spatial). `lines` selects the values that the block reads. `targets` selects the
+    #: outputs (or cells of dx) that it computes.
     lines: tuple[slice, ...]
     targets: tuple[slice, ...]
     #: The ranges of outputs (or cells of dx) into which the first axis is divided.
     cuts: list[_Cut]
-    #: Groups of rows whose sums are stored, because several ranges of outputs use them: the index of the row at which a
-    #: group begins, and the number of rows in a group.
+    #: Rows are summed in groups, and the sums are stored, because several ranges of outputs use them. The first number
+    #: is the index of a row at which a group begins. The second is the number of rows in each group.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the geometry whose first axis is `axis`. It is cached, because many ranges have equal axes."""
+        """Return the geometry of the block with `axis` as its first axis. It is cached, because many ranges have equal
+        axes.
+        """
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
             self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
@@ -174,12 +181,14 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
     later = []
     for other in geometry.axes[1:]:
         n = other.size if gradient else other.out
-        # Shorter pieces would be slow, because neighbouring pieces both compute the powers that they share.
+        # Shorter pieces would be slow, because neighbouring pieces overlap, and each of them computes the shared
+        # powers.
         pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
-    # A window of k rows has about sqrt(k) stored sums or fewer, if each stored sum is over at least sqrt(k) rows.
+    # A stored sum is over at least about sqrt(k) rows, so that a window of k rows has at most about sqrt(k) stored
+    # sums.
     most = max(_POWER_BYTES // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
@@ -290,7 +299,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # A sum is also correct if the largest magnitude in the window is 0, inf or NaN.
+            # A sum outside of `_SUMS` is still correct if the largest magnitude in the window is 0, inf or NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -300,7 +309,9 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
 def _norms_by_peaks(
     x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
 ) -> None:
-    """Compute the norms of the `chosen` windows from abs(cell) / peak, where `peaks` has the maxima of abs(cell)."""
+    """Compute the norms of the `chosen` windows from the ratios abs(cell) / peak. `peaks` has the largest abs(cell) of
+    each window.
+    """
     outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
@@ -362,8 +373,9 @@ def _gradients_of(
         # The gradient of a cell that is 0 is 0. For p = 1 it would not be, because NumPy computes 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
-            # If abs(cell) ** (p - 1) is inf, every window with the cell is `lost` and has a share of 0. So the product
-            # above is inf * 0, which is NaN. Set it to 0.
+            # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that read the cell are `lost`, and their
+            # `shares` are 0. So the sum of the cell is inf * 0, which is NaN. Set it to 0. The gradients of lost
+            # windows are added below.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
             gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
@@ -384,7 +396,9 @@ def _add_gradients_by_ratios(
     p: float,
     chosen: np.ndarray,
 ) -> None:
-    """Add the gradients of the `chosen` windows to `dx`, computed from abs(cell) / norm of the window."""
+    """Compute the gradients of the `chosen` windows from the ratios abs(cell) / norm, and add them to `dx`. `out` has
+    the norm of each window.
+    """
     douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for planes, padded in _windows.pad_planes(x, geometry):

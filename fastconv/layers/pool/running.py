@@ -1,11 +1,11 @@
 """Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
 
 In the names of this module, sources are the cells that the kernel ``_ext/pool_running.h`` reads, and targets are the
-cells that it writes. An arrival is a source, numbered in the order of reading. The time hardly grows with the size of a
-window, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step joins shorter
-windows, and its results are called a level. Each thread has a workspace with ring buffers for about k rows of one piece
-(a part of a plane). Pieces are narrow, so that the workspace is small. The division into pieces does not affect
-results, because each result is a sum of the same terms in the same order.
+cells that it writes. An arrival is a source, numbered in the order of reading. The time of a pooling hardly grows with
+the size of its windows, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step
+joins shorter windows, and its results are called a level. Each thread has a workspace with ring buffers for about k
+rows of one piece (a part of a plane). Pieces are narrow, so that the workspace is small. The division into pieces does
+not affect results, because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _MULTIPLE = 32
 RING_BYTES = 1 << 20
 #: The minimum width of a piece, in elements, unless the plane itself is narrower.
 _LEAST_WIDTH = 64
-#: The maximum length, in elements, of a row of the workspace that holds rows of several planes side by side.
+#: The maximum length, in elements, of a workspace row in which rows of several planes are side by side.
 GROUP_ELEMENTS = 512
-#: The maximum number of bytes of workspace per thread. Windows that need more raise an error.
+#: The maximum number of bytes of workspace per thread. A pooling whose windows need more raises an error.
 MOST_BYTES = 1 << 30
 #: The time in nanoseconds of a step for one vector. In each pair, the first number is for steps along a row, the second
 #: for steps across rows.
@@ -92,8 +92,10 @@ class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
     `first` is the index of the input row that the kernel reads first. Rows are numbered from there. Result i needs the
-    rows from `begin[i]` to `end[i]`. It is computed when row `end[i]` has been processed, and `gets[i]` says from which
-    windows. `early` is the number of steps after which windows have one tap less than at the end, or -1.
+    rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
+    windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
+    the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
+    number.
     """
 
     steps: Steps
@@ -171,7 +173,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each row that is read, the number of the last level (result of a step) that needs the row, or -1."""
+    """Return, for each row that is read, the last level (result of a step) that needs the row, or -1 if none does."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -254,7 +256,7 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """The time and the workspace of a plan, as functions of the number of pieces along each axis."""
+    """The time and the workspace of a plan, as functions of the number of pieces of a plane along each axis."""
 
     def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
         self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
@@ -341,7 +343,7 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # A plan with a larger workspace takes longer, because the workspace does not stay in the caches.
+                # The last factor is larger for a large workspace, because it does not stay in the caches.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
@@ -372,8 +374,8 @@ def _make(
     ranges_h = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
     row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
-    # A row may hold several planes. Each plane takes the length of its input row or of its result row, whichever is
-    # longer.
+    # A workspace row may hold rows of several planes. For each plane it has room for a row that is read or for a row of
+    # the result, whichever is longer.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
     high = max(end - begin for begin, end in ranges_h)
     deep_rows, high_rows = costs.rings

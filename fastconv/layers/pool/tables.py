@@ -24,9 +24,9 @@ BLOCK_ELEMENTS = 3072
 _MOST_ELEMENTS = 1 << 16
 #: The maximum number of taps of a window. Other kernels compute larger windows, because the tables would be long.
 _MOST_TAPS = 1024
-#: The maximum number of successive additions in a sum over a window (of the taps of a row, and then of the rows). The
-#: number is as large in np.sum, which adds 16 numbers one after another, then eight of these sums, and then blocks of
-#: 128.
+#: The maximum number of successive additions in the sum over a window. A kernel adds the taps of each row, and then the
+#: sums of the rows. np.sum has as many successive additions: it adds 16 numbers one after another, then eight such
+#: sums, and then the sums of blocks of 128 numbers.
 MOST_IN_TURN = 32
 
 #: The number of bytes of a band. A band is a range of rows of dx. A thread adds gradients to one band at a time.
@@ -157,7 +157,8 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
         return None
-    # Along the width, output i + shift reads cell r + stride * i. shifts[r] has one shift for each such tap.
+    # Along the width, cell r + stride * i is read by the outputs i + shift, for each shift in shifts[r]. There is one
+    # shift for each tap that can read such a cell.
     shifts = [
         [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
         for r in range(stride)
@@ -170,7 +171,7 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     (ends_d, readers_d), (ends_h, readers_h) = _readers(*d), _readers(*h)
     deep = int(np.diff(ends_d, prepend=0).max())
     extent = (h[1] - 1) * h[4] + 1
-    # A block has `block_rows` rows of dx. The windows that read these rows are in `rows` rows of outputs.
+    # A block has `block_rows` rows of dx. Along the height, at most `rows` outputs have windows that read these rows.
     block_rows = max(1, min(h[0], BLOCK_ELEMENTS // max(size, pitch // h[2])))
     rows = (block_rows + extent - 2) // h[2] + 1
     sizes = _workspace(out, 0, deep * rows * pitch)

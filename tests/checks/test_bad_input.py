@@ -428,7 +428,11 @@ CASES = [
     (lambda: dropout(seed=1.5), TypeError, "seed must be an int >= 0 and <= 4294967295, got 1.5"),
     (lambda: dropout(seed=2**32), ValueError, "seed must be an int >= 0 and <= 4294967295, got 4294967296"),
     (lambda: dropout(rate=1), TypeError, "unknown option 'rate'; known are p, mode, seed"),
-    (lambda: layers.dropout_backward(X, (X, X)), TypeError, r"cache must be the tuple \(dropout_param, mask\) of dropout_forward"),
+    (
+        lambda: layers.dropout_backward(X, (X, X)),
+        TypeError,
+        r"cache must be the tuple \(dropout_param, mask\) of dropout_forward",
+    ),
     (lambda: layers.dropout_backward(X[:1], dropout()[1]), ValueError, "dout has shape"),
     (lambda: layers.leaky_relu_forward(X, "0.1"), TypeError, "slope must be a finite number, got '0.1'"),
     (lambda: layers.leaky_relu_forward(X, np.inf), ValueError, "slope must be a finite number, got inf"),

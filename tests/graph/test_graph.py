@@ -130,7 +130,9 @@ def test_what_the_loss_does_not_depend_on_has_zeros():
     tape((spy, spy_gradient), v)
     y = tape.scale(w, 2)
     tape((spy, spy_gradient), y)  # This call is recorded after y.
-    message = r"no gradient of Node.* reaches 'v' \(its path ends with the result of spy\); pass the nodes .*unused='zero'"
+    message = (
+        r"no gradient of Node.* reaches 'v' \(its path ends with the result of spy\); pass the nodes .*unused='zero'"
+    )
     with pytest.raises(ValueError, match=message):
         tape.backward(y, np.ones(3))
     assert len(tape) == 4  # The backward pass has not run.

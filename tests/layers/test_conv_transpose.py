@@ -294,7 +294,11 @@ BAD = [
     (lambda: conv_transpose(X[0, 0], W[0, 0]), ValueError, "x has 2 axes"),
     (lambda: conv_transpose(X, W, groups=3), ValueError, "groups is 3, which must divide the 4 channels of x"),
     (lambda: conv_transpose(X, W, np.ones(4)), ValueError, r"b has shape \(4,\).*b must be \(3,\)"),
-    (lambda: conv_transpose(X, W, np.ones(3), groups=2), ValueError, r"in 2 groups makes 6 channels; b must be \(6,\) or None"),
+    (
+        lambda: conv_transpose(X, W, np.ones(3), groups=2),
+        ValueError,
+        r"in 2 groups makes 6 channels; b must be \(6,\) or None",
+    ),
     (lambda: conv_transpose(X[:, :, :0], W), ValueError, "empty spatial axis"),
     (lambda: conv_transpose(X, W[:, :, :0]), ValueError, "empty kernel"),
     (lambda: conv_transpose(X, W[:, :0]), ValueError, "at least one channel and one filter"),

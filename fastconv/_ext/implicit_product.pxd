@@ -242,7 +242,7 @@ cdef inline void multiply_swapped(
 ) noexcept nogil:
     """Compute the product [positions x k] @ [k x rows] of a work item, with swapped operands, for some of its channels.
 
-    Vector lanes hold rows of weights instead of positions. So lanes are used even if there are few positions.
+    Vector lanes hold rows of weights instead of positions. So the lanes are filled even if there are few positions.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
@@ -268,7 +268,7 @@ cdef inline void multiply_swapped(
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
-        # Pack all positions for this block of k, in panels of `kernel.rows` positions.
+        # Pack the elements that all positions read for the indices [k0, k0 + n), in panels of `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:

@@ -147,7 +147,7 @@ cdef inline void transform_result(
 cdef struct Panel:
     int vectors
     Py_ssize_t width     # the number of lanes
-    Py_ssize_t column    # the index, in the pass, of the row that the first lane holds
+    Py_ssize_t column    # the index, among the rows of the pass, of the row that the first lane holds
     Py_ssize_t at        # the offset of the panel from the first panel of the pass
     Py_ssize_t pitch     # the distance between the weights of two interpolation points
 

@@ -118,8 +118,8 @@ cdef inline Py_ssize_t write_mirrored_lines(
 cdef inline Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Make the lists of segments k, k + 1, ... of the last axis, until the memory for lists is full. Return the number of
-    lists.
+    """Make the lists of segments k, k + 1, ... of the last axis, until the memory for lists is full. Return the number
+    of lists.
 
     With several lists at a time, the matrix rows of a line can be written in order, from the first position of the line
     to its last position.

@@ -44,8 +44,8 @@ cdef struct Gradient:
     Py_ssize_t block       # the number of channels of a work item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    # The workspaces. Each has a sum and a total for each weight, and, for each entry of a list, its value, its column
-    # and the number of its weight.
+    # The workspaces. Each has a vector of sums and a total for each weight. It also has the value, the column and the
+    # weight number of each entry of a list.
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces

@@ -44,7 +44,8 @@ cdef struct Product:
     Sizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    # The tile kernels. The first index is 1 if weights are not packed. The second index is 1 if positions are packed in a panel.
+    # The tile kernels. The first index is 1 if weights are not packed. The second index is 1 if positions are packed in
+    # a panel.
     fc_tile_t[2][2] tiles
 
 

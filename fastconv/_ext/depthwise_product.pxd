@@ -49,7 +49,7 @@ cdef enum:
 # set, a sweep computes two stride phases. `part` is the index of the first of these stride phases.
 cdef struct Sweep:
     Py_ssize_t part
-    Py_ssize_t source  # the offset, in the padded block, of the first row that the sweep reads, in elements
+    Py_ssize_t source  # the offset, in the padded block, of the first row of the sweep, in elements
     Py_ssize_t to      # the offset, in a channel of the result, of the first result of the sweep, in elements
     Py_ssize_t rows
     Py_ssize_t n       # the number of results in a row of the sweep

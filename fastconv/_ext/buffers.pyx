@@ -77,7 +77,7 @@ cdef void unmap(Mapping* mapping) noexcept:
 
 
 cdef void evict(FreeList* free, Py_ssize_t most) noexcept:
-    """Unmap the mappings that have been free longest, until at most `most` bytes are left."""
+    """Unmap the mappings that have been free longest, until the free mappings have at most `most` bytes in total."""
     cdef Mapping* oldest
     while free.oldest is not NULL and free.nbytes > most:
         oldest = free.oldest
@@ -140,7 +140,7 @@ cdef class Pool:
 
     @property
     def free(self):
-        """The sizes of the free mappings in bytes: a list of the small mappings, and a list of the large ones. The
+        """The sizes of the free mappings in bytes: a list for small mappings, and a list for large mappings. The
         mapping that has been free longest is first.
         """
         return sizes(&self._free_small), sizes(&self._free)
@@ -196,7 +196,7 @@ cdef class Pool:
             unmap(mapping)
             return
         if mapping.large:
-            # Evict small mappings to make room, but keep up to a quarter of the pool for them.
+            # Evict small mappings to make room, but let small mappings keep up to a quarter of the pool.
             evict(&self._free_small, max(share, self._keep - mapping.nbytes))
             add(&self._free, mapping)
         else:

@@ -40,8 +40,8 @@ cdef class CallCache:
         return None if key is None else self._calls.get(key)
 
     def put(self, tuple arrays, dict options, found):
-        """Store the value `found` for calls with arrays and options like these. Do nothing if the arrays do not meet
-        the conditions of `CallCache`, or if an option has a type that `plain` does not accept.
+        """Store the value `found` for arrays of the same shapes and dtype and for equal options. Do nothing if the
+        arrays do not meet the conditions of `CallCache`, or if an option has a type that `plain` does not accept.
         """
         key = self._key(arrays, options)
         if key is not None:

@@ -23,7 +23,8 @@ cdef inline Py_ssize_t blocks_of(const ConvAxis* axes) noexcept nogil:
 
 cdef inline Py_ssize_t list_segments(fc_copy_segment* segments, const ConvAxis* axes, const Block* b) noexcept nogil:
     """List the segments of a block of one channel, in ascending order of their offsets, and return their number. A
-    segment copies one stride phase of one plane to the block. The layout of the block is that of `fill` in patches.pxd.
+    segment is one stride phase of one plane, and is copied to the block. The layout of the block is that of `fill` in
+    patches.pxd.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]

@@ -20,7 +20,8 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    # The distance between the two padded blocks in a workspace. A buffer for a copy of dout follows the blocks.
+    # The distance between the two padded blocks in a workspace. After both blocks, the workspace has a buffer for a
+    # copy of rows of dout.
     Py_ssize_t dout_at
     Py_ssize_t totals_at      # the offset of the sums in a workspace
 
@@ -82,7 +83,7 @@ cdef inline void contract(
             rows = <const floating*> t.dout + first
             taps.to_pitch = axes[2].out
             if b.n[2] < lanes and first + (b.n[1] - 1) * axes[2].out + lanes > t.douts:
-                # Copy the rows of dout, because a vector would read past the end of dout.
+                # Copy the rows of dout, because a vector would otherwise read past the end of dout.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
                     copied[i] = rows[i // b.n[2] * axes[2].out + i % b.n[2]]

@@ -16,7 +16,8 @@ cdef struct Sizes:
     Py_ssize_t row_step       # the distance between the weights of two rows
     Py_ssize_t channels       # the number of channels of the source in a group
     Py_ssize_t channel_pitch  # the distance between two channels of a block
-    # The distance between the two padded blocks in a workspace. A buffer for strided results follows the blocks.
+    # The distance between the two padded blocks in a workspace. After both blocks, the workspace has a buffer for
+    # strided results.
     Py_ssize_t scatter_at
     Py_ssize_t segments         # the largest number of segments of a channel: see depthwise_blocks.pxd
     Py_ssize_t sweeps         # the largest number of sweeps of a block: see `Sweep`
@@ -40,7 +41,7 @@ cdef enum:
     PART_K = 6        # three columns: the fields `k`, `high` and `step` of fc_taps
     PART_HIGH = 7
     PART_STEP = 8
-    PART_AT = 9       # the index of the first tap in `at` and in `places`
+    PART_AT = 9       # the index, in `at` and in `places`, of the first tap of the part
     PART_COLUMNS = 10
 
 
@@ -48,8 +49,8 @@ cdef enum:
 # set, a sweep computes two stride phases. `part` is the index of the first of these stride phases.
 cdef struct Sweep:
     Py_ssize_t part
-    Py_ssize_t source  # the offset of the first row in the block, in elements
-    Py_ssize_t to      # the offset of the first result in a channel of the result, in elements
+    Py_ssize_t source  # the offset, in the padded block, of the first row of the sweep, in elements
+    Py_ssize_t to      # the offset, in a channel of the result, of the first result of the sweep, in elements
     Py_ssize_t rows
     Py_ssize_t n       # the number of results in a row of the sweep
     Py_ssize_t whole   # the number of rows whose last vector may write past the end of the row
@@ -64,8 +65,9 @@ cdef struct Stage:
 
 
 cdef inline Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
-    """Return how many rows of n results may be stored as whole vectors. Such a vector may write into later rows, but
-    not past the last row.
+    """Return how many of the `rows` rows may be stored as one whole vector each. A row has n results. A vector has more
+    lanes than a row has results, so the vector also writes into later rows, but it must not write past the last row.
+    If n is at least `lanes`, return 0.
     """
     cdef Py_ssize_t spare = rows * n - lanes
     return 0 if spare < 0 or n >= lanes else spare // n + 1

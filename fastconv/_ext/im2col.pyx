@@ -149,7 +149,8 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
     shift.head = h0 * w.out + w0
     shift.n = (h1 - h0 - 1) * w.out + w1 - w0
     shift.tail = h.out * w.out - shift.head - shift.n
-    # Elements that wrap around a border are only between the end of the first copied row and the start of the last.
+    # An element that wraps around a border can only lie between the end of the first copied row and the start of the
+    # last copied row.
     shift.left, shift.right = w0, w.out - w1
     shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
     return shift
@@ -277,7 +278,8 @@ cdef void rows_worker(const Lowering* t, floating* dtype) noexcept nogil:
     cdef floating* row
     while begin < total:
         end = min(begin + grain, total)
-        # The row index is split into n, c, kd, kh, kw by division once for each chunk, and then incremented.
+        # For the first row of a chunk, divisions split the row index into n, c, kd, kh and kw. For each further row,
+        # these five indices are incremented instead.
         n, at = begin // rows, begin % rows
         at, kw = at // w.k, at % w.k
         at, kh = at // h.k, at % h.k
@@ -348,8 +350,8 @@ def col2im(int dtype, cols, x, axes, output_ranges, Py_ssize_t block, queue):
     """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
     contiguous.
 
-    A thread adds all taps to a block of `block` image rows, which stays in the cache of the thread. No two threads
-    write the same element.
+    A thread adds the elements of cols for all taps to a block of `block` image rows. The block stays in the cache of
+    the thread. No two threads write the same element.
     """
     cdef Lowering t = read_lowering(dtype, x, cols, False, axes, output_ranges, queue)
     t.block, t.blocks = block, (t.axes[1].size - 1) // block + 1

@@ -44,7 +44,8 @@ cdef struct Product:
     Sizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    # The tile kernels. The first index is 1 if weights are not packed. The second is 1 if positions are in a panel.
+    # The tile kernels. The first index is 1 if weights are not packed. The second index is 1 if positions are packed in
+    # a panel.
     fc_tile_t[2][2] tiles
 
 
@@ -242,7 +243,7 @@ cdef inline void multiply_swapped(
 ) noexcept nogil:
     """Compute the product [positions x k] @ [k x rows] of a work item, with swapped operands, for some of its channels.
 
-    Vector lanes hold rows of weights instead of positions. So lanes are used even if there are few positions.
+    Vector lanes hold rows of weights instead of positions. So the lanes are filled even if there are few positions.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
@@ -268,7 +269,7 @@ cdef inline void multiply_swapped(
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
-        # Pack all positions for this block of k, in panels of `kernel.rows` positions.
+        # Pack the elements that all positions read for the indices [k0, k0 + n), in panels of `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:

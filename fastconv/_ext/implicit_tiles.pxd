@@ -15,7 +15,7 @@ cdef enum Mode:
     PADDED_GRID
     ROW_WISE    # Tiles are read from a padded block, and each tile lies within one row.
     PACKED  # Positions are gathered from a padded block into panels, so that no lane is empty.
-    SWAPPED  # As PACKED, but the operands of the product are swapped, so that lanes hold filters.
+    SWAPPED  # Like PACKED, but with swapped operands of the product. So lanes hold filters.
 
 
 # A work item: the rows of the result, and the block of outputs, that one thread computes.
@@ -46,8 +46,8 @@ cdef inline Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes)
 cdef struct Tile:
     int vectors
     Py_ssize_t base       # the offset of the first lane in the block; used if all lanes are contiguous in the block
-    Py_ssize_t sources    # the number of runs in `source`
-    Py_ssize_t targets    # the number of runs in `target`
+    Py_ssize_t sources    # the number of runs of lanes in `source`
+    Py_ssize_t targets    # the number of runs of lanes in `target`
     bint whole            # whether all lanes are used and are contiguous in the result
     fc_run[MOST_LANES] source
     fc_run[MOST_LANES] target
@@ -99,7 +99,7 @@ cdef inline void place_tile(
 ) noexcept nogil:
     """Set `tile` to the positions [first, first + lanes) of a segment.
 
-    `image_step` is the distance between two images of the result in elements.
+    `image_step` is the distance, in elements, between two images of the result.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]

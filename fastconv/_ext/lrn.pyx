@@ -71,7 +71,7 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
     the channel itself, and window[1] channels after it.
 
     x and y are of `dtype`, 0 (float32) or 1 (float64). `shape` is (N, C, S), and `constants` is (alpha / size, beta,
-    k). A row of `space` has room for window[0] + window[1] + 3 rows of `width` elements.
+    k). Each thread has one row of `space`, with room for (window[0] + window[1] + 3) * width elements.
     """
     cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, queue)
     r.forward = fc_lrn_for(dtype, isa).forward
@@ -81,8 +81,8 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
 
 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute dx, the gradient of `forward`. A row of `space` has room for C + window[0] + window[1] + 3 rows of
-    `width` elements.
+    """Compute dx, the gradient of `forward`. Each thread has one row of `space`, with room for
+    (C + window[0] + window[1] + 3) * width elements.
     """
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, queue)
     cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False)

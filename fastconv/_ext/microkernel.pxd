@@ -35,8 +35,8 @@ cdef extern from "microkernel.h":
         Py_ssize_t stride,
     ) noexcept nogil
 
-    # For the masked kernels, the argument `bias` is a mask with the shape of c. These kernels set c to 0 where the mask
-    # is 0.
+    # For the masked kernels, the argument `bias` is a mask with the shape of the result. These kernels set the result
+    # to 0 where the mask is 0.
     ctypedef struct fc_microkernel_kernels:
         fc_shape_t shape
         fc_tile_t tile_listed
@@ -57,8 +57,8 @@ cdef extern from "microkernel.h":
 cdef const fc_microkernel_kernels* microkernel_for(int dtype, int isa) noexcept nogil
 
 
-# The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules that need the kernels
-# that multiply tiles call microkernel_for.
+# The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules get the kernels that
+# multiply tiles from `microkernel_for`.
 cdef struct Kernels:
     int rows
     int vectors

@@ -102,8 +102,8 @@ cdef struct Norm:
 cdef inline void* buffer_of_size(str name, array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the address of an aligned array of n elements.
 
-    Raise an error if the array is not aligned or has another size, because the user may have changed the tuple `cache`
-    of the forward pass. The error message names the array.
+    Raise an error that contains `name` if the array is not aligned or does not have n elements. The array may be from
+    the tuple `cache` of the forward pass, which the user may have changed.
     """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n:
@@ -323,7 +323,7 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
     of an image.
 
     `shape` is (N, C, S, G), for G groups. mean and scale are N * G doubles. gamma and beta have an element for each
-    channel; they are doubles or, if S is 1, of the dtype of x. A work item is a group of an image.
+    channel; they are doubles or, if S is 1, of the dtype of x. A work item is one group of channels of one image.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
     if q.S == 1:

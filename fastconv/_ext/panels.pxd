@@ -102,8 +102,8 @@ cdef inline void pack_weights(
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
     """Pack rows [0, rows) and columns [begin, end) of the weight matrix into panels of `width` rows. The last
-    panel may have fewer rows. If `full` is set, the columns of the last panel are still `width` elements apart,
-    as in the other panels.
+    panel may have fewer rows. If `full` is set, successive columns are `width` elements apart in every panel, also
+    in the last panel.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

@@ -24,7 +24,7 @@ cdef struct ConvAxis:
     Py_ssize_t halo      # n outputs read n + halo neighbouring elements of a stride phase
     Py_ssize_t n_phases     # the number of stride phases that are stored
     Py_ssize_t phase_pitch    # the distance between two stored phases, in elements
-    Py_ssize_t pitch     # the distance, in elements, between two neighbours along this axis of a stored phase
+    Py_ssize_t pitch     # the distance between two elements of a stored phase that are neighbours along this axis
     Py_ssize_t output_offset     # the index in the result array at which output 0 is stored
     Py_ssize_t output_stride      # the distance, along this axis of the result array, between two outputs
     Py_ssize_t output_size     # the size of the result array along this axis
@@ -59,8 +59,8 @@ cdef inline void read_conv_axes(
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,
                                   Py_ssize_t n) noexcept nogil:
-    """Return how many elements of a stride phase are padding at the start of the axis, at most `n`. The elements are
-    counted from the first element that output `begin` reads.
+    """Return how many elements of a stride phase are padding at the start of the axis. The elements are counted from
+    the first element that output `begin` reads. Only n elements are counted.
     """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= 0:
@@ -69,8 +69,8 @@ cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssi
 
 
 cdef inline Py_ssize_t last_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """Return how many elements of a stride phase precede the padding at the end of the axis, at most `n`. The elements
-    are counted from the first element that output `begin` reads.
+    """Return how many elements of a stride phase precede the padding at the end of the axis. The elements are counted
+    from the first element that output `begin` reads. Only n elements are counted.
     """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= axis.size:

@@ -24,7 +24,7 @@ cdef extern from "planes.h" nogil:
     const fc_planes_kernels* fc_planes_for(int dtype, int isa)
 
 
-# The arguments of a reduction of planes (one channel of one image each), which all threads of the call read.
+# The arguments of a call, which all threads of the call read. A plane is one channel of one image.
 cdef struct Reduction:
     fc_total_t total
     fc_highest_t highest

@@ -164,8 +164,8 @@ def max_backward_bands(
     which rounds dx once more. This is rare, because few cells of a plane are the maximum of many windows.
 
     A plane is divided into `bands` bands of cells. For each band, `table` holds two ranges [begin, end): the cells of
-    the band, and the outputs whose windows overlap the band. Return whether the index of each output is in a band that
-    the window of the output overlaps. If not, dx is incomplete.
+    the band, and the outputs whose windows overlap the band. Return True if the index of each output is in a band that
+    the window of the output overlaps. Otherwise return False; dx is then incomplete.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
@@ -252,7 +252,8 @@ cdef inline Py_ssize_t scatter_band(
     for i in range(outputs):
         at = <size_t> (<Py_ssize_t> indices[i] - first)
         if at != current:
-            # Store a sum only when the index changes, because neighbouring windows often have the same maximum.
+            # Neighbouring windows often have the same maximum. So the sum for one index is stored only when the next
+            # output has another index.
             if current < <size_t> n:
                 dx[current], lost[page_cell] = total, rest
             current = at

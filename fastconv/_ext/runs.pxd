@@ -30,7 +30,7 @@ cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
-    """Write n zeros. This is faster than `zero` for short rows, because no function is called."""
+    """Write n zeros. For short rows, `zero_short` is faster than `zero`, because it calls no function."""
     if floating is float:
         fc_zero_short_f32(dst, n)
     else:

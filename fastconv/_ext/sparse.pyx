@@ -72,7 +72,7 @@ cdef struct Sizes:
     # The lists of nonzero weights: there is one fc_nonzeros_list for each row block and each block of channels.
     Py_ssize_t list_offsets_at  # the offset of `offsets` from the start of a fc_nonzeros_list, in bytes
     Py_ssize_t list_values_at   # the offset of `values` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_pitch       # the distance between two fc_nonzeros_list, in bytes
+    Py_ssize_t list_pitch       # the distance between two structs fc_nonzeros_list, in bytes
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -117,7 +117,7 @@ cdef struct Task:
     Py_ssize_t group_step       # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    # For each offset of an image element: the weight that multiplies this element, as an offset in its row of weights.
+    # For each offset of an image element: the offset, in a row of weights, of the weight that multiplies this element.
     const int32_t* weight_at
     Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
     Py_ssize_t blocks           # the number of blocks of the result
@@ -206,7 +206,7 @@ def product(
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """Process work items until none are left. For each item, list the nonzero weights of a row block in a block of
+    """Process work items until none are left. For each work item, list the nonzero weights of a row block in a block of
     channels.
     """
     cdef const Task* t = <const Task*> task

@@ -28,8 +28,8 @@ cdef enum:
 
 
 cdef int poll(fc_work_queue* queue) noexcept nogil:
-    """Run the handlers of pending signals if this is the calling thread and about 50 ms have passed since the last
-    check. Return whether a handler raised an exception.
+    """Run the handlers of pending signals if `poll` runs in the calling thread, and if about 50 ms have passed since
+    the last check. Return whether a handler raised an exception.
     """
     cdef size_t now
     if <Py_ssize_t> PyThread_get_thread_ident() != queue.calling_thread:
@@ -98,7 +98,8 @@ cdef class ThreadPool:
         are active, start or wake more.
         """
         cdef fc_work_queue queue
-        # A worker checks this count before it stops watching the broadcast slot, and stays if a new call has started.
+        # Before a worker stops watching the broadcast slot, it checks this count. If a new call has started, the worker
+        # continues to watch the slot.
         self._calls += 1
         if helpers > self.active_workers:
             self._spawn_workers(min(helpers, self._most))

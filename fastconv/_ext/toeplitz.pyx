@@ -1,6 +1,6 @@
 """Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
 
-A row of weights is the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
+A row of weights has the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
 each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is all
 positions along the last axis, for one position along each other axis. `table` describes three axes: see
 fastconv.convolution.toeplitz.pattern. `sizes` comes from fastconv.convolution.toeplitz.csr. `queue` is the shared state
@@ -82,9 +82,9 @@ def count(
     Also write `totals` (1 + rows of weights). Its first element is 0. The other elements are, for each row of weights,
     the number of entries of all its matrix rows.
 
-    `numbers` comes from `weights`. If less than 1 / `share` of the weights of a row are nonzero, the nonzero weights
-    are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest number
-    of entries of a list. `space` has a row of `space_of` bytes for each thread, and must be zeroed.
+    The function `weights` computes `numbers`. If less than 1 / `share` of the weights of a row are nonzero, the nonzero
+    weights are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest
+    number of entries of a list. `space` has a row of `space_of` bytes for each thread, and must be zeroed.
     """
     cdef Task t = read_task(table, sizes, w, dtype, False, isa, queue)
     give_space(&t, numbers, share, longest, most, space)
@@ -154,8 +154,9 @@ def gradient(
     """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
     the sum of dy * x over all entries of the matrix that hold this weight.
 
-    `numbers` (float64) has the numbers 1, 2, ... in place of the weights of `block` channels. So the value of an entry
-    is the number of the weight that the entry holds. `space` has a row of `gradient_space` bytes for each thread.
+    `numbers` (float64) is an array of weights for `block` channels, in which the weights are replaced by the numbers
+    1, 2, and so on. So the value of a matrix entry is the number of the weight that belongs to this entry. `space` has
+    a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

@@ -85,7 +85,8 @@ cdef inline Py_ssize_t write_mirrored_lines(
     """On each line of the segments d and h, write the matrix rows of the first positions directly, without lists. These
     positions are mirrored, and each has a segment of its own. Return the number of these positions on a line.
 
-    If several lines can share long lists, write nothing and return 0, because copying a list is then faster.
+    If several lines can share long lists, write nothing and return 0, because copying a shared list is faster than
+    writing each row directly.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
@@ -117,7 +118,8 @@ cdef inline Py_ssize_t write_mirrored_lines(
 cdef inline Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Make the lists of segments k, k + 1, ... of the last axis, until the memory is full. Return the number of lists.
+    """Make the lists of segments k, k + 1, ... of the last axis, until the memory for lists is full. Return the number
+    of lists.
 
     With several lists at a time, the matrix rows of a line can be written in order, from the first position of the line
     to its last position.

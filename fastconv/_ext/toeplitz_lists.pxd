@@ -23,7 +23,7 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n     # the number of entries of each list
     Py_ssize_t row          # the row of weights whose nonzero weights are in `nonzeros`, or -1 if there is none
     bint few                # whether few weights of the current row are nonzero
-    const Segment* d        # `d` and `h` are the segments for which `nonzeros` has a list, or NULL
+    const Segment* d        # `d` and `h`: the segments of the list in `nonzeros`, or NULL if there is no list
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits

@@ -180,7 +180,7 @@ cdef struct Matrix:
     fc_list_t list
     fc_list_nonzeros_t list_nonzeros
     fc_write_mirrored_rows_t write_mirrored_rows
-    bint mirrored           # whether an axis has mirrored positions
+    bint mirrored           # whether any axis has mirrored positions
     fc_build_tree_t build_tree
     fc_repeat_t repeat
 

@@ -44,7 +44,8 @@ cdef struct Gradient:
     Py_ssize_t block       # the number of channels of a work item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    # The workspaces. Each has sums and totals for each weight, and the values, columns and slots of a list.
+    # The workspaces. Each has a vector of sums and a total for each weight. It also has the value, the column and the
+    # weight number of each entry of a list.
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
@@ -68,7 +69,7 @@ cdef inline void gradients_worker(void* task) noexcept nogil:
 
 
 cdef inline void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
-    """Compute the gradient of the weights of up to `block` channels, from `channel` on, in one row of weights."""
+    """Compute the gradient of one row of weights for up to `block` channels, starting with channel `channel`."""
     cdef Matrix m = t.m
     cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps

@@ -92,7 +92,7 @@ cdef inline void transform_result(
     in m.
 
     For each image in which an inf or NaN is found, `call.overflows` is incremented. The caller then has to check the
-    image, because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
+    image, because a transform may overflow, or spread an inf or NaN to outputs that do not depend on it.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -147,7 +147,7 @@ cdef inline void transform_result(
 cdef struct Panel:
     int vectors
     Py_ssize_t width     # the number of lanes
-    Py_ssize_t column    # the index, in the pass, of the row that the first lane holds
+    Py_ssize_t column    # the index, among the rows of the pass, of the row that the first lane holds
     Py_ssize_t at        # the offset of the panel from the first panel of the pass
     Py_ssize_t pitch     # the distance between the weights of two interpolation points
 
@@ -217,7 +217,7 @@ cdef inline void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # The next n tiles stay in the cache while they are multiplied by all rows of the pass.
+                    # The next n tiles stay in the cache while they are multiplied by all rows of weights of the pass.
                     for i in range(count):
                         p = &panels[i]
                         call.tile(

@@ -122,8 +122,12 @@ cdef struct Call:
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
     const Py_ssize_t* offsets   # (subkernels, 3): the offset of each subkernel along D, H and W
-    const Py_ssize_t* taps      # (phases, subkernels, taps): the index of the kernel tap, or -1 if there is no such tap
-    const Py_ssize_t* starts    # (phases, 3): the index of output 0 in the result; negative if output 0 is outside
+    # (phases, subkernels, taps): for each tap of a subkernel, its index in the kernel, or -1 if the kernel has no such
+    # tap
+    const Py_ssize_t* taps
+    # (phases, 3): the index, along D, H and W of the result, of output 0 of each stride phase; negative if this output
+    # is outside the result
+    const Py_ssize_t* starts
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
@@ -348,8 +352,8 @@ cdef inline void transform_image(
                 y = (b.begin[1] + oh) * steps_h - axes[1].lo - window.first[1]
                 for ow in range(b.n[2]):
                     x = (b.begin[2] + ow) * steps_w - axes[2].lo - window.first[2]
-                    # The last vector of a subkernel may overwrite the start of the next subkernel, which is written
-                    # later.
+                    # The last vector of values of a subkernel may extend into the values of the next subkernel. This
+                    # does no harm, because the values of the next subkernel are written later.
                     offset = call.offsets
                     for q in range(s.subkernels):
                         pixel_offsets = list_pixel_offsets(

@@ -23,8 +23,9 @@ def density(int dtype, w, double dense):
     (float32) or 1 (float64).
 
     If the fraction of nonzero elements is above `dense`, return 1.0. If the array has more than `counted` elements,
-    read only a sample of the elements. The indices of the sample are spread by multiples of the golden ratio, so that
-    they follow no pattern of the weights. All arrays of one size are sampled at the same indices.
+    read only a sample of the elements. The sampled indices are the fractional parts of multiples of 1 / golden ratio,
+    scaled to the size of the array. So the indices are not periodic, and follow no pattern of the weights. All arrays
+    of one size are sampled at the same indices.
     """
     cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found

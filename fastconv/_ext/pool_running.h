@@ -179,7 +179,7 @@ typedef struct {
      * and the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* the number of elements of an input plane, and of a plane of results */
+    ptrdiff_t sources, targets; /* the number of elements of a plane of the input, and of a plane of results */
     ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
     int dtype, isa, op, input_op, result_op, int64_indices;
     const char *source, *norms, *factors;

@@ -160,9 +160,9 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* List those tap lines of a matrix row that have nonzero weights. Sort them by the image elements that they read. Skip
- * nodes of the tree of nonzero weights if their keys are outside the segments. This function is for axes without
- * mirrored positions. */
+/* List those tap lines of a matrix row that have nonzero weights. The list has the order of the image elements that the
+ * tap lines read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This function
+ * is for axes without mirrored positions. */
 static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -324,7 +324,7 @@ static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros,
 
 /* Return the number of image elements that the nonzero weights read in a segment. Return -1 if these elements have to
  * be sorted before they can be counted. Also return -1 if two weights read the same image row and the segment has no
- * `element_of_key`. There are only few such segments, so their elements can be sorted. */
+ * `element_of_key`. There are only few such segments, so sorting takes little time. */
 static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)

@@ -161,8 +161,8 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
 }
 
 /* List those tap lines of a matrix row that have nonzero weights. The list has the order of the image elements that the
- * tap lines read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This function
- * is for axes without mirrored positions. */
+ * tap lines read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This
+ * function is for axes without mirrored positions. */
 static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];

@@ -44,7 +44,7 @@ static inline int fc_limited(void) {
     return getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* Give memory that the allocator holds, but does not use, back to the system, if the allocator supports this. */
+/* Return unused memory of the allocator to the system, if the allocator supports this. */
 static inline void fc_trim(void) {
 #ifdef __GLIBC__
     (void)malloc_trim(0);

@@ -199,7 +199,7 @@ FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 /* Compute a tile of `rows` rows of `vectors` vectors in registers. The last vector of a row starts at element `last`.
  *
  * If a tile is one vector wide, only the first `lanes` lanes of each row are results. The rows before row `loose` are
- * nevertheless stored as whole vectors, because later rows overwrite the other lanes. */
+ * stored as whole vectors, because later rows overwrite the other lanes. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)

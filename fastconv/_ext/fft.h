@@ -96,9 +96,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t
  * and descend from *first, and 0 otherwise.
  *
  * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
- * less than n - 1 cells apart, so the result is 0. Other borders do not reverse the direction. If the last cell
- * nevertheless lies in the wrong direction from the first cell, the positions cross a circular border, and the result
- * is 0, too. */
+ * less than n - 1 cells apart, so the result is 0. With any other border, the cells ascend if the step is 1, and
+ * descend if the step is -1. If the order of the first and the last cell is the reverse, the positions cross a circular
+ * border, and the result is 0, too. */
 static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -216,9 +216,9 @@ typedef struct fc_fft_task {
     ptrdiff_t is_signal, itemsize, gradient, backward_data;
     const void *twiddles;
     double scale;
-    /* The total numbers of groups, images, rows and columns of the weight matrix, phases of the taps (tau), phases of
-     * the outputs (phi), and tiles of an image. In the next line, tau[i], phi[i] and tiles_along[i] are these numbers
-     * along axis i, and tile[i] is the size of a tile. */
+    /* The total numbers of groups, of images, of rows of the weight matrix, of its columns, of phases of the taps
+     * (tau), of phases of the outputs (phi), and of tiles of an image. In the next line, tau[i], phi[i] and
+     * tiles_along[i] are the numbers of phases and tiles along axis i, and tile[i] is the size of a tile. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_along[3];
     /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */

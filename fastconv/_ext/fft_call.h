@@ -334,9 +334,9 @@ static int fc_fft_run_multiply(fc_fft_task *t)
     return fc_fft_run_step(t, FC_FFT_MULTIPLY, fc_fft_ceil_div(rows, 8));
 }
 
-/* Run a forward or backward_data call in blocks of rows, pairs of tiles, and columns. The spectra of a block fit into
- * the workspace. The rows of the weight matrix are filters, and the columns are channels; for backward_data, it is the
- * reverse. */
+/* Run a forward or backward_data call in blocks of rows and columns of the weight matrix, and in blocks of pairs of
+ * tiles. The spectra of a block fit into the workspace. The rows of the weight matrix are filters, and the columns are
+ * channels. For backward_data, the rows are channels, and the columns are filters. */
 static int fc_fft_run_blocks(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;

@@ -118,8 +118,8 @@ static inline int fc_isa_lanes(int dtype, int isa)
 #define FC_PASTE3(a, b, c) FC_PASTE3_(a, b, c)
 #define FC_N(name) FC_PASTE3(name, FC_DTYPE, FC_ISA)
 
-/* FC_DECLARE_VERSIONS declares the kernels of a family for one dtype and each instruction set. Without FC_X86,
- * only the baseline exists, and is used for all instruction sets. */
+/* FC_DECLARE_VERSIONS declares the kernels of a family for one dtype and each instruction set. Without FC_X86, only the
+ * kernels for the baseline exist, and these kernels are used for all instruction sets. */
 #if FC_X86
 #define FC_VERSION(name, enumerator, isa, bytes) &name##_##isa,
 #define FC_DECLARE_VERSIONS(type, dtype) FC_FOR_EACH_ISA(FC_DECLARE_##dtype, type)

@@ -112,9 +112,9 @@ static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_respons
     }
 }
 
-/* Compute dx = dout / scale^beta - 2 alpha beta x * sum for n positions. The sum runs over dout x / scale^(beta + 1) of
- * the channels whose windows include the channel of dx. `space` has room for channels + lo + hi + 3 rows of n
- * elements. */
+/* Compute dx = dout / scale^beta - 2 alpha beta x * sum for n positions. The sum runs over the channels whose windows
+ * include the channel of dx. Each term is dout * x / scale^(beta + 1) of one of these channels. `space` has room for
+ * channels + lo + hi + 3 rows of n elements. */
 static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, ptrdiff_t n, const fc_response *layer,
                                   void *space)
 {

@@ -260,8 +260,8 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
 
 /* Transpose `rows` rows of n elements: to[p * width + i] = from[at[i] + p] for p < n and i < rows <= width.
  *
- * Rows are transposed in groups of FC_TL rows, the last group first. The stores of a group may overwrite elements after
- * the group. This is harmless, because an earlier group or a later row is written afterwards. Up to FC_TL elements past
+ * Rows are transposed in groups of FC_TL rows, the last group first. The stores of the last group may go past the end
+ * of a row of `to`. This is harmless, because the elements after the row are written later. Up to FC_TL elements past
  * the end of `to` may be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)

@@ -148,8 +148,9 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
  * threads.
  *
  * If each group has its own mean, the number of groups of a call depends on the number of threads, so this function
- * ignores the number of groups. If the groups share a mean, the number does not depend on the threads: a call has all
- * channels of a layer's group, or it has one group. For one group, adding up lanes together saves nothing. */
+ * ignores the number of groups. If the groups share a mean, the number of groups does not depend on the number of
+ * threads. A single group is then not short, because there is no other group whose lanes could be added up together
+ * with its lanes. */
 FC_INLINE int FC_N(fc_is_short)(fc_norm_groups groups)
 {
     return (groups.count > 1 || !groups.shared_mean) && groups.runs * groups.n <= 8 * FC_VL;
@@ -206,7 +207,7 @@ FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, doub
             FC_T rounded_mean;
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, 0, FC_SUM_OF_X, &sum, &residual);
             /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - rounded_mean is the
-             * rounding error, so it is added. */
+             * rounding error of `rounded_mean`, so this error is added. */
             rounded_mean = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, rounded_mean, FC_SUM_OF_SQUARES,
                               &part_squares, &residual);

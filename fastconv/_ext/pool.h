@@ -59,9 +59,8 @@ typedef struct {
     /* `offset` has one list for each stride phase of the input, with an element for each tap that reads the phase. The
      * list of phase r ends at index tap_end[r], where the list of phase r + 1 starts. */
     const ptrdiff_t *tap_end;
-    /* Each element of a list belongs to a tap. The element is the index of the output that reads cell 0 of the phase by
-     * this tap. The index is counted in a row of outputs of the workspace. The output with this index plus i reads cell
-     * i of the phase. */
+    /* Each element of a list belongs to a tap, and is an index into a row of outputs in the workspace. The output at
+     * this index reads cell 0 of the phase by the tap. The output at this index plus i reads cell i of the phase. */
     const ptrdiff_t *offset;
     /* `readers` has one list for each index of the input along D or H: the outputs that read the index. The list of
      * index i ends at readers_end[0][i] along D, and at readers_end[1][i] along H. */

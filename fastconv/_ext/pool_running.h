@@ -61,11 +61,11 @@ typedef struct {
 /* The steps along the axis W. If plus[l] is 0, step l joins two windows whose starts are shift[l] cells apart. If
  * plus[l] is 1, step l adds one cell to each window: the cell that is shift[l] cells after the last cell of the window.
  * In the forward pass, `phases` is 0, and the window of output o starts at cell o * stride - lo. In the backward pass,
- * `phases` is stride / gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases, and
- * `step` is dilation / gcd(stride, dilation). If `copies_sources` is 1, each row is copied before the first step,
- * because a later step needs the original elements. */
+ * `phases` is stride / gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases (a
+ * window has k taps), and `step` is dilation / gcd(stride, dilation). If `copies_sources` is 1, each row is copied
+ * before the first step, because a later step needs the original elements. */
 typedef struct {
-    ptrdiff_t size;           /* the number of elements of a row that is read */
+    ptrdiff_t size;           /* the row length of the image or, in the backward pass, of dout */
     ptrdiff_t levels;         /* the number of steps */
     ptrdiff_t stride;         /* the stride of the windows, in cells */
     ptrdiff_t lo;             /* the padding before the image, in cells */
@@ -93,8 +93,9 @@ typedef struct {
     /* the number of steps after which the sums of FC_FROM_EARLY are complete, or -1 if no result needs these sums */
     ptrdiff_t early;
     ptrdiff_t first;   /* the index of the first element that is read */
-    ptrdiff_t rows;    /* the number of rows of all ring buffers */
-    /* `shift` and `plus` are as in fc_running_width. Ring buffer l starts at row ring[l] of all ring buffers. */
+    ptrdiff_t rows;    /* the number of rows of all ring buffers together */
+    /* `shift` and `plus` are as in fc_running_width. The ring buffers follow one another in memory. Ring buffer l
+     * starts at row ring[l] of this memory. */
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
     /* The ranges of results into which the axis is divided. The field `source` of a range is counted from `first`. */
@@ -178,7 +179,7 @@ typedef struct {
      * and the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* the number of elements of a plane that is read, and of a plane of results */
+    ptrdiff_t sources, targets; /* the number of elements of a plane of the input, and of a plane of results */
     ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
     int dtype, isa, op, input_op, result_op, int64_indices;
     const char *source, *norms, *factors;
@@ -231,9 +232,9 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the steps to do after row `arrival` of the axis was read. Counted from the first row that the work item reads,
- * row `arrival` is row `row_index`. A step is left out if its windows would start before the first row that the work
- * item reads. */
+/* Return the steps to do after row `arrival` of the axis was read. `row_index` is the number of this row, counted from
+ * the first row that the work item reads. A step is left out if its windows would start before the first row that the
+ * work item reads. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t row_index, char *rings, ptrdiff_t pitch)
 {

@@ -29,8 +29,8 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied, because
- * later stores overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
+/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied. Later
+ * stores then overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {

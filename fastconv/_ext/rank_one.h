@@ -9,11 +9,11 @@
 
 #include "runs.h"
 
-/* A weight of a kernel that differs from the product of the factors. */
+/* A weight of a kernel, and the product of the factors at the same index, if the two numbers differ. */
 typedef struct {
     ptrdiff_t index; /* the index of the weight in the kernel */
     double value;    /* the weight */
-    double product;  /* the product of the factors */
+    double product;  /* the product of the factors at this index */
 } fc_mismatch;
 
 /* Return the number of doubles of the workspace that fc_factor_f32 and fc_factor_f64 need. */

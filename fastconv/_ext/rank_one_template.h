@@ -102,10 +102,10 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
  * that axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot
  * is at (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
  *
- * Each weight of an outer product of r factors was rounded up to r times: in r - 1 products, and in a possible division
- * of the kernel by its sum. The comparison uses 2 * r weights. So the two sides differ by at most 2 * r * r * eps / 2
- * times the weight, plus r * r times the smallest positive number of the dtype. Here eps is the distance from 1 to the
- * next number of the dtype.
+ * Each weight of an outer product of r factors was rounded at most r times: in r - 1 products, and in a possible
+ * division of the kernel by its sum. The comparison uses 2 * r weights. So the two sides differ by at most
+ * 2 * r * r * eps / 2 times the weight, plus r * r times the smallest positive number of the dtype. Here eps is the
+ * distance from 1 to the next number of the dtype.
  *
  * A weight of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
  * and is a relative error of the weight. The weights of the fibres together have an error of the same size. So a

@@ -203,7 +203,7 @@ FC_DEFINE_SCANS(double, f64)
         else                                                                               \
             FC_EACH(n, stride, dst[i * S] += src[i]);                                      \
     }                                                                                      \
-    /* Clear one element in each of `rows` rows. It holds an unwanted copy from a neighbouring row. */ \
+    /* Clear one element in each of `rows` rows. Each of these elements is an unwanted copy. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

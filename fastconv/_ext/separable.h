@@ -28,7 +28,7 @@ typedef struct {
     ptrdiff_t out;             /* the largest number of outputs of a phase */
     ptrdiff_t block;           /* the number of outputs of a block */
     ptrdiff_t pad;             /* the padding before the source, for all phases */
-    ptrdiff_t halo;            /* limits the source elements that an output reads: see above */
+    ptrdiff_t halo;            /* output b reads no source element after index b * stride - pad + halo */
     const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 

@@ -1,8 +1,8 @@
 /* A thread pool whose workers can join a call without taking the GIL.
  *
- * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us, as long as a whole small layer
- * takes. So workers spin for a moment after each call, and check the broadcast slot, which is shared memory. A call
- * publishes its work in the slot. A worker that sees the work before it is finished joins the call, and is then a
+ * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us. A whole small layer takes as
+ * long. So workers spin for a moment after each call, and check the broadcast slot, which is shared memory. A call
+ * publishes its work in the slot. A worker that sees the work before the work is finished joins the call, and is then a
  * helper of that call. The call waits only for its helpers. One call at a time owns the slot. If the slot is taken, a
  * call runs on the calling thread only. */
 #ifndef FASTCONV_TEAM_H
@@ -253,8 +253,7 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
 static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
 {
     const ptrdiff_t joined = fc_atomic_load(&slot->joined);
-    /* A worker joins a call only once. When it returns from the work, no chunks are left. To join again would do
-     * nothing but take another workspace. */
+    /* A worker joins a call only once, because no chunks are left when the worker returns from the call. */
     if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
         !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;

@@ -87,16 +87,16 @@ typedef struct {
     ptrdiff_t end;
 } fc_group;
 
-/* A tree of the nonzero weights of one weight row. level[0] has a node for each channel, level[1] for each channel and
- * depth of the kernel, and level[2] for each tap line. tap[i] is the key, along the last axis, of nonzero weight i, and
- * `value` has the weights. Nodes and weights are sorted by key. Each level has one more node at its end, whose `first`
- * is the size of the next level. */
+/* A tree of the nonzero weights of one weight row. level[0] has a node for each channel. level[1] has a node for each
+ * pair of a channel and a depth of the kernel. level[2] has a node for each tap line. tap[i] is the key, along the last
+ * axis, of nonzero weight i, and `value` has the weights. Nodes and weights are sorted by key. Each level has one more
+ * node at its end, whose `first` is the size of the next level. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* The tap lines of a matrix row that have nonzero weights: see fc_list_tap_lines. */
+    /* Those tap lines of a matrix row that have nonzero weights: see fc_list_tap_lines. */
     fc_tap_line *lines;
     ptrdiff_t n_lines;
     /* The following fields are used only if an axis has mirrored positions. fc_order_nonzeros sorts the nonzero weights
@@ -160,9 +160,9 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* List the tap lines of a matrix row that have nonzero weights, in the order of the image elements that they read.
- * Nodes of the tree whose keys are outside the segments are skipped. This function is for axes without mirrored
- * positions. */
+/* List those tap lines of a matrix row that have nonzero weights. The list has the order of the image elements that the
+ * tap lines read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This
+ * function is for axes without mirrored positions. */
 static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -323,8 +323,8 @@ static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros,
 }
 
 /* Return the number of image elements that the nonzero weights read in a segment. Return -1 if these elements have to
- * be sorted before they can be counted. If two weights read the same image row, also return -1 for each segment without
- * `element_of_key`, because there are few such segments to sort. */
+ * be sorted before they can be counted. Also return -1 if two weights read the same image row and the segment has no
+ * `element_of_key`. There are only few such segments, so sorting takes little time. */
 static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)

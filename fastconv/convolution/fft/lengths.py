@@ -196,7 +196,7 @@ def _of_passes(length: int) -> Iterator[np.ndarray]:
 
 
 def _order(length: int) -> np.ndarray:
-    """Return the frequency index of each row after a transform, which leaves the rows in another order."""
+    """Return the frequency index of each row after a transform. A transform changes the order of the rows."""
     order, step = np.zeros(1, np.intp), 1
     for radix in radices(length):
         order = (order[:, None] + step * np.arange(radix)).reshape(-1)

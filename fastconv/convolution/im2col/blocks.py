@@ -150,7 +150,7 @@ def _halve(sizes: list[int]) -> None:
 class Part:
     """One block of columns, as slices of the whole convolution, and the geometry of its own convolution.
 
-    `outs` has the output positions of the block, and `cells` the cells of the image that it reads.
+    `outs` has the output positions of the block, and `cells` the cells of the image that the block reads.
     """
 
     groups: slice

@@ -292,8 +292,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, all images use the same list of copies. The time to make this list is then
-        # not counted.
+        # If an image is a single block, all images use the same list of copies. The time to make this list is not
+        # counted in this case.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
@@ -301,8 +301,7 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
     """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows of `results`
-    results.
+    ``each(rows, results)`` returns these numbers for a block of `rows` rows with `results` results in each row.
     """
     product = tiles = 0.0
     high, wide = (

@@ -113,7 +113,7 @@ def split(length: int, lanes: int) -> tuple[int, int]:
 def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
     """Yield the lengths to try for tiles of a signal, in ascending order.
 
-    All lengths are at least `least`. The first length that is at least `most` is the last length.
+    No length is below `least`. The last length is the only one that may exceed `most`.
     """
     step = max(lanes, 1)
     while True:

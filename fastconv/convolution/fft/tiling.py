@@ -138,8 +138,8 @@ class FftTiling:
 
     @property
     def volume(self) -> int:
-        """The number of elements of the volumes whose transforms are complete along only some of the axes; 0 if the
-        image has no depth.
+        """The number of elements of the volumes that are transformed along some of the axes, but not yet along all; 0
+        if the image has no depth.
         """
         if self.lengths[0] == 1:
             return 0

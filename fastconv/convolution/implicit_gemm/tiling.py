@@ -230,7 +230,7 @@ class ImplicitTiling:
 
 
 def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> ImplicitTiling:
-    """Return the tiling for which the thread with the most work needs least time.
+    """Return the tiling for which the thread with the most work needs the least time.
 
     `tile` has three numbers: the rows of a tile, the vectors of a row, and the lanes of a vector.
     """

@@ -300,7 +300,7 @@ class Layout:
 def shared_row(conv_axis: ConvAxis) -> int:
     """Return the smallest distance between neighbouring padded rows for which the rows overlap only in zeros.
 
-    At this distance, the padding at the end of a row is also the padding at the beginning of the next row.
+    Such rows share padding: the padding at the end of a row is also the padding at the beginning of the next row.
     """
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []
@@ -326,7 +326,7 @@ def ceil_div(n: int, block: int) -> int:
 
 
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
-    """Return the size of the blocks into which to divide n elements, so that all blocks have about the same size.
+    """Return the size of the blocks into which n elements are divided. All blocks have about this size.
 
     The size is at most `most`, rounded up to a multiple of `unit`. It is n if a single block suffices.
     """

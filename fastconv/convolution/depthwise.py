@@ -301,7 +301,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
     """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    ``each(rows, results)`` returns these numbers for a block of `rows` rows with `results` results in each row.
+    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows, each with
+    `results` results.
     """
     product = tiles = 0.0
     high, wide = (

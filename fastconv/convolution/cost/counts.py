@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
-#: The number of multiply-adds that a core starts in four cycles. The latency of a multiply-add is
-#: four cycles.
+#: The number of multiply-adds that a core starts in four cycles. The latency of a multiply-add is four cycles.
 _LATENCY = 8
 #: For short tiles, `_OVERLAPPED` takes the place of `_LATENCY`, because the CPU starts the next tile before a short
 #: tile ends.

@@ -300,7 +300,7 @@ class Layout:
 def shared_row(conv_axis: ConvAxis) -> int:
     """Return the smallest distance between neighbouring padded rows for which the rows overlap only in zeros.
 
-    Such rows share padding: the padding at the end of a row is also the padding at the beginning of the next row.
+    The rows share padding: the padding at the end of a row is also the padding at the beginning of the next row.
     """
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []

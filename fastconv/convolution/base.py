@@ -14,7 +14,7 @@ from fastconv.runtime import isa as _isa, threads as _threads
 
 
 class Delegated(str):
-    """The reason of `Algorithm.unsupported` for an op that the algorithm leaves to other algorithms.
+    """The reason that `Algorithm.unsupported` returns for an op that the algorithm leaves to other algorithms.
 
     If the user selected the algorithm by name, a `Delegated` reason raises no error. Instead, the cheapest algorithm
     without transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by

@@ -58,13 +58,13 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """The indices of the first padded cells of the stride phases that taps read, in ascending order."""
+        """The index of the first padded cell of each stride phase that a tap reads, in ascending order."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells of a stride phase beyond one cell for each output. Taps after tap 0 read these cells."""
+        """The number of cells that a stride phase has in addition to one cell for each output."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -300,7 +300,7 @@ class Layout:
 def shared_row(conv_axis: ConvAxis) -> int:
     """Return the smallest distance between neighbouring padded rows for which the rows overlap only in zeros.
 
-    The padding at the end of a row is then also the padding at the beginning of the next row.
+    The rows share padding: the padding at the end of a row is also the padding at the beginning of the next row.
     """
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []
@@ -326,7 +326,7 @@ def ceil_div(n: int, block: int) -> int:
 
 
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
-    """Return a size for blocks of n elements, so that all blocks have about the same size.
+    """Return the size of the blocks into which n elements are divided. All blocks have about this size.
 
     The size is at most `most`, rounded up to a multiple of `unit`. It is n if a single block suffices.
     """

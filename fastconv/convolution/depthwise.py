@@ -55,7 +55,7 @@ _HEIGHTS = (3, 5)
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: The number of vectors past the end of a block that kernels may read or overwrite with zeros.
 _LANES_PAST = 2
-#: In the time of one multiply-add, a plain copy moves `_PRODUCT_BYTES` times as many bytes as an element has.
+#: The number of bytes that a plain copy moves in the time of one multiply-add, divided by the bytes of an element.
 _PRODUCT_BYTES = 0.06
 #: Each copy of cells into a block is described by this number of integers. So is each step of the kernel (a sweep).
 _LIST = 7
@@ -251,7 +251,7 @@ def _entries(
 
     The result is a tuple of two arrays and two integers. The arrays have one element for each entry: the offset, in the
     block, of the cell that the first tap of the entry reads, and the index of the weight of this tap. The integers are
-    `high`, and the distance between the weights of neighbouring taps of an entry.
+    the number of taps of an entry, and the distance between the weights of neighbouring taps of an entry.
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -292,8 +292,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, all images use the same list of copies. The time to make this list is then
-        # not counted.
+        # If an image is a single block, all images use the same list of copies. The time to make this list is not
+        # counted in this case.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
@@ -301,8 +301,8 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
     """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
 
-    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows of `results`
-    results.
+    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows, each with
+    `results` results.
     """
     product = tiles = 0.0
     high, wide = (

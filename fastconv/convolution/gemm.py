@@ -36,7 +36,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """Compute out = a @ b. BLAS computes it if it is known to use at most `threads` threads, otherwise `gemm` does."""
+    """Compute out = a @ b by BLAS if BLAS is known to use at most `threads` threads, otherwise by `gemm`."""
     if not _blas.within(threads):
         gemm(a, b, out, threads)
         return

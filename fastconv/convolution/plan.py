@@ -76,8 +76,8 @@ class Plan(ABC):
     #: Whether the plan runs in fastconv's threads only. Threads of BLAS spin for a while after a call. They then slow
     #: down the next call, because they occupy CPUs that it needs.
     own_threads: bool = True
-    #: Whether the plan is fast only if BLAS multiplies. 'auto' takes such a plan only if BLAS is known to use no more
-    #: threads than the call may.
+    #: Whether the plan is fast only if BLAS computes its products. 'auto' takes such a plan only if BLAS is
+    #: known to use no more threads than the call may.
     needs_blas: bool = False
     #: Whether the plan skips zero weights. 'auto' takes such a plan only if many weights are zero.
     exploits_sparsity: bool = False

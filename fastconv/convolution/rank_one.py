@@ -18,7 +18,7 @@ def pays(outer: Plan, plan: Plan) -> bool:
     """Return whether each call should check the rank of the kernels. The call then runs `outer` if the rank is one,
     otherwise `plan`.
 
-    The check pays if `outer` is cheaper than `plan`, and the check takes little time.
+    Calls should check the rank if `outer` is cheaper than `plan`, and the check takes little time.
     """
     geometry = plan.case.geometry
     if not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):

@@ -23,7 +23,7 @@ _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
-    """Yield two indices for each tap: of the tap in the weights, and of all cells that it reads in the padded image."""
+    """Yield two indices for each tap: one of its weights, and one of the cells of the padded image that it reads."""
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)

@@ -21,7 +21,7 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 _ALL: Any = slice(None)
-#: The bytes of the images that are split at a time, together with their outputs.
+#: The largest number of bytes of the images that are split at a time and of their outputs, unless one image takes more.
 _BATCH_BYTES = 1 << 23
 #: The largest number of parts into which an image is split. It is limited because each part is copied separately.
 _MOST_PARTS = 1 << 14

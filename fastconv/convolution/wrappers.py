@@ -257,7 +257,7 @@ class SpaceToBatch(Wrapper):
 def space_to_batch(case: Case, make: Make) -> Plan:
     """Return the plan that `make` makes for undilated convolutions, wrapped to support a dilation.
 
-    `space_to_batch.reason` returns None for the dilations that are supported.
+    A dilation is supported if `space_to_batch.reason` returns None.
     """
     batching = SpaceToBatchGeometry.of(case.geometry)
     if batching is None:
@@ -319,7 +319,7 @@ class Guarded(Wrapper):
 
 
 def _runs(counts: np.ndarray) -> Iterator[slice]:
-    """Yield slices of the images whose count is above 0. Neighbouring images are in one slice."""
+    """Yield slices of the images whose element of `counts` is above 0. Neighbouring images are in one slice."""
     images = np.flatnonzero(counts)
     for run in np.split(images, np.flatnonzero(np.diff(images) > 1) + 1):
         yield slice(int(run[0]), int(run[-1]) + 1)
@@ -390,7 +390,7 @@ class WithinBlas(Wrapper):
 
 
 class Phase(NamedTuple):
-    """The plan of a part of the result. `first`, `second` and `result` are indices of the three arrays of `Plan.run`
+    """The plan of a part of the result. `first`, `second` and `result` are indices into the arguments of `Plan.run`
     with these names. An index selects a part of an array; None selects the whole array.
 
     One `Phase` may stand for several phases with the same work. Their number is `times`.
@@ -408,7 +408,7 @@ class Phases(Plan):
 
     `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
     true, parts overlap, and are summed. The work is counted from `phases`, which may have one part for many parts with
-    the same work. `run` computes all parts in `each`; None stands for `phases`.
+    the same work. `run` computes all parts in `each` or, if it is None, in `phases`.
     """
 
     def __init__(

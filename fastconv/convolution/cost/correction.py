@@ -1,9 +1,9 @@
 """The correction of estimates by the sizes of a case.
 
 The time of a plan is not exactly the sum of its work times the rates, because threads wait for each other, long
-reductions exceed the cache, and few filters leave units idle. The error depends on the sizes of a case, but no formula
-of a few terms describes it. So a sum of small decision trees is fitted to the logarithm of the error for each
-algorithm. The exponential of the sum, within bounds, is a factor on the estimate.
+reductions exceed the cache, and with few filters some units for multiply-adds are idle. The error depends on the sizes
+of a case, but no formula of a few terms describes it. So a sum of small decision trees is fitted to the logarithm of
+the error for each algorithm. The exponential of the sum, within bounds, is a factor on the estimate.
 
 All nodes of a level of a tree compare the same feature with the same threshold. So a tree is a few comparisons and a
 table of leaves, and NumPy evaluates all trees of an algorithm at once.
@@ -48,7 +48,7 @@ class Trees:
         self._flat = self.leaves.ravel()
 
     def value(self, values: np.ndarray) -> float:
-        """Return the sum of one leaf of each tree: the leaf that the `features` of a case select."""
+        """Return the sum of the leaves that the features `values` of a case select: one leaf of each tree."""
         index = (values[self.features] > self.thresholds) @ self._digits + self._first
         return float(self._flat[index].sum())
 

@@ -1,9 +1,9 @@
 """The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
 
 A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
-in multiply-adds of vectors. The two units of a core together start two multiply-adds per cycle. The next multiply-add
-to the same sum starts only after the time of `_LATENCY` multiply-adds. So a tile with fewer than `_LATENCY` sums leaves
-units idle. An entry is a column of `high` taps.
+in multiply-adds of vectors. A core has two units for multiply-adds, which together start two multiply-adds per cycle.
+The next multiply-add to the same sum starts only after the time of `_LATENCY` multiply-adds. So a tile with fewer than
+`_LATENCY` sums leaves these units idle. An entry is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
-#: The number of multiply-adds that the two units of a core start in four cycles, which is the latency of a
-#: multiply-add.
+#: The number of multiply-adds that a core starts in four cycles. The latency of a multiply-add is four cycles.
 _LATENCY = 8
 #: For short tiles, `_OVERLAPPED` takes the place of `_LATENCY`, because the CPU starts the next tile before a short
 #: tile ends.
@@ -24,7 +23,7 @@ _LOADS = 1.4
 
 
 def blocks(n: int, block: int) -> list[tuple[int, int]]:
-    """Return the sizes of the blocks that divide n elements, and the number of blocks of each size."""
+    """Return the sizes of the blocks into which n elements are divided, and the number of blocks of each size."""
     whole, rest = divmod(n, block)
     return [(size, count) for size, count in ((block, whole), (rest, 1 if rest else 0)) if count]
 
@@ -41,12 +40,12 @@ def largest_share(items: int, work: int, threads: int) -> float:
 
 
 def panels(rows: int, tile_rows: int) -> list[tuple[int, int]]:
-    """Return the heights of the tiles that divide `rows` rows, and the number of tiles of each height."""
+    """Return the heights of the tiles into which `rows` rows are divided, and the number of tiles of each height."""
     return blocks(rows, tile_rows)
 
 
 def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
-    """Return the widths of the tiles that divide `length` positions, and the number of tiles of each width.
+    """Return the widths of the tiles into which `length` positions are divided, and the number of tiles of each width.
 
     Widths are in vectors, at most `most`, and equal to those that `next_vectors` of the kernels returns.
     """
@@ -73,7 +72,7 @@ def _runs(n: int, most: int) -> list[tuple[int, int]]:
     """Return the heights of the tiles into which `fc_rows_at_once` divides n rows, and the number of tiles of each
     height.
 
-    Tiles have `most` rows, except for the last two, which are about equal.
+    Tiles have `most` rows, except for the last two tiles, whose heights are about equal.
     """
     if n <= most:
         return [(n, 1)]
@@ -104,7 +103,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Return two numbers for `rows` rows of n results: the multiply-adds for a column of `high` taps, and the tiles."""
+    """Return the numbers of multiply-adds and of tiles for `rows` rows of n results and a column of `high` taps."""
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
@@ -123,9 +122,9 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 
 
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
-    """Return the work of `rows` rows of n results. In each row, the results of two stride phases alternate.
+    """Count the work of `rows` rows of n results. In each row, the results of two stride phases alternate.
 
-    The result is two numbers: the multiply-adds for two taps (one of each stride phase), and the tiles.
+    Return the number of multiply-adds for two taps (one of each stride phase), and the number of tiles.
     """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
@@ -153,5 +152,5 @@ def copied(rows: float, width: int, lanes: int) -> dict[str, float]:
 
 
 def total(amounts: Mapping[str, float], part: float) -> dict[str, float]:
-    """Return the amounts of work of the thread that does a `part` of all work."""
+    """Return the amounts of work of a thread that does the fraction `part` of all work."""
     return {kind: amount * part for kind, amount in amounts.items()}

@@ -202,7 +202,7 @@ class FftPlan(Plan):
     ) -> np.ndarray | None:
         """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
 
-        If the op is backward_weights, the array has only one number, which counts the infs and NaNs of dw.
+        For backward_weights, the returned array has one element: the number of infs and NaNs of dw.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)

@@ -113,7 +113,7 @@ def split(length: int, lanes: int) -> tuple[int, int]:
 def signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
     """Yield the lengths to try for tiles of a signal, in ascending order.
 
-    All lengths are at least `least`. The first length that is at least `most` is the last length.
+    No length is below `least`. The last length is the only one that may exceed `most`.
     """
     step = max(lanes, 1)
     while True:
@@ -196,7 +196,7 @@ def _of_passes(length: int) -> Iterator[np.ndarray]:
 
 
 def _order(length: int) -> np.ndarray:
-    """Return the frequency index of each row after a transform, which leaves the rows in another order."""
+    """Return the frequency index of each row after a transform. A transform changes the order of the rows."""
     order, step = np.zeros(1, np.intp), 1
     for radix in radices(length):
         order = (order[:, None] + step * np.arange(radix)).reshape(-1)

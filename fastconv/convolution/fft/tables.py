@@ -75,7 +75,7 @@ def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
     for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
-        # A cyclic transform of a whole circular image is shorter than the image with a margin.
+        # A tile of x has a margin, unless one cyclic transform serves a whole circular image.
         count = tile if tiling.problem.op == "backward_data" else min(tile + phase_axis.margin, length)
         origin = phase_axis.step * phase_axis.first - phase_axis.lo
         axes.append(

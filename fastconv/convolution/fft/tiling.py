@@ -138,8 +138,8 @@ class FftTiling:
 
     @property
     def volume(self) -> int:
-        """The number of elements of the volumes whose transforms are complete along only some of the axes; 0 if the
-        image has no depth.
+        """The number of elements of the volumes that are transformed along some of the axes, but not yet along all; 0
+        if the image has no depth.
         """
         if self.lengths[0] == 1:
             return 0
@@ -190,10 +190,10 @@ class FftTiling:
         return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
-        """Return the cost of all passes of a transform, and the number of rows that it loads, transposes and stores.
+        """Return the cost of all passes of a transform, and the number of rows that the transform moves.
 
-        A column is as wide as a vector. `columns` is the number of columns that are not all zero. By default, it is the
-        number of all columns.
+        To move a row is to load, transpose and store it. A column is as wide as a vector. `columns` is the
+        number of columns that are not all zero. By default, it is the number of all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -225,8 +225,8 @@ class FftTiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return three numbers: the transforms of kernels, the transforms of tiles, and the steps. They apply if
-        products are computed strip by strip while a tile is in the cache.
+        """Return the numbers of transforms of kernels, of transforms of tiles and of steps if products are computed
+        strip by strip while a tile is in the cache.
         """
         p, pairs = self.problem, self.pairs
         if self.gradient:

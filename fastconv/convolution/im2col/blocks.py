@@ -35,8 +35,8 @@ from fastconv.runtime.records import dataclass
 MOST_BYTES = 1 << 25
 #: The approximate bytes of a block of columns, together with its weights and outputs. They should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: A block of columns is not divided along positions if it has at most this number of positions, and not along rows if
-#: it has at most this number of rows, because products of small matrices are slow.
+#: A block of columns with at most this number of positions is not divided along positions. A block with at most this
+#: number of rows is not divided along rows. The reason is that products of small matrices are slow.
 _FEW = 256
 #: A block that takes more bytes than this is divided even if it has at most `_FEW` positions and rows.
 _HARD_BYTES = 1 << 25
@@ -150,7 +150,7 @@ def _halve(sizes: list[int]) -> None:
 class Part:
     """One block of columns, as slices of the whole convolution, and the geometry of its own convolution.
 
-    `outs` has the output positions of the block, and `cells` the cells of the image that it reads.
+    `outs` has the output positions of the block, and `cells` the cells of the image that the block reads.
     """
 
     groups: slice
@@ -348,7 +348,7 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
-    """Return an axis of the convolution of a block, and the slice of the cells that it reads along this axis.
+    """Return an axis of the convolution of a block, and the slice of the cells that the block reads along this axis.
 
     The slice is empty if the block reads only padding.
     """

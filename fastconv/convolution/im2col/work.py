@@ -10,8 +10,8 @@ from fastconv.convolution.plan import Case
 def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
     """Return the amounts of work of `blocks` blocks: products, columns, and copies of outputs.
 
-    In each group, a block has `rows` rows of columns, and `positions` output positions of `images` images. One product
-    is computed for each block and group.
+    In each group, the columns of a block are a matrix of `rows` rows, for `positions` output positions of `images`
+    images. One product is computed for each block and group.
     """
     geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
     f = geometry.w_shape[0] // geometry.groups

@@ -159,7 +159,8 @@ class DataPlan(ImplicitPlan):
 class WeightsPlan(ImplicitPlan):
     """Computes dw as one product for each group.
 
-    If dw is small, positions are divided among threads. Each thread sums its positions in a dw of its own.
+    If dw is small, positions are divided among threads. Each thread adds up the products for
+    its positions in a dw of its own.
     """
 
     masks = True

@@ -190,7 +190,7 @@ def _product_call(
         own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
     ):
         panels = 0
-    # If threads share packed weights, a weight is packed at most once per thread, otherwise once per block.
+    # If threads share packed weights, a thread packs a weight at most once. Otherwise, each block packs the weight.
     packings = problem.groups * threads if panels else blocks
     sizes = {
         "images": problem.images,

@@ -168,7 +168,7 @@ def _modes(
     # Tiles at the edge of the result are stored through a buffer, once for each block of k.
     edge_cost = 2 * rows / min(k, _KC)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
-    # Packing costs nothing if tiles read positions directly from the block.
+    # Without packing, tiles read positions directly from the block, and nothing is copied.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
     swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
@@ -230,7 +230,7 @@ class ImplicitTiling:
 
 
 def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> ImplicitTiling:
-    """Return the tiling for which the thread with the most work needs least time.
+    """Return the tiling for which the thread with the most work needs the least time.
 
     `tile` has three numbers: the rows of a tile, the vectors of a row, and the lanes of a vector.
     """

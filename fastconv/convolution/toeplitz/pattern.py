@@ -38,8 +38,9 @@ class AxisPattern:
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
     negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. After the last element of
-    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. The
-    distances of the cells of these taps from `base` begin at index ``~key`` of `element_of_key`.
+    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. For
+    each of these taps, `element_of_key` has the distance from `base` to the cell that the tap reads. The first of these
+    distances has index ``~key``.
 
     The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
@@ -98,7 +99,7 @@ class AxisPattern:
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # The entries change only at positions at which the column of a tap enters or leaves the matrix.
+        # The entries change only at positions at which the column of a tap becomes valid or invalid.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -236,8 +237,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the remaining cells. A segment has either all of these cells with the same index modulo the stride,
-    # or a run of adjacent cells. The choice that gives fewer segments is used.
+    # The other cells, which no tap reads, are also divided into segments. Either a segment has all of these cells with
+    # the same index modulo the stride, or it has a run of adjacent cells. The choice with fewer segments is used.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

@@ -34,7 +34,8 @@ def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
     """Return the numbers of rows, columns and entries of the part of the matrix that belongs to one filter.
 
-    For backward_data, return these numbers for the part of the transpose that belongs to one channel.
+    For backward_data, return the numbers of rows, columns and entries of the part of the transpose that belongs to one
+    channel.
     """
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])

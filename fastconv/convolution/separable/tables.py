@@ -36,7 +36,8 @@ _PLANES_BYTES = 1 << 18
 #: The largest number of results in a row of a block, and the largest number of planes of a block. If the kernel is
 #: wide, the rows of a block may be longer.
 _WIDE, _DEEP = 4096, 4
-#: If padded images are at most this wide, the kernel handles the padding mode. Blocks then have whole rows.
+#: If padded images are at most this wide, the kernel handles the padding mode. The rows of a block are
+#: then as long as the rows of the result.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: The number of rows of results that are computed together, because they read many of the same rows of the image.
@@ -47,7 +48,7 @@ _HIGH = 4
 class SeparableTables:
     """The arguments of the kernel, and the amounts of work.
 
-    `order` has the index of the tap of each element in a row of factors. `space` is the number of elements of the
+    For each element of a row of factors, `order` has the index of its tap. `space` is the number of elements of the
     workspace of a thread, and `items` the number of work items. `down` is the number of multiply-adds along all axes
     but the last, and `across` the number along the last axis. `single_cells` is the number of cells that are copied one
     by one because of a stride.
@@ -89,12 +90,12 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """In a stride phase, output 0 reads cell ``-lo`` first. This is the largest `lo` of all stride phases."""
+        """The largest `lo` of all stride phases. Output 0 of a stride phase reads cell ``-lo`` first."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """Output 0 of each stride phase reads some cells. This is the distance from the first to the last of them."""
+        """The distance from the first to the last cell that output 0 of any stride phase reads."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property

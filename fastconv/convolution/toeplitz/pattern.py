@@ -1,7 +1,7 @@
 """The pattern of the Toeplitz matrix along one axis: the cells that each output reads, or the outputs that read a cell.
 
 The Toeplitz matrix along one axis has a row for each output or, if it is transposed, for each input cell. A position is
-the index of such a row. An entry is an element of a row that is a weight. A segment is a set of positions whose rows
+the index of such a row. An entry is an element of a row that holds a weight. A segment is a set of positions whose rows
 have the same entries, apart from a shift of the columns. Each border of the image has a few short segments. All other
 positions are in one segment or, in the transpose, in one segment for each stride phase. A row of the whole matrix is
 the product of rows along three axes. There may be many positions, so segments are found without a Python loop over
@@ -74,8 +74,10 @@ class AxisPattern:
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Add segments. Each of the eight `columns` has one field of all segments. Segments without positions are
-        dropped.
+        """Add segments, except for segments without positions.
+
+        Each of the eight `columns` is one field of the segments: an array with a value for each segment, or an int if
+        all segments have the same value.
         """
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
         self.segments.append(table[table[:, 2] > 0])
@@ -117,7 +119,7 @@ class AxisPattern:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Add neighbouring positions, beginning with position `first`, at which several taps may read the same cell.
+        """Add neighbouring positions at which several taps may read the same cell. `first` is the first position.
 
         `cells` has shape (positions, taps): the cell that each position reads at each tap.
         """

@@ -96,7 +96,7 @@ class Winograd(Algorithm):
         self.taps = taps
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse kernels that are not longer than the stride, a stride together with a dilation, and very slow cases."""
+        """Refuse very slow cases, a stride together with a dilation, and kernels not longer than the stride."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
         # Each of these rows describes one axis. If an axis has a single output, its row has stride 1.

@@ -86,7 +86,7 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Put the text `arguments` before the error message if the with block makes a matrix that is too large."""
+    """Put the text `arguments` before the message of the ValueError for a matrix that is too large."""
     try:
         yield
     except ValueError as error:

@@ -95,7 +95,7 @@ class StridePhases:
 
     @property
     def halo(self) -> int:
-        """The distance from the first to the last cell that output 0 of any stride phase reads."""
+        """The distance from the first to the last of the cells that the outputs 0 of all stride phases read."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property

@@ -239,8 +239,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # The other cells, which no tap reads, are also divided into segments. Either a segment has all of these cells with
-    # the same index modulo the stride, or it has a run of adjacent cells. The choice with fewer segments is used.
+    # Cells that no tap reads are divided into segments, too. Either each segment has all of these cells with the same
+    # index modulo the stride, or each segment has a run of adjacent cells. The choice with fewer segments is used.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

@@ -196,8 +196,8 @@ class TileAxis:
     def read(self) -> tuple[int, int]:
         """The range of cells of the source that outputs read.
 
-        Tiles may also contain cells before the first or after the last cell that an output reads. Such cells are set to
-        zero, because they would otherwise cause rounding errors, which may be large compared with the other cells.
+        Tiles may also contain cells that no output reads. If these cells are before or after all cells that outputs
+        read, they are set to zero, because their values may be large and would then cause large rounding errors.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)

@@ -86,7 +86,7 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """A context manager. If a matrix is too large, it adds the text `arguments` to the error message."""
+    """Put the text `arguments` before the message of the ValueError for a matrix that is too large."""
     try:
         yield
     except ValueError as error:
@@ -208,7 +208,7 @@ def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), 
     that have not been raveled.
 
     `size` is the number of elements of one image. `ranks` are the legal numbers of axes: 1 for a vector, 2 for a matrix
-    with one image per column. `transpose_name` is the text of the transpose that the error message suggests.
+    with one image per column. `transpose_name` is the code for the transpose in error messages, such as '.T'.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value

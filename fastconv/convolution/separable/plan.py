@@ -64,8 +64,9 @@ class SeparablePlan(Plan):
     def work(self) -> Mapping[str, float]:
         """The amounts of work of the thread with the most work items.
 
-        `down` and `across` are the numbers of vector multiply-adds along the first axes and along rows. `woven` is the
-        number of cells that are copied one by one because of a stride. `weights` is the work to compute the factors.
+        `down` is the number of vector multiply-adds along all axes but the last, and `across` the number along the last
+        axis. `woven` is the number of cells that are copied one by one because of a stride. `weights` is the work to
+        compute the factors.
         """
         tables, case = self.tables, self.case
         if tables is None:

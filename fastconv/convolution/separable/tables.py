@@ -30,12 +30,14 @@ from fastconv.runtime.records import dataclass
 #: fit the first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` bytes and
 #: stay in the second-level cache, because small blocks would read many rows of the image twice.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
-#: For volumes, a block is first summed along depth. The planes of these sums take this number of bytes, and stay in the
-#: second-level cache.
+#: For volumes, a block is first summed along depth. The planes of these sums take about this number of bytes, and
+#: stay in the second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The largest width of a block, in results, and the largest number of its planes. Blocks of wide kernels may be wider.
+#: The largest number of results in a row of a block, and the largest number of planes of a block. If the kernel is
+#: wide, the rows of a block may be longer.
 _WIDE, _DEEP = 4096, 4
-#: If padded images are at most this wide, the kernel handles the padding mode. Blocks then have whole rows.
+#: If padded images are at most this wide, the kernel handles the padding mode. The rows of a block are
+#: then as long as the rows of the result.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: The number of rows of results that are computed together, because they read many of the same rows of the image.
@@ -46,10 +48,10 @@ _HIGH = 4
 class SeparableTables:
     """The arguments of the kernel, and the amounts of work.
 
-    `order` has the index of the tap of each element in a row of factors. `space` is the number of elements of the
-    workspace of a thread, and `items` the number of work items. `down` and `across` are the numbers of multiply-adds
-    along the first axes and along rows. `single_cells` is the number of cells that are copied one by one because of a
-    stride.
+    For each element of a row of factors, `order` has the index of its tap. `space` is the number of elements of the
+    workspace of a thread, and `items` the number of work items. `down` is the number of multiply-adds along all axes
+    but the last, and `across` the number along the last axis. `single_cells` is the number of cells that are copied one
+    by one because of a stride.
     """
 
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -88,12 +90,12 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """In a stride phase, output 0 reads cell ``-lo`` first. This is the largest `lo` of all stride phases."""
+        """The largest `lo` of all stride phases. Output 0 of a stride phase reads cell ``-lo`` first."""
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """Output 0 of each stride phase reads some cells. This is the distance from the first to the last of them."""
+        """The distance from the first to the last of the cells that the outputs 0 of all stride phases read."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
@@ -133,9 +135,9 @@ def border_of(op: Op, geometry: ConvGeometry) -> int:
 def _blocks(
     d: StridePhases, h: StridePhases, w: StridePhases, flat: bool, whole: bool, itemsize: int, threads: int
 ) -> tuple[int, int, int]:
-    """Return the number of outputs of a block along each axis, so that the sums of a block stay in a cache.
+    """Return the number of outputs of a block along each axis. The sums of a block of this size stay in a cache.
 
-    If `whole` is true, a block has whole rows.
+    If `whole` is true, the rows of a block are as long as the rows of the result.
     """
     wide = balanced_block(w.out, max(_WIDE, 2 * w.halo) if flat else max(_WIDE // 8, 2 * w.halo))
     if whole:

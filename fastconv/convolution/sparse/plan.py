@@ -145,7 +145,7 @@ class SparseProduct(SparsePlan):
         self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
 
     def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Call the kernel for each step, such as `_LIST`. A step reads or writes the array ``results[step]``."""
+        """Make all calls of the kernel. A call with step `step`, such as `_LIST`, gets the array ``results[step]``."""
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:

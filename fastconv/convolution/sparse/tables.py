@@ -23,7 +23,7 @@ from fastconv.convolution.sparse import tiling as _tiling
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The bytes of a cache line. All arrays in a workspace begin at the beginning of a cache line.
+#: The bytes of a cache line. All arrays in a workspace are aligned to cache lines.
 LINE = 64
 
 
@@ -43,8 +43,8 @@ class SparseTables:
     #: Three tables: the offsets of the rows of cells that are copied to lanes, the offsets of the rows of results, and
     #: the tiles, as `tiling.tiles_of` returns them.
     offsets_and_tiles: tuple[np.ndarray, np.ndarray, np.ndarray]
-    #: Distances, in elements, within the part of a block that one lane holds: the offset of each tap, and the distance
-    #: between neighbouring channels.
+    #: `tap_offsets` has the offset of each tap, and `channel_pitch` is the distance between neighbouring channels. Both
+    #: count elements of the part of a block that one lane holds.
     tap_offsets: np.ndarray
     channel_pitch: int
     channels: int
@@ -88,7 +88,7 @@ class SparseTables:
 def sizes_of(problem: Problem) -> Problem:
     """Return a copy of the problem without the offsets of its source, results and weights.
 
-    Stride phases of equal sizes have equal copies, so that they can share tables.
+    The copies of stride phases of equal sizes are equal. So stride phases of equal sizes can share tables.
     """
 
     def same(line: ConvAxis) -> ConvAxis:

@@ -18,13 +18,13 @@ _CELLS_BYTES = 28 << 10
 _SUMS_BYTES = 1 << 19
 #: The largest number of bytes of the copy of a block in lanes. This limit matters only for kernels of a large extent.
 _BLOCK_BYTES = 1 << 20
-#: The largest number of bytes of the lists of weights. It is checked as if no weight were zero.
+#: The largest number of bytes of the lists of weights. This limit is applied as if no weight were zero.
 LISTS_BYTES = 3 << 23
 #: The largest number of lines of a tile, and the largest number of results in each of its lines. Kernels are compiled
 #: for tiles up to this size.
 _HIGH, _WIDE = 4, 7
-#: Each lane holds one part of a block of results. These are the largest height of a part, in rows, and the largest
-#: number of results in a row.
+#: Each lane holds one part of a block of results. The two limits are the largest number of rows of a part, and the
+#: largest number of results in each of its rows.
 _MOST_HIGH, _MOST_WIDE = 16, 21
 #: Tilings are compared by their costs for weights of this density. The chosen tiling is used for weights of any
 #: density.
@@ -73,9 +73,9 @@ def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]
 
 
 def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
-    """Return the number of lines of a tile and the number of results in a line, so that tiles have about equal sizes.
+    """Return the number of lines of a tile, and the number of results in a line.
 
-    A tile has at most `most` vectors of sums.
+    All tiles have about equal sizes. A tile has at most `most` vectors of sums.
     """
     across = balanced_block(wide, min(_WIDE, most))
     # About sixteen vectors of sums hide the latency of a multiply-add. With larger tiles, the cells of fewer channels

@@ -343,7 +343,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
         if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler raised this error
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
-    # Count entries with Python ints, because the number of entries may exceed 64 bits.
+    # Count entries with Python ints, because the number of entries may not fit in 64 bits.
     entries = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(entries.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
@@ -367,7 +367,7 @@ def build(
     """
     shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
-    if reason is not None:  # the number of entries may exceed 64 bits
+    if reason is not None:  # the number of entries may not fit in 64 bits
         raise ValueError(reason)
     table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)

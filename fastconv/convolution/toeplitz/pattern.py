@@ -1,7 +1,7 @@
 """The pattern of the Toeplitz matrix along one axis: the cells that each output reads, or the outputs that read a cell.
 
 The Toeplitz matrix along one axis has a row for each output or, if it is transposed, for each input cell. A position is
-the index of such a row. An entry is an element of a row that is a weight. A segment is a set of positions whose rows
+the index of such a row. An entry is an element of a row that holds a weight. A segment is a set of positions whose rows
 have the same entries, apart from a shift of the columns. Each border of the image has a few short segments. All other
 positions are in one segment or, in the transpose, in one segment for each stride phase. A row of the whole matrix is
 the product of rows along three axes. There may be many positions, so segments are found without a Python loop over
@@ -38,8 +38,9 @@ class AxisPattern:
 
     `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
     negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. After the last element of
-    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. The
-    distances of the cells of these taps from `base` begin at index ``~key`` of `element_of_key`.
+    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. For
+    each of these taps, `element_of_key` has the distance from `base` to the cell that the tap reads. The first of these
+    distances has index ``~key``.
 
     The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
@@ -73,8 +74,10 @@ class AxisPattern:
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Add segments. Each of the eight `columns` has one field of all segments. Segments without positions are
-        dropped.
+        """Add segments, except for segments without positions.
+
+        Each of the eight `columns` is one field of the segments: an array with a value for each segment, or an int if
+        all segments have the same value.
         """
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
         self.segments.append(table[table[:, 2] > 0])
@@ -98,7 +101,7 @@ class AxisPattern:
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # The entries change only at positions at which the column of a tap enters or leaves the matrix.
+        # The entries change only at positions at which the column of a tap becomes valid or invalid.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -116,7 +119,7 @@ class AxisPattern:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Add neighbouring positions, beginning with position `first`, at which several taps may read the same cell.
+        """Add neighbouring positions at which several taps may read the same cell. `first` is the first position.
 
         `cells` has shape (positions, taps): the cell that each position reads at each tap.
         """
@@ -236,8 +239,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # No tap reads the remaining cells. A segment has either all of these cells with the same index modulo the stride,
-    # or a run of adjacent cells. The choice that gives fewer segments is used.
+    # Cells that no tap reads are divided into segments, too. Either each segment has all of these cells with the same
+    # index modulo the stride, or each segment has a run of adjacent cells. The choice with fewer segments is used.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

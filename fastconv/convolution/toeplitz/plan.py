@@ -34,7 +34,8 @@ def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
     """Return the numbers of rows, columns and entries of the part of the matrix that belongs to one filter.
 
-    For backward_data, return these numbers for the part of the transpose that belongs to one channel.
+    For backward_data, return the numbers of rows, columns and entries of the part of the transpose that belongs to one
+    channel.
     """
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])
@@ -115,7 +116,7 @@ class MatrixPlan(Plan):
         self.images = _images_at_once(geometry, case.dtype)
         self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
         #: `total` is the number of filters or, for the transpose, of channels. The matrix rows of `block` filters (or
-        #: channels) are built together. If these are not all filters (or channels), they belong to one group.
+        #: channels) are built together. If `block` is less than `total`, these filters (or channels) are in one group.
         self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
         fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
         self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))

@@ -62,9 +62,9 @@ class Winograd(Algorithm):
         A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two.
 
     eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| of all cells that a tile reads.
-    These are in all channels, and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w|
-    over a filter. A is the error of the transforms. s is the additional error of a sum of K products, where K is the
-    number of channels times the number of subkernels. Because long sums are divided into partial sums,
+    These cells are in all channels, and up to (P - 1) * stride cells beyond the window of the output. S is the sum of
+    |w| over a filter. A is the error of the transforms. s is the additional error of a sum of K products, where K is
+    the number of channels times the number of subkernels. Because long sums are divided into partial sums,
     s = (min(K, 60) + K / 100) / 2. If K is 1, errors come near this bound. Errors of unrelated channels cancel: with 64
     channels or more, the error stays below 8, 8 or 32 * eps * M * S for 4, 6 or 8 points. Errors of equal channels add
     up: in tests they reached some 3 * A * eps * M * S.
@@ -96,7 +96,7 @@ class Winograd(Algorithm):
         self.taps = taps
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse kernels that are not longer than the stride, a stride together with a dilation, and too much work."""
+        """Refuse very slow cases, a stride together with a dilation, and kernels not longer than the stride."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
         # Each of these rows describes one axis. If an axis has a single output, its row has stride 1.
@@ -207,8 +207,8 @@ def _excess(case: Case) -> str | None:
     geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
-    # A case takes at most about ``64 * most / lanes`` vector operations. If this bound is small enough, accept the case
-    # without counting its operations.
+    # A direct convolution takes at most `most` multiply-adds, and winograd at most about ``64 * most / lanes`` vector
+    # operations. If this number is small enough, accept the case without counting its operations.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
     return plans.find(_counted_excess, case.op, geometry, lanes)

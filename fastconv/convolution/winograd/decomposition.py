@@ -72,14 +72,14 @@ POINTS = (8, 6, 4)
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight interpolation points are used only if they are faster than fewer points by this factor.
 _PENALTY = 1.1
-#: A filter F(m, r) is a candidate if it takes at most this factor times as many multiplications as the best one.
+#: A filter F(m, r) is a candidate if it takes at most `_WORSE` times as many multiplications as the best filter.
 _WORSE = 1.2
 
 
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
     """Return the filters F(m, r) that need few multiplications for a kernel of `taps` taps at stride 1.
 
-    Filters with the numbers of interpolation points in `each` are compared.
+    `each` has the numbers of interpolation points to try.
     """
     if taps == 1:
         return [NONE]
@@ -196,8 +196,8 @@ class TileAxis:
     def read(self) -> tuple[int, int]:
         """The range of cells of the source that outputs read.
 
-        Tiles also contain cells outside this range. These cells are set to zero, because otherwise they would cause
-        rounding errors that may be large compared with the cells in the range.
+        Tiles may also contain cells that no output reads. If these cells are before or after all cells that outputs
+        read, they are set to zero, because their values may be large and would then cause large rounding errors.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -358,8 +358,8 @@ class WinogradProblem:
         """
         d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
-        # The axes are stride phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along
-        # h and w. A subkernel has only one tap along d.
+        # The axes of the array `taps` are the stride phases along d, h and w, the subkernels along d, h and w, and the
+        # taps of a subkernel along h and w. A subkernel has only one tap along d.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
         h = h.reshape(1, len(h), 1, 1, h.shape[1], 1, h.shape[2], 1)
         w = w.reshape(1, 1, len(w), 1, 1, w.shape[1], 1, w.shape[2])
@@ -421,8 +421,9 @@ class WinogradProblem:
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
-    """Return the number of vector operations of a transform along the last axis and, if the kernel has several taps
-    along height, of a transform along height.
+    """Return the number of vector operations to transform a tile along width.
+
+    If the kernel has several taps along height, the operations to transform the tile along height are added.
     """
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 

@@ -29,10 +29,10 @@ _TILES, _FEW_TILES = 64, 24
 #: The number of bytes of the second-level cache that the tiles and products of a block may take. Weights are assumed to
 #: fit the rest of this cache if they have at most this number of bytes.
 _BLOCK_BYTES = 1 << 19
-#: The approximate number of filters that are computed in one pass over the tiles of a block. With so few filters, tiles
-#: and products stay in the cache until the products are transformed back.
+#: The approximate number of filters whose products are computed in one pass over the tiles of a block. With so few
+#: filters, tiles and products stay in the cache until the products are transformed back.
 _PASS = 32
-#: The largest number of panels of weights that one pass multiplies. It equals MOST_PANELS of winograd.pyx.
+#: The largest number of panels of weights in one pass over the tiles of a block. It equals MOST_PANELS of winograd.pyx.
 _MOST_PANELS = 64
 #: For dw, the largest number of filters whose gradients a thread sums at a time. The same limit applies to the number
 #: of channels times the number of subkernels.
@@ -111,10 +111,10 @@ def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
 
 
 def _pitch(n: int, line: int) -> int:
-    """Return the distance, in elements, between the arrays of neighbouring points. Each array has n elements.
+    """Return the distance, in elements, between the arrays of consecutive interpolation points.
 
-    The distance is one cache line more than a multiple of 32 cache lines, so that equal elements of different points
-    are in different cache sets.
+    Each array has n elements. The distance is one cache line more than a multiple of 32 cache lines. So elements with
+    the same index in different arrays are in different cache sets.
     """
     return ceil_div(n, 32 * line) * 32 * line + line
 
@@ -271,7 +271,8 @@ def _beyond(nbytes: int) -> int:
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
     """Return the work of the thread with the most work items.
 
-    `work` is the work of all threads together. `moved`, the work of reading and writing memory, is added to it.
+    `work` is the work of all threads together. `moved` is the work of reading and writing memory, and is included in
+    the result.
     """
     part = _counts.largest_share(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
     return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

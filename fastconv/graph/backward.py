@@ -83,7 +83,8 @@ class GradientSums:
         #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
         #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: From the number of a node to the name of a call whose backward function returned None as its gradient.
+        #: The keys are numbers of nodes. The value is the name of a call whose backward function returned None as the
+        #: gradient of the node.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -104,7 +105,7 @@ class GradientSums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """Return the complete gradient of a node, or None. If `to_write` is true, the caller may change the array."""
+        """Return the gradient of a node, or None if it has none. The caller may change it if `to_write` is true."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()

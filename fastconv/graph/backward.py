@@ -80,8 +80,9 @@ class GradientSums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
-        #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
+        #: The nodes whose gradients may be changed in place, because nothing else refers to the arrays of these
+        #: gradients. Any other gradient may be part of a cache, a view, the gradient of another node, or an array of
+        #: the user.
         self._own: set[int] = set()
         #: The keys are numbers of nodes. The value is the name of a call whose backward function returned None as the
         #: gradient of the node.

@@ -1,4 +1,4 @@
-"""The kinds of layers of `summarize`: their arguments, and the shapes of their results.
+"""The kinds of layers that `summarize` supports: their arguments, and the shapes of their results.
 
 The options of most kinds are checked by running the layer on an empty batch, because this runs the checks of the layer.
 """

@@ -106,7 +106,7 @@ class GradientSums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """Return the gradient of a node, or None if it has none. The caller may change it if `to_write` is true."""
+        """Return a node's gradient, or None if there is none. If `to_write` is true, the array may be changed."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()

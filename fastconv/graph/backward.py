@@ -80,10 +80,12 @@ class GradientSums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradient may be changed in place, because nothing else refers to its array. The array of any
-        #: other node may also be a cache, a view, the gradient of another node, or an array of the user.
+        #: The nodes whose gradients may be changed in place, because nothing else refers to the arrays of these
+        #: gradients. Any other gradient may be part of a cache, a view, the gradient of another node, or an array of
+        #: the user.
         self._own: set[int] = set()
-        #: From the number of a node to the name of a call whose backward function returned None as its gradient.
+        #: The keys are numbers of nodes. The value is the name of a call whose backward function returned None as the
+        #: gradient of the node.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -104,7 +106,7 @@ class GradientSums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """Return the complete gradient of a node, or None. If `to_write` is true, the caller may change the array."""
+        """Return a node's gradient, or None if there is none. If `to_write` is true, the array may be changed."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()

@@ -241,7 +241,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Return an error message: `what` is not on the tape, because nodes lack `part`, an attribute of arrays."""
+    """Return the error message for `what`, which is not on the tape. Arrays have the attribute `part`, nodes do not."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

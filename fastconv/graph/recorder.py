@@ -17,11 +17,12 @@ class Recorder(Operations):
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: From the name of a leaf to the number of its node, or to None if the leaf requires no gradient.
+        #: The keys are names of leaves. The value is the number of the leaf's node, or None if the leaf requires no
+        #: gradient.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: From the id of a leaf's array to the number of the leaf's node. With this dict, the tape detects that a call
-        #: got the array of a leaf instead of its node.
+        #: The keys are ids (`id(array)`) of the arrays of leaves. The values are the numbers of their nodes. With this
+        #: dict, the tape detects that a call got the array of a leaf instead of its node.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False

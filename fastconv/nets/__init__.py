@@ -1,4 +1,4 @@
-"""Whole networks: a description of their layers, summarised as a table."""
+"""Descriptions of whole networks: `summarize` makes a table of the layers."""
 
 from fastconv.nets.summary import LayerSummary, Summary, summarize
 

@@ -1,4 +1,4 @@
-"""The kinds of layers of `summarize`: their arguments, and the shapes of their results.
+"""The kinds of layers that `summarize` supports: their arguments, and the shapes of their results.
 
 The options of most kinds are checked by running the layer on an empty batch, because this runs the checks of the layer.
 """
@@ -28,7 +28,7 @@ _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """The values that `summarize` passes from layer to layer: an output's shape, its receptive fields, and its grid."""
+    """The shape, the receptive fields and the grid of a layer's output. `summarize` passes them to the next layer."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]

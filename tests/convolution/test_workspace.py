@@ -8,7 +8,7 @@ from cases import kernels_for
 
 import fastconv
 from fastconv._ext import buffers
-from fastconv.convolution import choose as ALGORITHMS, ops as _ops
+from fastconv.convolution import choose as ALGORITHMS, plan as _plan
 from fastconv.convolution.implicit_gemm import calls as IMPLICIT
 from fastconv.convolution.plan import Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
@@ -51,7 +51,7 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
     geometry, entry = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[algorithm]
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
     w, served = kernels_for(algorithm, w), 0
-    for op in _ops.OPS:
+    for op in _plan.OPS:
         if entry.unsupported(Case.of(op, geometry, x.dtype)) is not None:
             continue
         result = np.empty_like({"forward": dout, "backward_data": x, "backward_weights": w}[op])

@@ -223,8 +223,8 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
-    """Return a suggestion for x and w whose numbers of channels do not fit: another number of groups, or a transpose. w
-    should have the shape (F, C // groups, *kernel).
+    """Return a suggestion if the numbers of channels of x and w do not fit: another number of groups, or a transpose of
+    x or w. w should have the shape (F, C // groups, *kernel).
 
     `x` and `w` are the names of the arguments in the text: "x" and "w", or "x_shape" and "w_shape".
     """
@@ -253,7 +253,7 @@ def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """Return a suggestion for x and w of a transposed convolution whose numbers of channels do not fit: transposes of x
+    """Return a suggestion if the numbers of channels of x and w do not fit in a transposed convolution: a transpose of x
     or w. w should have the shape (C, F // groups, *kernel).
     """
     # Weights of Keras have the shape (*kernel, F // groups, C).
@@ -342,8 +342,8 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error` with the suggestion at its end rewritten for a caller who passed `x_shape` and `w_shape` instead
-    of arrays. `hint` makes the suggestion. An error without this suggestion is returned unchanged.
+    """Return `error` for a caller who passed `x_shape` and `w_shape` instead of arrays. If its message ends with the
+    suggestion that `hint` makes for arrays, replace this end by the suggestion for shapes.
     """
     text = str(error)
     try:

@@ -253,8 +253,8 @@ def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """Return a suggestion if the numbers of channels of x and w do not fit in a transposed convolution: a transpose of x
-    or w. w should have the shape (C, F // groups, *kernel).
+    """Return a suggestion if the numbers of channels of x and w do not fit in a transposed convolution: a transpose of
+    x or w. w should have the shape (C, F // groups, *kernel).
     """
     # Weights of Keras have the shape (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
@@ -269,7 +269,9 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """Return the suggestion of a number of groups with which `w_shape` fits, or an empty string if none fits."""
+    """Return the suggestion of another number of groups, for which `w_shape` fits an image with `channels` channels.
+    Return an empty string if there is no such number.
+    """
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]

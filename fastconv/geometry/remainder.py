@@ -28,7 +28,7 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """Return the strides below and above `stride` that leave no remainder. They are divisors of `span`, the distance
+    """Return the next smaller and larger strides that leave no remainder. They are divisors of `span`, the distance
     between the first window and the last possible window.
     """
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)

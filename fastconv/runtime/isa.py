@@ -51,8 +51,8 @@ def kind() -> str:
 
 
 #: For each instruction set, the number of bytes of a vector, and the time of one vector operation as a multiple of the
-#: time with AVX-512. The time with AVX2 is below 1 because two operations run at a time. The cost model uses these times to
-#: apply the rates of one instruction set to another.
+#: time with AVX-512. The time with AVX2 is below 1 because two operations run at a time. The cost model uses these
+#: times to apply the rates of one instruction set to another.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
 #: Maps an instruction set to the one with vectors of half the width, and to this half width in bytes.

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 _T = TypeVar("_T")
 
 #: The largest numbers of entries: `_MOST` for `PlanCache.find`, `_MOST_SIZED` for `PlanCache.find_sized`. A layer makes
-#: about 30 plans: one for each of ten algorithms and three ops. So these numbers suffice for networks of a hundred layers.
+#: about 30 plans: one for each of ten algorithms and three ops. So these numbers suffice for networks of a hundred
+#: layers.
 _MOST, _MOST_SIZED = 4096, 1024
 #: The largest table that is cached, in bytes. Larger tables are computed in every call, because hundreds of them would
 #: take too much memory.

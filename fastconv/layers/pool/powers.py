@@ -24,7 +24,8 @@ from fastconv.runtime.records import dataclass
 
 #: The approximate number of bytes of the powers that are in memory at a time.
 _POWER_BYTES = 1 << 20
-#: The number of bytes above which a row of an image is divided. If windows are long, the pieces may be larger.
+#: A row of an image with more than this number of bytes is divided. If windows are long, the parts of the row may have
+#: more bytes, too.
 _LINE_BYTES = 1 << 16
 #: The ranges within which sums of powers, and factors norm ** (1 - p), are accurate. Outside these ranges, some of the
 #: powers may have overflowed or underflowed.
@@ -147,7 +148,7 @@ def _at_once(geometry: PoolGeometry) -> int:
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """If planes are divided and the first axis is dilated, split the pooling into poolings whose first axis is not dilated.
+    """Split a pooling into poolings without dilation along the first axis. Do not split it if planes are not divided.
 
     Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows.
     """
@@ -301,7 +302,8 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # A sum outside of the range `_SUMS` is still correct if the largest magnitude in the window is 0, inf or NaN.
+            # A sum outside of the range `_SUMS` is still correct if the largest magnitude in its window is 0, inf or
+            # NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -372,7 +374,8 @@ def _gradients_of(
         sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
         plan_for("mean_gradient", part, sums.dtype, threads).run(spread, sums)
         sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # Set the gradient to 0 where the cell is 0. For p = 1 it may be another number, because NumPy computes 0 ** 0 as 1.
+        # Set the gradient to 0 where the cell is 0. For p = 1 it may be another number here, because NumPy computes
+        # 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
             # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that read the cell are `lost`, and their

@@ -92,7 +92,7 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the input row that the kernel reads first. Rows are numbered from there. Result i needs the
+    `first` is the index of the input row that the kernel reads first. Rows are numbered from this row. Result i needs the
     rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
     windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
     the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
@@ -409,7 +409,7 @@ def _make(
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Return the number of planes whose rows are processed side by side. It is above 1 only if rows are short."""
+    """Return the number of planes whose rows are processed side by side. It is 1 unless rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 

@@ -149,7 +149,7 @@ class Calls(Generic[_Call]):
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if they are all in `param` or all in `options`. Otherwise return None; they must be merged."""
+    """Return the options if all are in `param` or all are in `options`. Return None if they must be merged."""
     if param is None:
         return options
     return param if type(param) is dict and not options else None

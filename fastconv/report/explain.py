@@ -185,7 +185,9 @@ def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
 
 
 def _reason(name: str, case: Case, rank_one: bool, forced: bool) -> str | None:
-    """Return the reason why an algorithm is not a candidate, or None. It is `forced` if the user named it."""
+    """Return the reason why an algorithm is not a candidate, or None. `forced` is true if the user selected the
+    algorithm by name.
+    """
     reason = REGISTRY[name].unsupported(case)
     if isinstance(reason, Delegated) and forced:
         return "it does not compute this op; the cheapest algorithm that sums all products does"

@@ -92,7 +92,7 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the input row that the kernel reads first. Rows are numbered from this row. Result i needs the
+    `first` is the index of the first input row that is read. Rows are numbered from this row. Result i needs the
     rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
     windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
     the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
@@ -344,7 +344,7 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The last factor is larger for a large workspace, because a large workspace exceeds the caches.
+                # The last factor is larger for a large workspace, because it is too large to stay in the caches.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts

@@ -148,8 +148,9 @@ def _at_once(geometry: PoolGeometry) -> int:
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """Split a pooling into poolings without dilation along the first axis. If no plane is divided, yield the pooling itself.
+    """Split a pooling into poolings without dilation along the first axis.
 
+    If no plane is divided, yield the pooling itself.
     Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows.
     """
     axis = geometry.axes[0]

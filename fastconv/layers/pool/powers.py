@@ -150,8 +150,8 @@ def _at_once(geometry: PoolGeometry) -> int:
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
     """Split a pooling into poolings without dilation along the first axis.
 
-    If no plane is divided, yield the pooling itself.
-    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows.
+    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows. If
+    planes are not divided, yield the given pooling only.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -380,7 +380,7 @@ def _gradients_of(
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
             # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that read the cell are `lost`, and their
-            # `shares` are 0. So the sum of the cell is inf * 0, which is NaN. Set it to 0. The gradients of lost
+            # `shares` are 0. So the gradient in `sums` is inf * 0, which is NaN. Set it to 0. The gradients of lost
             # windows are added below.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)

@@ -25,8 +25,8 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 #: Values of the enums in pool_running.h. The first line has the operations. The second line has the terms of a sum. The
-#: third line has the results of a sum. The fourth line says from which windows a result is computed: those of the last
-#: step, those of an earlier step, or none.
+#: third line has the results of a sum. The fourth line says from which windows a result is computed: those that the
+#: last step joins, those that an earlier step joins, or none.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)

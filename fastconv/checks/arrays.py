@@ -293,7 +293,7 @@ def cast_gradient(
 
 
 def prepare_backward(name: str, cached: Any, dout: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array of a cache, which has the shape of the output, and `dout` in the dtype of this array.
+    """Return two arrays: the cached array, and `dout` in the dtype of the cached array. Both have the same shape.
 
     `name` is the name of the cached array for messages.
     """

@@ -18,8 +18,8 @@ from fastconv.runtime.plan_cache import plans
 #: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for them a lookup
 #: in the cache of plans takes longer than the copy.
 _SMALL_BYTES = 1 << 15
-#: A block, which one thread copies at a time, has at most `_BLOCK_HIGH` rows and about `_BLOCK_BYTES` bytes. Its rows
-#: are a multiple of a cache line (`_LINE` bytes) long.
+#: A thread copies one block at a time. A block has at most `_BLOCK_HIGH` rows and about `_BLOCK_BYTES` bytes. The
+#: length of a row is a multiple of a cache line (`_LINE` bytes).
 _BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
 #: The smallest copy, in bytes, that is written with streaming stores, which bypass the caches. A normal store first
 #: reads the cache line that it overwrites, so the copy takes 1.5 times as long.

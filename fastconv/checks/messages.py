@@ -223,8 +223,8 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
-    """Return a suggestion for x and w whose numbers of channels do not fit: another number of groups, or a transpose. w
-    should have the shape (F, C // groups, *kernel).
+    """Return a suggestion if the numbers of channels of x and w do not fit: another number of groups, or a transpose of
+    x or w. w should have the shape (F, C // groups, *kernel).
 
     `x` and `w` are the names of the arguments in the text: "x" and "w", or "x_shape" and "w_shape".
     """
@@ -253,8 +253,8 @@ def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """Return a suggestion for x and w of a transposed convolution whose numbers of channels do not fit: transposes of x
-    or w. w should have the shape (C, F // groups, *kernel).
+    """Return a suggestion if the numbers of channels of x and w do not fit in a transposed convolution: a transpose of
+    x or w. w should have the shape (C, F // groups, *kernel).
     """
     # Weights of Keras have the shape (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
@@ -269,7 +269,9 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """Return the suggestion of a number of groups with which `w_shape` fits, or an empty string if none fits."""
+    """Return the suggestion of another number of groups, for which `w_shape` fits an image with `channels` channels.
+    Return an empty string if there is no such number.
+    """
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]
@@ -342,8 +344,8 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error` with the suggestion at its end rewritten for a caller who passed `x_shape` and `w_shape` instead
-    of arrays. `hint` makes the suggestion. An error without this suggestion is returned unchanged.
+    """Return `error` for a caller who passed `x_shape` and `w_shape` instead of arrays. If its message ends with the
+    suggestion that `hint` makes for arrays, replace this end by the suggestion for shapes.
     """
     text = str(error)
     try:

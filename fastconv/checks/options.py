@@ -181,7 +181,7 @@ def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
 
 
 def _is_fraction(value: Any) -> TypeGuard[Fraction]:
-    """Return whether `value` is a Fraction, without importing `fractions`. No Fraction can exist before this import."""
+    """Return whether `value` is a Fraction, without importing `fractions`. Before its import, no Fraction exists."""
     fractions = sys.modules.get("fractions")
     return fractions is not None and isinstance(value, fractions.Fraction)
 

@@ -95,7 +95,7 @@ class CheckedFields:
         return {}
 
     def _complete(self) -> None:
-        """Set the attributes of `_derived`, and the hash, because every plan lookup hashes the geometry."""
+        """Set the attributes of `_derived`. Also store the hash, because every plan lookup needs it."""
         names = type(self).__dataclass_fields__  # type: ignore[attr-defined]
         vars(self).update(_hash=hash(tuple([getattr(self, name) for name in names])), **self._derived())
 

@@ -216,7 +216,7 @@ class ConvGeometry(CheckedFields):
 
     @property
     def batch_as_axis(self) -> ConvGeometry:
-        """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
+        """The geometry of this convolution with the batch as the depth of one volume. `rank` must be at most 2."""
         return plans.find(_batch_as_axis, self)
 
     def __str__(self) -> str:

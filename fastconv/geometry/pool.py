@@ -200,7 +200,7 @@ def _steps_over(axis: Axis) -> bool:
     if axis.size >= axis.dilation or axis.k == 1:
         return False
     # Check the windows that start in the padding before the image. The first tap that is not in this padding reads cell
-    # `start % dilation`, which must be inside the image. It is enough to check the first size + 1 windows. If all their
-    # cells are inside the image, two of these cells are the same, and from there on the cells repeat.
+    # `start % dilation`, which must be inside the image. It is enough to check the first size + 1 windows: if all of
+    # these cells are inside the image, two windows have the same cell, and the cells of the later windows repeat.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-#: The largest divisor that is tried. This finds all divisors of numbers below 10**12.
+#: The largest number that is tried as a divisor. If d divides n, so does n / d, and one of them is at most sqrt(n). So
+#: all divisors of numbers below 10**12 are found.
 _SEARCH = 10**6
 
 
@@ -27,7 +28,7 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """Return the strides below and above `stride` that leave no remainder. They are divisors of `span`, the distance
+    """Return the next smaller and larger strides that leave no remainder. They are divisors of `span`, the distance
     between the first window and the last possible window.
     """
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
@@ -40,7 +41,7 @@ def _legal_strides(span: int, stride: int) -> list[int]:
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
     """Return the nearest smaller and larger pads for which the stride leaves no remainder.
 
-    An int means equal pads at both ends. A pair ``(lo, hi)`` differs from the given pads only at the end, if possible.
+    An int means equal pads at both ends. A pair ``(lo, hi)`` has the given `lo` if possible.
     """
     remainder = span % axis.stride
     found: list[int | tuple[int, int]] = []

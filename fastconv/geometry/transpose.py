@@ -182,9 +182,10 @@ def _sizes(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
                 f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
             )
-        # An `output_pad` below the stride enlarges the image of the convolution, but not its output. A larger
-        # `output_pad` first restores the cells that `pad` crops at the end, and then adds cells to which no product
-        # contributes. The added cells are not part of the convolution's image.
+        # The output of the transposed convolution is the image of a convolution. An `output_pad` below the stride
+        # enlarges this image, but not the output of the convolution. A larger `output_pad` first restores the cells
+        # that `pad` crops at the end, and then adds cells to which no product contributes. The added cells are not part
+        # of the image.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

@@ -1,4 +1,4 @@
-"""The first part of a call of a layer: arguments are checked and a plan is made, or an equal earlier call is found.
+"""The start of a call of a layer: find an equal earlier call, or check the arguments and make a plan.
 
 All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, and look
 up the call. If the call is not stored, check shapes and options, make the plan, and convert the arrays.
@@ -28,7 +28,7 @@ _tables: list[dict[tuple[int, int], CallCache]] = []
 class Runnable(Protocol):
     """The methods and attributes of a plan that a call needs. ``str(plan)`` is the name of the kernel.
 
-    A plan whose tables grow with the image has their size in bytes as `nbytes`.
+    If the tables of a plan grow with the image, the attribute `nbytes` is the size of the tables in bytes.
     """
 
     @property
@@ -149,7 +149,7 @@ class Calls(Generic[_Call]):
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if they are all in `param` or all in `options`. Otherwise they must be merged: return None."""
+    """Return the options if all are in `param` or all are in `options`. Return None if they must be merged."""
     if param is None:
         return options
     return param if type(param) is dict and not options else None

@@ -15,7 +15,7 @@ def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     def resolve(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, None]:
         if x.ndim != 2 or x.shape[1] < 1:
             raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
-        labels = np.array(y)  # a copy, because labels are checked before they are used as indices
+        labels = np.array(y)  # a copy, so that labels do not change after the checks
         if labels.shape != (x.shape[0],):
             raise ValueError(
                 f"y has shape {labels.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)"

@@ -1,4 +1,4 @@
-"""Sums and maxima of whole planes, computed in threads."""
+"""Sums and maxima of whole planes, computed by several threads."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Add the elements of `cols` (N, C * taps, L) up to images, and write them to `x` (N, C, *spatial). This is the
-    adjoint of `lower`.
+    """Write images to `x` (N, C, *spatial). Each cell of `x` is the sum of the elements of `cols` (N, C * taps, L) that
+    `lower` would copy from this cell. This function is the adjoint of `lower`.
     """
     if not cols.size:
         x.fill(0)
@@ -114,7 +114,7 @@ def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
 
 
 def _too_large(error: ValueError, geometry: ConvGeometry) -> ValueError:
-    """Return an error that also names the arguments. If a signal handler raised `error`, return `error` itself."""
+    """Return `error` with the arguments in its message. If a signal handler raised `error`, return `error` itself."""
     if type(error) not in (ValueError, _memory.TooLargeError):
         return error
     return type(error)(f"x {geometry.x_shape} with kernel_size {geometry.kernel} is too large: {error}")

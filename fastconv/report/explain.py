@@ -172,7 +172,7 @@ class _Row(NamedTuple):
 
 
 def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
-    """Return the line of an algorithm; `requested` is the value of the option `algorithm`."""
+    """Return the line of the table for an algorithm. `requested` is the value of the option `algorithm`."""
     reason = _reason(name, case, rank_one, name == requested)
     if reason is not None:
         return _Row(name, None, 0, reason)
@@ -185,7 +185,9 @@ def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
 
 
 def _reason(name: str, case: Case, rank_one: bool, forced: bool) -> str | None:
-    """Return the reason why an algorithm is not a candidate, or None. `forced` means that it was selected by name."""
+    """Return the reason why an algorithm is not a candidate, or None. `forced` is true if the user selected the
+    algorithm by name.
+    """
     reason = REGISTRY[name].unsupported(case)
     if isinstance(reason, Delegated) and forced:
         return "it does not compute this op; the cheapest algorithm that sums all products does"

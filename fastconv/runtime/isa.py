@@ -51,8 +51,8 @@ def kind() -> str:
 
 
 #: For each instruction set, the number of bytes of a vector, and the time of one vector operation as a multiple of the
-#: time with AVX-512. AVX2 is below 1 because it executes two operations at a time. The cost model uses these factors to
-#: apply rates of one instruction set to another.
+#: time with AVX-512. The time with AVX2 is below 1 because two operations run at a time. The cost model uses these
+#: times to apply the rates of one instruction set to another.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
 #: Maps an instruction set to the one with vectors of half the width, and to this half width in bytes.
@@ -73,8 +73,8 @@ def lanes(itemsize: int) -> int:
 
 
 #: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. The amount is
-#: larger than the number of bytes that a copy moves in the time of one operation, because several threads pay off
-#: earlier for work in registers than for copies.
+#: larger than the number of bytes that a copy moves in the time of one operation. So a call that computes in registers
+#: uses several threads at a shorter time than a call that copies memory.
 BYTES_PER_OPERATION = 10
 
 

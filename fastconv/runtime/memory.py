@@ -23,8 +23,8 @@ from fastconv._ext import buffers as _ext
 #: Arrays of at most this many bytes are allocated without asking the system for its free memory, because asking takes
 #: longer than writing the array.
 _ALWAYS_FREE = 1 << 26
-#: The smallest size, in bytes, of a result in memory of the pool. NumPy allocates smaller results, because they need
-#: few new pages.
+#: The smallest size, in bytes, of a result whose memory comes from the pool. NumPy allocates smaller results, because
+#: they need few new pages.
 _LEAST_BYTES = 1 << 19
 #: The default of ``FASTCONV_KEEP_MIB``: the largest amount of memory that the pool keeps, in MiB.
 _KEPT_MIB = 512

@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
-#: The largest numbers of entries: `_MOST` of `PlanCache.find`, `_MOST_SIZED` of `PlanCache.find_sized`. A layer makes
-#: about 30 plans, ten algorithms for each of three ops. So these numbers suffice for networks of a hundred layers.
+#: The largest numbers of entries: `_MOST` for `PlanCache.find`, `_MOST_SIZED` for `PlanCache.find_sized`. A layer makes
+#: about 30 plans: one for each of ten algorithms and three ops. So these numbers suffice for networks of a hundred
+#: layers.
 _MOST, _MOST_SIZED = 4096, 1024
 #: The largest table that is cached, in bytes. Larger tables are computed in every call, because hundreds of them would
 #: take too much memory.
@@ -24,8 +25,8 @@ def is_large(nbytes: int) -> bool:
 
 
 class _LargeError(Exception):
-    """Carries a result that is too large for the cache. It is raised because `lru_cache` stores no result of a function
-    that raises an exception.
+    """An exception that carries a result too large for the cache. If a function raises an exception, `lru_cache` stores
+    no result of the function.
     """
 
     def __init__(self, found: Any) -> None:
@@ -54,8 +55,8 @@ class PlanCache:
     """A cache of the results of functions whose arguments are immutable, such as geometries and dtypes.
 
     ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once. ``find_typed`` does the same for
-    arguments that have not been checked. There, equal arguments of different types, such as 1 and True, have different
-    entries, because `make` may refuse one of them.
+    arguments that have not been checked. In `find_typed`, equal arguments of different types, such as 1 and True, have
+    different entries, because `make` may refuse one of them.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:

@@ -209,8 +209,8 @@ def work_queue(items: int, work: int, threads: int) -> bytearray | None:
     None if one thread should do all the work without checks for signals, because there is little work.
 
     `work` measures the time of the kernel as the number of bytes that a plain copy would move in that time. Several
-    threads pay off for calls of about 10 us or more. The state contains the number of work items per chunk, and makes
-    the calling thread check for signals.
+    threads pay off for calls of about 10 us or more. The state contains the number of work items per chunk. A call
+    with this state checks for signals in the calling thread.
     """
     # This test comes first because most calls are small, and for small arrays this function takes longer than the
     # kernel.

@@ -15,8 +15,8 @@ from fastconv.runtime.memory import check_bytes
 KEPT_BYTES = 1 << 25
 #: The number of bytes of a cache line. Workspaces are aligned to cache lines.
 _LINE = 64
-#: The largest workspace, in bytes, that a thread keeps after a call without checking the address limit (``ulimit -v``).
-#: For small workspaces, the system call that reads this limit would take too long.
+#: A thread keeps a workspace of at most this many bytes without reading the address limit (``ulimit -v``) first. For
+#: such a small workspace, the system call that reads the limit would take too long.
 _ASK_BYTES = 1 << 20
 
 
@@ -63,7 +63,7 @@ class workspace:
                 buffer = array = None  # Free the old workspace before the new one is allocated.
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # Align to a cache line, because NumPy aligns to 16 bytes only, so that vectors could cross cache lines.
+            # Align to a cache line. NumPy aligns to 16 bytes only, and vectors could then cross cache lines.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -89,7 +89,7 @@ def release_workspaces() -> None:
 
 
 def release_memory() -> None:
-    """Return the memory that fastconv keeps for later calls to the system.
+    """Return to the system the memory that fastconv keeps for later calls.
 
     This frees the memory of large results that no longer exist, and the workspaces of all threads. Existing results
     stay valid, and calls that run in other threads are not affected. Later calls keep memory again, unless

@@ -71,7 +71,7 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: The default of the option `algorithm`. If a cache has this object, the name of the algorithm needs no check.
+#: The default of the option `algorithm`. If the algorithm in a cache is this same object, it needs no check.
 _AUTO = "auto"
 
 
@@ -360,7 +360,8 @@ def conv_backward(
     weight_mask = w if as_bool("pruned", pruned) else None
     dtype = x.dtype
     workers = _threads.resolve(threads)
-    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    # Make both plans before anything is computed, because making a plan raises an error if the algorithm does not
+    # support it.
     dx_plan = plan_of("backward_data", geometry, dtype, name, workers) if need_dx else None
     masked = weight_mask is not None
     dw_plan = plan_of("backward_weights", geometry, dtype, name, workers, masked) if need_dw else None

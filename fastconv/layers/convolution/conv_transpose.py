@@ -56,7 +56,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the inner plan on an array of the cells that get products, and copy this array into the result."""
+        """Run the inner plan on an array of the cells in `core`, and copy this array into the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)
@@ -285,7 +285,8 @@ def conv_transpose_backward(
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     workers, core = _threads.resolve(threads), geometry.core
-    # Make both plans first, because an algorithm that does not support one of them raises an error.
+    # Make both plans before anything is computed, because making a plan raises an error if the algorithm does not
+    # support it.
     dx_plan = plan_for("forward", geometry.conv, x.dtype, name, workers) if need_dx else None
     dw_plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)

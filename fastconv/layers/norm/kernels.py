@@ -252,7 +252,7 @@ def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[N
 
 
 def gradient_calls(kind: type[NormPlan]) -> Calls[Call[NormSizes]]:
-    """Return the table of the calls of a gradient. A call has one array, x from the cache of the forward pass."""
+    """Return the table of the calls of a gradient. A call has one array, the x in the cache of the forward pass."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, groups: int) -> Call[NormSizes]:
         return norm_call(kind, NormSizes.of(x.shape, groups), dtype)

@@ -43,7 +43,7 @@ class LrnCache(NamedTuple):
 def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # If beta is 0, every power is 1, because 0 ** 0 is 1. So the output is x.
+        # If beta is 0, every power is 1, because 0 ** 0 is 1. So the output is x, and dx is dout.
         return np.array(x if dout is None else dout)
     to = _memory.empty(x.shape, x.dtype)
     plan.run(x, dout, to, (alpha / size, beta, k))

@@ -246,9 +246,9 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """The plan of the gradient of the maximum that processes bands (ranges of rows of a plane).
+    """A plan of the gradient of the maximum. It processes a plane in bands (ranges of rows).
 
-    `run` returns whether the index of every output lies in a band that overlaps the window of this output.
+    `run` returns whether the index of every maximum lies in a band that overlaps the window of this maximum.
     """
 
     case: PoolCase
@@ -299,7 +299,7 @@ class _Bands(PoolKernel):
 
 @dataclass(frozen=True)
 class _ScatterPlan(PoolPlan):
-    """The plan of the gradient of the maximum that adds the elements of dout to their cells one by one.
+    """A plan of the gradient of the maximum. It adds the elements of dout one by one to cells of dx.
 
     `run` returns whether every index is in its plane.
     """

@@ -1,4 +1,4 @@
-"""Pooling by norms. The L2 norm has its own kernels. Any other norm is the root of a sum of powers (`powers`)."""
+"""Pooling by norms. The L2 norm has its own kernels. `powers` computes other norms as roots of sums of powers."""
 
 from __future__ import annotations
 

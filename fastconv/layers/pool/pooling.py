@@ -105,7 +105,7 @@ PoolCall: TypeAlias = Call[PoolGeometry]
 def pool_calls(
     caller: str, make_plan: MakePlan, option: Callable[[Mapping[str, Any]], Any] | None = None
 ) -> Calls[PoolCall]:
-    """Return the table of calls of a pooling. The function `option` checks the option that no other pooling has."""
+    """Return the table of calls of a pooling. The function `option` returns the option that only this pooling has."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
         geometry, settings = resolve_call(caller, x.shape, pool_param, options)

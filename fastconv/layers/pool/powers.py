@@ -1,4 +1,4 @@
-"""Norms of windows for any exponent, and their gradients, as roots of sums of powers.
+"""Pooling by p-norms for any exponent p, and its gradient. A norm is computed as the root of a sum of powers.
 
 Large planes are computed in blocks. A result is the norm of a window, which is the root of a sum over cells, or the
 gradient of a cell, which is a sum over the windows that read the cell. A row (`lines` in the code) is all values at one
@@ -24,7 +24,8 @@ from fastconv.runtime.records import dataclass
 
 #: The approximate number of bytes of the powers that are in memory at a time.
 _POWER_BYTES = 1 << 20
-#: The number of bytes above which a row of an image is divided. If windows are long, the pieces may be larger.
+#: A row of an image with more than this number of bytes is divided. If windows are long, the parts of the row may have
+#: more bytes, too.
 _LINE_BYTES = 1 << 16
 #: The ranges within which sums of powers, and factors norm ** (1 - p), are accurate. Outside these ranges, some of the
 #: powers may have overflowed or underflowed.
@@ -53,10 +54,12 @@ class PowersPlan(PoolPlan):
 
 
 class _Cut(NamedTuple):
-    """A range of outputs (or cells of dx) along an axis: sums of the values at the indices from `begin` to `end` - 1.
+    """A range of outputs (or cells of dx) along an axis. Each of them is a sum of values at indices from `begin` to
+    `end` - 1.
 
-    If `low` is below `high`, the values at the indices from `low` to `high` - 1 are in every one of these sums. `axis`
-    then has a single index in their place, for the sum of these values. If `low` equals `high`, `axis` has all indices.
+    If `low` is below `high`, the sum for every output (or cell) of the range contains the values at the indices from
+    `low` to `high` - 1. `axis` then has a single index in place of these indices, for the sum of these values. If `low`
+    equals `high`, `axis` has all indices.
     """
 
     axis: Axis
@@ -126,8 +129,8 @@ class _Block(NamedTuple):
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the geometry of the block with `axis` as its first axis. It is cached, because many ranges have equal
-        axes.
+        """Return the geometry of the block with `axis` as its first axis. The geometry is cached, because many calls
+        have an equal `axis`.
         """
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
@@ -145,9 +148,10 @@ def _at_once(geometry: PoolGeometry) -> int:
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """If planes are divided, split a dilated pooling into poolings without dilation along the first axis.
+    """Split a pooling into poolings without dilation along the first axis.
 
-    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows.
+    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows. If
+    planes are not divided, yield the given pooling only.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -299,7 +303,8 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # A sum outside of `_SUMS` is still correct if the largest magnitude in the window is 0, inf or NaN.
+            # A sum outside of the range `_SUMS` is still correct if the largest magnitude in its window is 0, inf or
+            # NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -370,11 +375,12 @@ def _gradients_of(
         sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
         plan_for("mean_gradient", part, sums.dtype, threads).run(spread, sums)
         sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # The gradient of a cell that is 0 is 0. For p = 1 it would not be, because NumPy computes 0 ** 0 as 1.
+        # Set the gradient to 0 where the cell is 0. For p = 1 it may be another number here, because NumPy computes
+        # 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
             # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that read the cell are `lost`, and their
-            # `shares` are 0. So the sum of the cell is inf * 0, which is NaN. Set it to 0. The gradients of lost
+            # `shares` are 0. So the gradient in `sums` is inf * 0, which is NaN. Set it to 0. The gradients of lost
             # windows are added below.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)

@@ -25,8 +25,8 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 #: Values of the enums in pool_running.h. The first line has the operations. The second line has the terms of a sum. The
-#: third line has the results of a sum. The fourth line says from which windows a result is computed: those of the last
-#: step, those of an earlier step, or none.
+#: third line has the results of a sum. The fourth line says from which windows a result is computed: those that the
+#: last step joins, those that an earlier step joins, or none.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
@@ -36,8 +36,8 @@ _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 #: length of a row in the workspace is a multiple of `_MULTIPLE` elements.
 _SLACK = 16
 _MULTIPLE = 32
-#: The number of bytes of workspace that fit into the L2 cache. If it saves time, a plan may use up to four times this
-#: number.
+#: The number of bytes of workspace that fit into the L2 cache. A plan may use up to four times this number if
+#: the larger workspace saves time.
 RING_BYTES = 1 << 20
 #: The minimum width of a piece, in elements, unless the plane itself is narrower.
 _LEAST_WIDTH = 64
@@ -45,15 +45,16 @@ _LEAST_WIDTH = 64
 GROUP_ELEMENTS = 512
 #: The maximum number of bytes of workspace per thread. A pooling whose windows need more raises an error.
 MOST_BYTES = 1 << 30
-#: The time in nanoseconds of a step for one vector. In each pair, the first number is for steps along a row, the second
-#: for steps across rows.
+#: The time in nanoseconds that a step (see `steps`) takes for one vector. In each pair, the first number is for a step
+#: that joins windows along a row, and the second is for a step that joins windows across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
 #: Times in nanoseconds. `_READ` is for reading or writing a vector, `_CELL` for copying one cell, `_ROW` for the start
 #: of a row of the input, and `_GIVE` for the start of a row of the result.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
 #: The number of bytes that a copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
-#: The maximum number of cells from the first to the last cell of a piece in float32, because indices have 32 bits.
+#: The maximum number of cells from the first to the last cell of a piece (a part of a plane) in float32. The number is
+#: limited because the indices of the cells have 32 bits.
 _MOST_CELLS = np.iinfo(np.int32).max
 
 Row = tuple[int, int, int, int, int, int]
@@ -61,7 +62,7 @@ Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """Return the steps that make windows of k taps from single cells.
+    """Return the steps that join single cells to windows of k taps.
 
     A step is a pair of ints. The step ``(0, n)`` joins two windows whose starts are n cells apart. The step ``(1, n)``
     extends a window by the cell that is n cells after its last cell.
@@ -91,7 +92,7 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the input row that the kernel reads first. Rows are numbered from there. Result i needs the
+    `first` is the index of the first input row that is read. Rows are numbered from this row. Result i needs the
     rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
     windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
     the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
@@ -112,7 +113,7 @@ class _Walk(NamedTuple):
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Return four numbers that say how the gradient along an axis divides the taps into phases.
+    """Return four numbers that describe the phases into which the gradient along an axis divides the taps.
 
     A phase has every n-th tap, where n is the number of phases. All windows that read a cell read it at taps of one
     phase. The four numbers are n, the minimum number of taps in a phase, the number of phases with one tap more, and
@@ -218,7 +219,7 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
     """Return four numbers: `begin`, `end`, and the input columns that are needed for this range of columns.
 
-    The third number is the index of the first needed column. The fourth is the number of needed columns.
+    The third returned number is the index of the first needed input column. The fourth is the number of these columns.
     """
     _, k, stride, lo, dilation, _ = row
     if not backward:
@@ -306,7 +307,7 @@ class _Costs:
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
-    """Return the steps along an axis. A gradient needs one step more if some of its phases have one tap more."""
+    """Return the steps along an axis. A gradient needs one more step if some phases have one tap more than others."""
     if not backward:
         return steps(row[1], row[4], maximum)
     _, taps, rest, step = _phases(row)
@@ -343,7 +344,7 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The last factor is larger for a large workspace, because it does not stay in the caches.
+                # The last factor is larger for a large workspace, because it is too large to stay in the caches.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
@@ -408,7 +409,7 @@ def _make(
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Return the number of planes whose rows are processed side by side. It is above 1 only if rows are short."""
+    """Return the number of planes whose rows are processed side by side. It is 1 unless rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 

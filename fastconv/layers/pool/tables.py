@@ -67,7 +67,8 @@ def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
     """Return the sizes, in elements, of the two parts of a thread's workspace: small tables, and a batch of blocks.
 
-    A batch has several blocks if blocks are small, because reading a block right after writing it would stall.
+    A thread writes all blocks of a batch to its workspace, and then reads them. If blocks are small, a batch has
+    several blocks, because reading a block right after writing it would stall.
     """
     tables = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))

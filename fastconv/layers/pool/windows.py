@@ -55,8 +55,8 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
         (padded.strides[0], *by_output, *by_tap),
         writeable=False,
     )
-    # Copy a whole row of outputs if this takes at most eight times `_WINDOW_BYTES`, because loops over taps are slow on
-    # parts of rows.
+    # Copy the windows of a whole row of outputs if they have at most eight times `_WINDOW_BYTES` bytes, because loops
+    # over taps are slow on parts of rows.
     room = max(room, min(8 * room, math.prod(outs[1:])))
     pieces: list[list[slice]] = []
     for out in reversed(outs):

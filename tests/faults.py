@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import faulthandler
 import functools
+import gc
 import multiprocessing
 import os
 import random
@@ -119,6 +120,9 @@ def interrupted(call, delay, kind):
             raise kind
 
     signal.signal(signal.SIGALRM, handler)
+    # Python ignores an exception that a handler raises within a callback of the garbage collector.
+    collects = gc.isenabled()
+    gc.disable()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay)
         call()
@@ -128,6 +132,8 @@ def interrupted(call, delay, kind):
     finally:
         armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if collects:
+            gc.enable()
     return False
 
 

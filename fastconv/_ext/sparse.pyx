@@ -34,7 +34,7 @@ cdef enum:
 
 def shape(int dtype, int isa, bint dots):
     """Return the number of lanes of a vector, and the largest number of vectors of a tile. `dtype` is 0 (float32) or 1
-    (float64). If `dots` is set, the number of vectors is that of the kernels for the gradient of the weights.
+    (float64). If `dots` is set, the tile is one of the kernels that compute the gradient of the weights.
     """
     return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 

@@ -369,8 +369,8 @@ X = (1, 4, 8, 8)
     [
         ("relu", X, TypeError, "layers must be a list of layers, got str"),
         (["relu", 5], X, TypeError, "layers[1] must be a name, a tuple such as ('conv', 64, 3, {'pad': 1}), or a dict such as {'kind': 'conv',"),
-        ([()], X, TypeError, "got ()"),
-        ([{"filters": 3}], X, TypeError, "got {'filters': 3}"),
+        ([()], X, TypeError, "layers[0] must be a name, a tuple such as ('conv', 64, 3, {'pad': 1}), or a dict such as {'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}, got ()"),
+        ([{"filters": 3}], X, TypeError, "layers[0] must be a name, a tuple such as ('conv', 64, 3, {'pad': 1}), or a dict such as {'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}, got {'filters': 3}"),
         (["rely"], X, ValueError, "layers[0] has the unknown kind 'rely'; the kinds are conv, conv_transpose, upsample"),
         (
             [("conv", 3)],

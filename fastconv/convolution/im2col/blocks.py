@@ -47,7 +47,7 @@ class Cut:
     """The size of the blocks of columns into which a convolution is divided.
 
     A block has `groups` groups, and `channels` channels of each group. Along each axis, it has `kernel` taps and `outs`
-    output positions. The last block along an axis may be smaller. `geometry` is that of the whole convolution.
+    output positions. The last block along an axis may be smaller. `geometry` describes the whole convolution.
     """
 
     groups: int

@@ -99,6 +99,19 @@ def test_pairs_of_results_are_counted():
     assert counts.pair(4, 32, 8) == (pytest.approx(2 * 2 * 4 * 2 / 1.4), 2)
 
 
+def test_only_plans_that_skip_zeros_are_corrected_by_the_density(monkeypatch):
+    monkeypatch.setitem(rates._loaded, isa.kind(), rates.measured())
+    plain = rates.measured().rates
+    case = Case.of("forward", layer(), FLOAT, 1, 0.25)
+    by_density = Trees([[FEATURES.index("density")]], [[0.5]], [[0.4, 0.0]])
+    costs = []
+    for correction_in_use in (correction.NONE, Correction(dict.fromkeys(("implicit", "sparse"), by_density))):
+        rates.use(rates.Measured(plain, 3.0, correction_in_use))
+        costs.append({name: cost_of(name, case) for name in ("implicit", "sparse")})
+    assert costs[1]["implicit"] == costs[0]["implicit"]
+    assert costs[1]["sparse"] == pytest.approx(math.exp(0.4) * costs[0]["sparse"])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     geometry = fastconv.conv_geometry((1, 1, 20, 20), (16, 1, 1, 1))

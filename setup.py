@@ -204,7 +204,7 @@ class BuildModules(build_ext):
 
     def _module_unit(self, extension: Extension) -> Unit:
         """The object of a module, whose C file Cython writes."""
-        name = extension.name.split(".")[-1]
+        name = extension.name.removeprefix(f"{build_stamps.PACKAGE}.")
         sources = build_stamps.module_sources(FOLDER, name)
         digest = build_stamps.digest(sources, self._settings)
         generated = Path(self._relative(self._objects), f"{name}.c")
@@ -260,15 +260,13 @@ class BuildModules(build_ext):
             build_stamps.record(self._stamp(name), made, digest)
 
     def _remove_old(self) -> None:
-        """Remove the libraries of modules whose source is gone, and C files that an earlier version put beside them."""
+        """Remove the libraries of modules whose source is gone."""
         names = build_stamps.modules(FOLDER)
         known = {self._library(f"{build_stamps.PACKAGE}.{name}") for name in names}
         for suffix in {path.name.partition(".")[2] for path in known}:
-            for path in (ROOT / FOLDER).glob(f"*.{suffix}"):
+            for path in (ROOT / FOLDER).rglob(f"*.{suffix}"):
                 if path not in known:
                     path.unlink()
-        for name in names:
-            (ROOT / FOLDER / f"{name}.c").unlink(missing_ok=True)
 
     def _find_settings(self) -> tuple[list[object], list[object]]:
         """The settings that determine the objects of kernels, and those of modules.
@@ -335,7 +333,7 @@ setup(
     ext_modules=[
         Extension(
             f"fastconv._ext.{name}",
-            [(FOLDER / f"{name}.pyx").as_posix()],
+            [build_stamps.module_source(FOLDER, name).as_posix()],
             include_dirs=[FOLDER.as_posix()],
             define_macros=macros,
             extra_link_args=link_args,

@@ -37,7 +37,8 @@ for page in [name for name in files if name.endswith(".md")]:
 for name in re.findall(r"`([\w./]+/[\w.]+\.(?:json|py|md|png))`", (tree / "README.md").read_text(encoding="utf-8")):
     assert name in files or not (tree / name).exists(), f"README.md names {name}, which is not in the sdist"
 
-modules = [path.stem for path in (tree / "fastconv" / "_ext").glob("*.pyx")]
+compiled = tree / "fastconv" / "_ext"
+modules = [path.relative_to(compiled).with_suffix("").as_posix() for path in compiled.rglob("*.pyx")]
 with zipfile.ZipFile(wheel) as archive:
     names = archive.namelist()
     assert not [name for name in names if name.endswith((".pyx", ".pxd", ".c", ".h"))], "the wheel holds sources"

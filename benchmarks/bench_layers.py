@@ -29,7 +29,7 @@ from support.peers import onnxruntime, ours, pytorch, why_no_onnxruntime
 from support.report import Column, Ratio, Report, Row, print_summary, print_table
 
 import fastconv
-from fastconv._ext import peak
+from fastconv._ext.simd import peak
 from fastconv.convolution.choose import choose
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa, threads as _threads

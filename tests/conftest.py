@@ -21,6 +21,15 @@ settings.register_profile("fastconv", deadline=None, max_examples=60)
 settings.load_profile("fastconv")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Use one process for each CPU for a run of all tests, if pytest-xdist is installed and `-n` was not given."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    single = config.option.usepdb or config.option.collectonly
+    if whole and not single and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
+
+
 @pytest.fixture(params=["as they are", "tiny"])
 def blocks(request, monkeypatch):
     """Block sizes, once as they are and once so small that every case of the table has many blocks."""

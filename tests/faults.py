@@ -25,7 +25,7 @@ from cases import kernels_for
 
 import fastconv
 from fastconv import layers
-from fastconv._ext import team
+from fastconv._ext.threads import team
 from fastconv.runtime import workers as _workers
 
 #: A step that takes more seconds counts as hanging, even on a heavily loaded machine.

@@ -21,10 +21,7 @@ PACKAGE = "fastconv._ext"
 
 #: Statements by which a file of the folder names others that it needs. `cimport` names a .pxd, the others name a file.
 _FILES = re.compile(r'^\s*(?:#\s*include|#\s*define\s+FC_TEMPLATE|cdef\s+extern\s+from|include)\s+"([^"]+)"', re.M)
-_CIMPORTS = re.compile(
-    rf"^\s*(?:from\s+{re.escape(PACKAGE)}\.(\w+)\s+cimport\b|cimport\s+{re.escape(PACKAGE)}\.(\w+))", re.M
-)
-_SIBLINGS = re.compile(rf"^\s*from\s+(?:{re.escape(PACKAGE)}|\.)\s+cimport\s+\(?([\w\s,]+)", re.M)
+_CIMPORTS = re.compile(rf"^\s*(?:from|cimport)\s+{re.escape(PACKAGE)}\.(\w+)\.(\w+)", re.M)
 #: How the source of a family of kernels is named: norm_kernels.c has the kernels that norm.h declares.
 _KERNELS = "_kernels.c"
 #: Calls of a function that finds the kernels of a family for a dtype and an instruction set, such as fc_norm_for. Its
@@ -33,32 +30,39 @@ _FINDERS = re.compile(r"\bfc_(\w+)_for\(")
 
 
 def modules(folder: Path) -> list[str]:
-    """The names of the modules in a folder; each .pyx file is one."""
-    return sorted(path.stem for path in folder.glob("*.pyx"))
+    """The names of the modules in the sub-folders of a folder, such as "pool.rows"; each .pyx file is one."""
+    return sorted(f"{path.parent.name}.{path.stem}" for path in folder.glob("*/*.pyx"))
+
+
+def module_source(folder: Path, module: str) -> Path:
+    """The .pyx file of a module."""
+    return folder / (module.replace(".", "/") + ".pyx")
 
 
 def families(folder: Path) -> list[str]:
-    """The names of the families of kernels in a folder."""
-    return sorted(path.name.removesuffix(_KERNELS) for path in folder.glob("*" + _KERNELS))
+    """The names of the families of kernels in the sub-folders of a folder."""
+    return sorted(path.name.removesuffix(_KERNELS) for path in folder.glob("*/*" + _KERNELS))
 
 
 def versions(folder: Path) -> list[tuple[str, str]]:
     """The pairs of instruction set and dtype that kernels are compiled for, from foreach.h and foreach_dtype.h."""
     isas, dtypes = (
         re.findall(rf"^#define {macro} (\w+)$", (folder / name).read_text(encoding="utf-8"), re.M)
-        for macro, name in (("FC_ISA", "foreach.h"), ("FC_DTYPE", "foreach_dtype.h"))
+        for macro, name in (("FC_ISA", "simd/foreach.h"), ("FC_DTYPE", "simd/foreach_dtype.h"))
     )
     return [(isa, dtype) for isa in isas for dtype in dtypes]
 
 
 def kernel_source(folder: Path, family: str) -> Path:
     """The C file that an object of a family is compiled from."""
-    return folder / (family + _KERNELS)
+    (source,) = folder.glob(f"*/{family}{_KERNELS}")
+    return source
 
 
 def module_sources(folder: Path, module: str) -> list[Path]:
     """Every file of `folder` that the object of a module is compiled from."""
-    return _followed(folder, [folder / f"{module}.pyx", folder / f"{module}.pxd"])
+    source = module_source(folder, module)
+    return _followed(folder, [source, source.with_suffix(".pxd")])
 
 
 def kernel_sources(folder: Path, family: str) -> list[Path]:
@@ -97,9 +101,7 @@ def _followed(folder: Path, waiting: list[Path]) -> list[Path]:
         found.add(path)
         text = path.read_text(encoding="utf-8")
         waiting += [folder / name for name in _FILES.findall(text)]
-        waiting += [folder / f"{first or second}.pxd" for first, second in _CIMPORTS.findall(text)]
-        for names in _SIBLINGS.findall(text):
-            waiting += [folder / f"{name}.pxd" for name in re.findall(r"\w+", names)]
+        waiting += [folder / package / f"{name}.pxd" for package, name in _CIMPORTS.findall(text)]
     return sorted(found)
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastconv._ext import copies as _ext
+from fastconv._ext.packing import copies as _ext
 from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans

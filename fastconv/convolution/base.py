@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from fastconv._ext import sparse as _ext
+from fastconv._ext.sparse import sparse as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry

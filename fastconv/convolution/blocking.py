@@ -2,7 +2,7 @@
 
 A cell is an element of one channel of an image, and a tap is a cell of the kernel. The source of a product is the image
 or, for backward_data, dout. Along an axis with stride s, the padded cells of the source are split into s phases, by
-their index modulo s. So neighbouring outputs read neighbouring cells of a phase at every tap. ``_ext/patches.pxd``
+their index modulo s. So neighbouring outputs read neighbouring cells of a phase at every tap. ``packing/patches.pxd``
 explains the arithmetic.
 
 The gradient of the image has stride phases, too: the cells of dx with equal index modulo the stride.
@@ -259,7 +259,7 @@ class Layout:
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
-        """Return the table that ``read_conv_axes`` of ``_ext/patches.pxd`` reads."""
+        """Return the table that ``read_conv_axes`` of ``packing/patches.pxd`` reads."""
         rows = [
             (
                 conv_axis.size,

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fastconv._ext import zeros as _ext
+from fastconv._ext.sparse import zeros as _ext
 from fastconv.checks import arrays as _arrays
 
 #: 'auto' measures the density only for layers with at least this number of multiply-adds: `_ENOUGH` for layers with at

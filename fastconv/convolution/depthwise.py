@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import depthwise as _ext
+from fastconv._ext.depthwise import depthwise as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import (

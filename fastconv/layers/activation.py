@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._ext import activation as _ext
+from fastconv._ext.elementwise import activation as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_number

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from fastconv._ext.call_cache import CallCache
+from fastconv._ext.buffers.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import is_large, plans

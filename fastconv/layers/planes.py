@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv._ext import planes as _ext
+from fastconv._ext.elementwise import planes as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import isa as _isa, threads as _threads
 

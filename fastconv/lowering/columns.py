@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import im2col as _ext
+from fastconv._ext.lowering import im2col as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.options import as_shape, merge_options, per_axis
 from fastconv.geometry.axis import PerAxis, check_rank

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import borders as _ext
+from fastconv._ext.lowering import borders as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.axis import UNIT_AXIS, Axis, source_cells
 from fastconv.geometry.conv import ConvGeometry

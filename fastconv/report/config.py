@@ -31,7 +31,7 @@ def show_config() -> None:
     import platform
     from importlib import metadata
 
-    from fastconv._ext import im2col as compiled
+    from fastconv._ext.lowering import im2col as compiled
 
     rows = {
         "fastconv": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from fastconv._ext import microkernel as _ext
+from fastconv._ext.gemm import microkernel as _ext
 
 #: The names of the instruction sets. The index of a name is the number that kernels use for the instruction set.
 NAMES: tuple[str, ...] = _ext.isas

@@ -3,7 +3,7 @@
 Without the pool, the allocator returns the memory of a large array to the system when the array is deleted, and takes
 new pages for the next array. Clearing new pages takes longer than many convolutions. The pool marks the free memory of
 results of 16 MiB and more, so that the system can take this memory back when it runs short. From smaller results, the
-pool keeps at most 64 MiB. The pool is compiled code (``_ext/buffers.pyx``), because a signal handler cannot interrupt
+pool keeps at most 64 MiB. The pool is compiled code (``buffers/buffers.pyx``), because a signal handler cannot interrupt
 compiled code.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import buffers as _ext
+from fastconv._ext.buffers import buffers as _ext
 
 #: Arrays of at most this many bytes are allocated without asking the system for its free memory, because asking takes
 #: longer than writing the array.

@@ -1,7 +1,7 @@
 """The worker threads of the process, and how a call uses them.
 
 Waking a thread by a Python queue takes about 50 us, which is as long as a small layer takes. So workers watch a slot in
-shared memory, the broadcast slot (``_ext/team.h``). A kernel publishes its work in this slot, and workers start on the
+shared memory, the broadcast slot (``threads/team.h``). A kernel publishes its work in this slot, and workers start on the
 work without the GIL. After each call the workers spin for a moment, and then sleep until the next call wakes them.
 
 A kernel is one compiled function, which returns when the last worker has finished. ``fc_parallel_for`` runs pending
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 
-from fastconv._ext import team as _ext
+from fastconv._ext.threads import team as _ext
 from fastconv.runtime import cpus as _cpus
 
 #: The largest number of workers of the process.
@@ -32,7 +32,7 @@ def serial_queue() -> bytearray:
 def work_queue(helpers: int, grain: int) -> bytearray:
     """Return the state that a call shares with up to `helpers` workers, and start the workers that are missing.
 
-    `grain` is the number of work items per chunk, as in ``fc_parallel_for`` (``_ext/team.h``).
+    `grain` is the number of work items per chunk, as in ``fc_parallel_for`` (``threads/team.h``).
     """
     return _pool.work_queue(helpers, grain)
 

@@ -1,6 +1,6 @@
 /* Check activation.h: functions of each element. */
 #include "check.h"
-#include "activation.h"
+#include "elementwise/activation.h"
 
 static double rectify(double x, double slope) { return (void)slope, x > 0 ? x : 0; }
 static double leak(double x, double slope) { return x > 0 ? x : slope * x; }

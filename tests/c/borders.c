@@ -1,5 +1,5 @@
 /* Check borders.h: images extended by tables of cells, and the adjoint. */
-#include "borders.h"
+#include "lowering/borders.h"
 #include "check.h"
 
 /* The cell that cell p of an axis shows, found by reflecting p at one end after the other. */

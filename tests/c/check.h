@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "isa.h"
+#include "simd/isa.h"
 
 static int checks, failures;
 static unsigned seed = 1;

@@ -1,6 +1,6 @@
 /* Check copies.h: planes of sizes around those of a block, by rows or transposed, with and without bypassing caches. */
 #include "check.h"
-#include "copies.h"
+#include "packing/copies.h"
 
 /* to[i][j] = from[i * step + j * pitch]. Bypassing the caches needs rows that begin at cache lines. */
 static void check_plane(int dtype, int isa, ptrdiff_t high, ptrdiff_t wide, ptrdiff_t step, ptrdiff_t gap, ptrdiff_t past)

@@ -1,6 +1,6 @@
 /* Check depthwise.h: few taps over the rows of an image, and the gradient of the taps. */
 #include "check.h"
-#include "depthwise.h"
+#include "depthwise/depthwise.h"
 
 enum { K = 4, SLACK = 16 };
 

@@ -1,6 +1,6 @@
 /* Check fft.h: transforms of strips, borders, products, and whole correlations and gradients, of planes and volumes. */
 #include "check.h"
-#include "fft.h"
+#include "fft/fft.h"
 
 enum { MOST = 128 };
 

@@ -1,6 +1,6 @@
 /* Check lrn.h: local response normalisation against its formula. */
 #include "check.h"
-#include "lrn.h"
+#include "norm/lrn.h"
 
 int main(void)
 {

@@ -1,6 +1,6 @@
 /* Check microkernel.h: tiles of a matrix product, and packing. */
 #include "check.h"
-#include "microkernel.h"
+#include "gemm/microkernel.h"
 
 enum { BESIDE, APART, ROWS, LISTED };
 

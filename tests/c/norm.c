@@ -1,6 +1,6 @@
 /* Check norm.h: moments of groups and of columns, and scaling by them. */
 #include "check.h"
-#include "norm.h"
+#include "norm/norm.h"
 
 static double x_of(int dtype, const void *x, fc_norm_groups groups, ptrdiff_t c, ptrdiff_t r, ptrdiff_t i)
 {

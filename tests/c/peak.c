@@ -1,6 +1,6 @@
 /* Check peak.h: the loop that measures the multiply-add rate. */
 #include "check.h"
-#include "peak.h"
+#include "simd/peak.h"
 
 int main(void)
 {

@@ -1,6 +1,6 @@
 /* Check planes.h: sums and maxima of contiguous numbers. */
 #include "check.h"
-#include "planes.h"
+#include "elementwise/planes.h"
 
 int main(void)
 {

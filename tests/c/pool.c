@@ -1,6 +1,6 @@
 /* Check pool.h: pooling of 2 x 2 cells at a stride of 2. */
 #include "check.h"
-#include "pool.h"
+#include "pool/pool.h"
 
 static void check(int dtype, int isa, ptrdiff_t width)
 {

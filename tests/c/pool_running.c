@@ -1,6 +1,6 @@
 /* Check pool_running.h: steps along a row and from row to row, against loops over windows. */
 #include "check.h"
-#include "pool_running.h"
+#include "pool/pool_running.h"
 
 enum { SLACK = 64, WIDE = 61, PLANES = 2 };
 

@@ -1,7 +1,7 @@
 /* Check separable.h and rank_one.h: blocks of convolutions with outer products, and the factors of these. */
 #include "check.h"
-#include "rank_one.h"
-#include "separable.h"
+#include "separable/rank_one.h"
+#include "separable/separable.h"
 
 enum { ENTRIES = 9 };
 

@@ -1,6 +1,6 @@
 /* Lists of the weights that are not zero, and their products: sparse.h. */
 #include "check.h"
-#include "sparse.h"
+#include "sparse/sparse.h"
 
 enum { ROWS = 5 };
 

@@ -6,7 +6,7 @@
  *
  *     team [seconds [seed]]
  */
-#include "team.h"
+#include "threads/team.h"
 
 #include <pthread.h>
 #include <stdio.h>

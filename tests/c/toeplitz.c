@@ -1,6 +1,6 @@
 /* The product of a sparse matrix and columns: toeplitz.h. */
 #include "check.h"
-#include "toeplitz.h"
+#include "toeplitz/toeplitz.h"
 
 static void check(int dtype, int isa, int wide_index, ptrdiff_t width)
 {

@@ -8,7 +8,7 @@ typedef struct {
 FC_KERNELS(checks_of, checks_for);
 
 #define FC_TEMPLATE "vectors_template.h"
-#include "foreach.h"
+#include "simd/foreach.h"
 
 int main(void)
 {

@@ -1,5 +1,5 @@
 /* Every shuffle and every mask of one dtype and instruction set, element by element. */
-#include "lanes.h"
+#include "simd/lanes.h"
 
 static void FC_N(run)(int dtype, int isa)
 {

@@ -1,6 +1,6 @@
 /* Check winograd.h: minimal filtering of one tile, compared with the correlation that it replaces. */
 #include "check.h"
-#include "winograd.h"
+#include "winograd/winograd.h"
 
 /* One tile of high x wide points and one kernel; the lanes are channels of cells, and filters of kernels. */
 static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int taps_w)

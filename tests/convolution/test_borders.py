@@ -10,7 +10,7 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
-from fastconv._ext import borders as kernels
+from fastconv._ext.lowering import borders as kernels
 from fastconv.convolution import choose as algorithms
 from fastconv.convolution.plan import Case
 from fastconv.geometry.conv import conv_geometry

@@ -11,7 +11,7 @@ from cases import CASES, cost_of
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, im2col
-from fastconv._ext import buffers
+from fastconv._ext.buffers import buffers
 from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch, taps
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost.model import multiply_adds
@@ -164,7 +164,7 @@ def test_winograd_does_at_most_ten_times_the_products(layer):
     """Its vector operations are at most ten times the products, or they are few, or it refuses the geometry."""
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry, by = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY["winograd"]
-    lanes = fastconv._ext.microkernel.shape(0, fastconv.runtime.isa.current)[2]
+    lanes = fastconv._ext.gemm.microkernel.shape(0, fastconv.runtime.isa.current)[2]
     for op in OPS:
         if by.unsupported(Case.of(op, geometry, F32)) is None:
             work = by.plan(Case.of(op, geometry, F32, 1)).work

@@ -12,7 +12,7 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose
-from fastconv._ext import separable as kernels
+from fastconv._ext.separable import separable as kernels
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import choose as ALGORITHMS
 

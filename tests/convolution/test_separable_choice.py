@@ -8,7 +8,7 @@ from test_separable import DTYPES, SEPARABLE, gaussian, outer, taken
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose
-from fastconv._ext import separable as kernels
+from fastconv._ext.separable import separable as kernels
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa

@@ -10,7 +10,7 @@ from scipy import sparse
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
-from fastconv._ext import buffers
+from fastconv._ext.buffers import buffers
 from fastconv.convolution.plan import Case
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.runtime import memory as _memory

@@ -7,7 +7,7 @@ import pytest
 from cases import kernels_for
 
 import fastconv
-from fastconv._ext import buffers
+from fastconv._ext.buffers import buffers
 from fastconv.convolution import choose as ALGORITHMS, plan as _plan
 from fastconv.convolution.implicit_gemm import calls as IMPLICIT
 from fastconv.convolution.plan import Case

@@ -59,7 +59,7 @@ def imports(path: Path, first_use: bool = True) -> Iterator[tuple[str, int]]:
                     whole = f"{child.module}.{alias.name}"
                     # An imported name is a module if a module has that name; compiled modules and packages have no .py
                     # file.
-                    module = whole in module_names() or child.module == "fastconv._ext"
+                    module = whole in module_names() or child.module.startswith("fastconv._ext.")
                     yield (whole if module else child.module), child.lineno
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue

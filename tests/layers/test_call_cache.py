@@ -11,7 +11,7 @@ import pytest
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
-from fastconv._ext.call_cache import CallCache
+from fastconv._ext.buffers.call_cache import CallCache
 from fastconv.runtime.plan_cache import plans
 
 X, W, B = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32)

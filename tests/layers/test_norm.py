@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv import layers
-from fastconv._ext import norm as _ext
+from fastconv._ext.norm import norm as _ext
 from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 from fastconv.runtime import isa as _isa, threads as _threads
 

@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 
 import fastconv
-from fastconv._ext import buffers
+from fastconv._ext.buffers import buffers
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import memory as _memory, workspace as _workspace
 

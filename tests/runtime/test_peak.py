@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastconv._ext import peak
+from fastconv._ext.simd import peak
 from fastconv.runtime import isa as _isa, threads as _threads, workers as _workers
 
 

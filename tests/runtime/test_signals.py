@@ -16,7 +16,7 @@ import pytest
 
 import fastconv
 from fastconv import layers
-from fastconv._ext import team as _ext
+from fastconv._ext.threads import team as _ext
 from fastconv.convolution.dispatch import backward_data, backward_weights, forward
 from fastconv.runtime import workers as _workers
 
@@ -278,7 +278,7 @@ def test_the_gate_without_python(tmp_path):
     """Callers and workers in C: every chunk is drawn once, stopped calls end, and waiting callers sleep."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     root = Path(__file__).parents[2]
-    if compiler is None or not (root / "fastconv/_ext/team.h").exists():
+    if compiler is None or not (root / "fastconv/_ext/threads/team.h").exists():
         pytest.skip("there is no compiler")
     program = tmp_path / "team"
     options = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", root / "fastconv/_ext"]

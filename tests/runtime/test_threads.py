@@ -77,7 +77,7 @@ def test_more_threads_than_there_can_be(algorithm):
 
 
 def test_a_helper_that_could_not_start_starts_later(monkeypatch):
-    from fastconv._ext import team
+    from fastconv._ext.threads import team
 
     def fail(*_):
         raise RuntimeError("can't start new thread")

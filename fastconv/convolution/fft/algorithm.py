@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import fft as _ext
+from fastconv._ext.fft import fft as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import memory

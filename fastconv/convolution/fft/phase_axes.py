@@ -37,7 +37,7 @@ class PhaseAxis:
     whole: int  # the number of results of a phase
     margin: int  # the number of taps of a phase, minus one
     covers: bool  # whether the phases compute every element of dx
-    border: int = 0  # the padding mode: a value of an enum in ``_ext/fft.h``
+    border: int = 0  # the padding mode: a value of an enum in ``_ext/fft/fft.h``
     ring: int = 0  # the length of the cyclic transform of a circular image, or 0 if there is no such transform
 
     @property
@@ -56,7 +56,7 @@ class PhaseAxis:
         return min(self.d, self.out)
 
 
-#: The values of the enum of padding modes in ``_ext/fft.h``.
+#: The values of the enum of padding modes in ``_ext/fft/fft.h``.
 _BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 
 

@@ -1,4 +1,4 @@
-"""Lists the integers that describe a tiling for the kernel of `fft`, in the order that ``_ext/fft_read.h`` expects."""
+"""Lists the integers that describe a tiling for the kernel of `fft`, in the order that ``_ext/fft/read.h`` expects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv._ext import fft as _ext
+from fastconv._ext.fft import fft as _ext
 from fastconv.convolution.fft.lengths import factor_count, radices
 from fastconv.convolution.fft.tiling import FftTiling
 from fastconv.geometry.conv import ConvGeometry

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fastconv._ext import fft as _ext
+from fastconv._ext.fft import fft as _ext
 from fastconv.convolution.fft.lengths import MOVE, factors_count, fast_length, row_cost, signal_lengths, split
 from fastconv.convolution.fft.phase_axes import UNIT_AXIS, PhaseAxis, axis_of
 from fastconv.convolution.plan import Op

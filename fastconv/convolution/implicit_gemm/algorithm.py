@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import microkernel as _ext
+from fastconv._ext.gemm import microkernel as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import covers

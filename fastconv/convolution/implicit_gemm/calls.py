@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastconv._ext import implicit as _ext, implicit_weights as _ext_weights, microkernel as _shape
+from fastconv._ext.gemm import implicit as _ext, microkernel as _shape, weights as _ext_weights
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import (
     ConvAxis,

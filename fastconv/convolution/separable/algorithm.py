@@ -28,7 +28,7 @@ class Separable(Algorithm):
     the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with more
     than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows for an
     outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
-    ``_ext/rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
+    ``rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
     over all taps of
 
         (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import separable as _ext
+from fastconv._ext.separable import separable as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.conv import ConvGeometry
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import separable as _ext
+from fastconv._ext.separable import separable as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import per_channel
 from fastconv.convolution.cost import counts as _counts

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import sparse as _ext
+from fastconv._ext.sparse import sparse as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import add_bias
 from fastconv.convolution.blocking import Problem, ceil_div, covers, problem_kinds, problems

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastconv._ext import sparse as _ext
+from fastconv._ext.sparse import sparse as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import (
     LO,

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._ext import toeplitz as _ext
+from fastconv._ext.toeplitz import toeplitz as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.toeplitz import pattern as _pattern
 from fastconv.geometry.axis import UNIT_AXIS

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastconv._ext import toeplitz as _ext
+from fastconv._ext.toeplitz import toeplitz as _ext
 from fastconv.geometry.axis import Axis, source_cells
 
 #: The number of integers that describe a segment.

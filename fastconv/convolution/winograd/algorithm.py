@@ -11,7 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import microkernel as _shape, winograd as _ext
+from fastconv._ext.gemm import microkernel as _shape
+from fastconv._ext.winograd import winograd as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm

@@ -3,7 +3,7 @@
 F(m, r) computes the m outputs of a tile from m + r - 1 interpolation points and r taps. A kernel with more taps is
 divided into subkernels of r taps, whose results are added up. With stride s, a subkernel has every s-th tap, and is a
 filter of stride 1 on every s-th cell. For the gradient of the image, the source is dout, and the results are the stride
-phases of dx: the elements of dx with equal index modulo the stride. ``_ext/winograd_tiles.pxd`` explains the
+phases of dx: the elements of dx with equal index modulo the stride. ``_ext/winograd/tiles.pxd`` explains the
 arithmetic.
 """
 
@@ -94,7 +94,7 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 class TileAxis:
     """One axis of a convolution: its source, its result, and the division of its `k` taps into subkernels.
 
-    ``_ext/winograd_tiles.pxd`` explains the fields. Tables are made at their first use, because most plans are only
+    ``_ext/winograd/tiles.pxd`` explains the fields. Tables are made at their first use, because most plans are only
     compared by cost and never run.
     """
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import microkernel as _shape
+from fastconv._ext.gemm import microkernel as _shape
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import align_up, balanced_block, ceil_div
 from fastconv.convolution.cost import counts as _counts

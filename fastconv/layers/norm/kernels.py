@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastconv._ext import lrn as _lrn, norm as _ext
+from fastconv._ext.norm import lrn as _lrn, norm as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.layers.calls import Call, Calls
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv._ext import pool as _ext, pool_rows as _ext_rows
+from fastconv._ext.pool import pool as _ext, rows as _ext_rows
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.planes import plane_maxima, plane_sums
 from fastconv.layers.pool import running as _pool_running, tables as _pool_tables

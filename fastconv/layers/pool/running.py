@@ -1,6 +1,6 @@
 """Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
 
-In the names of this module, sources are the cells that the kernel ``_ext/pool_running.h`` reads, and targets are the
+In the names of this module, sources are the cells that the kernel ``pool/pool_running.h`` reads, and targets are the
 cells that it writes. An arrival is a source, numbered in the order of reading. The time of a pooling hardly grows with
 the size of its windows, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step
 joins shorter windows, and its results are called a level. Each thread has a workspace with ring buffers for about k
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._ext import pool_running as _ext
+from fastconv._ext.pool import running as _ext
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.pool.plan import INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolPlan
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads

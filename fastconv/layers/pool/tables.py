@@ -1,7 +1,7 @@
 """Tables for the pooling kernels that work row by row: one for each geometry and direction (forward or backward).
 
 A table is one array of integers: a header, then lists. The header has sizes, and the index at which each list begins.
-``_ext/pool.h`` explains the integers.
+``_ext/pool/pool.h`` explains the integers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAGE = 64
 #: The maximum number of bytes of all pages of a thread. A page is an array with the rounding errors of some sums.
 LOST_BYTES = 1 << 23
 
-#: The names of the integers in the header, in the order in which _ext/pool_rows.pyx reads them. The header begins with
+#: The names of the integers in the header, in the order in which _ext/pool/rows.pyx reads them. The header begins with
 #: the sizes of the three axes, which have no names here.
 HEADER = (
     *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "phase_width", "left", "right"),

@@ -1,0 +1,1 @@
+"""Access to arrays, loops over runs of elements, the memory of results, and the cache of calls."""

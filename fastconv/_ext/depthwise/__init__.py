@@ -1,0 +1,1 @@
+"""Direct convolution of one channel at a time."""

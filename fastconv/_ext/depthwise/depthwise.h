@@ -1,0 +1,57 @@
+/* Depthwise convolution for every instruction set: each row of the result is a sum of weighted rows of a padded image.
+ * No matrix product is needed. */
+#ifndef FASTCONV_DEPTHWISE_H
+#define FASTCONV_DEPTHWISE_H
+
+#include "simd/isa.h"
+
+/* The taps of one output, divided into `k` columns of `high` taps. The first tap of column j reads the image at offset
+ * at[j], and each next tap reads one row further down. The weight of the first tap is w[of[j]], and the weights of the
+ * next taps follow at a distance of `step` elements. Rows of the image are `pitch` elements apart, and rows of the
+ * result are `to_pitch` elements apart. */
+typedef struct {
+    ptrdiff_t k, high, step;
+    const ptrdiff_t *at, *of;
+    const void *w;
+    ptrdiff_t pitch, to_pitch;
+} fc_taps;
+
+/* A segment describes the copy of one stride phase of one channel to a padded block. In the block, the segment consists
+ * of `top` rows of zeros, `rows` copied rows, and `bottom` rows of zeros. A copied row has `before` zeros, `n` elements
+ * of the channel, and zeros up to the width of the block. `to` is the offset of the segment in the block. `from` is the
+ * offset of the first copied element in the source. Offsets are in elements. */
+typedef struct {
+    ptrdiff_t to, top, rows, bottom, from, before, n;
+} fc_copy_segment;
+
+/* FC_HOLD keeps a vector in its register, because GCC would otherwise load the vector again for each use. */
+#if FC_X86
+#define FC_HOLD(v) __asm__("" : "+v"(v))
+#elif FC_VECTORS && defined(__aarch64__)
+#define FC_HOLD(v) __asm__("" : "+w"(v))
+#else
+#define FC_HOLD(v) ((void)0)
+#endif
+
+typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count, const void *from,
+                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
+typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
+                           const void *bias, ptrdiff_t whole);
+typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
+                                ptrdiff_t n, const void *bias, ptrdiff_t whole);
+typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
+                          void *totals);
+typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_pad_t pad;
+    fc_sweep_t sweep;
+    fc_sweep_pair_t sweep_pair;
+    fc_dots_t dots;
+    fc_lanes_t lanes;
+} fc_depthwise_kernels;
+
+FC_KERNELS(fc_depthwise_kernels, fc_depthwise_for);
+
+#endif /* FASTCONV_DEPTHWISE_H */

@@ -1,0 +1,1 @@
+"""Activations, and reductions of whole planes."""

@@ -1,0 +1,1 @@
+"""Convolution by fast Fourier transforms of tiles."""

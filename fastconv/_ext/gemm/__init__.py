@@ -1,0 +1,1 @@
+"""The microkernels of matrix products, and implicit GEMM."""

@@ -1,0 +1,460 @@
+/* The kernels of matrix products for one dtype and instruction set: see microkernel.h. */
+
+static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
+{
+    *rows = FC_TILE_ROWS;
+    *vectors = FC_TILE_VECTORS;
+    *lanes = FC_VL;
+}
+
+/* A tile sums at most FC_K_BLOCK products at a time, and then adds up these partial sums, because rounding errors grow
+ * with the length of a sum. If k is above FC_K_BLOCK, it is divided into as few parts as possible, because each part
+ * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
+#define FC_K_BLOCK 100
+#define FC_K_HALVES 60
+/* The number of values of k that one iteration of the loop over k processes, for a tile of `size` vectors. For a large
+ * tile, the loop itself takes little of the time, and more unrolling would mostly make the code longer. */
+#define FC_K_UNROLL(size) ((size) < 8 ? 4 : 2)
+
+/* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements
+ * apart in memory. */
+FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
+                                  const FC_T *FC_RESTRICT a, ptrdiff_t stride, const FC_T *FC_RESTRICT b)
+{
+    FC_V of_b[FC_TILE_VECTORS];
+    int i, j;
+    FC_UNROLL
+    for (j = 0; j < vectors; j++)
+        of_b[j] = FC_N(fc_load)(b + j * FC_VL);
+    FC_UNROLL
+    for (i = 0; i < rows; i++) {
+        FC_V of_a;
+        FC_BROADCAST(of_a, a[i * stride]);
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            FC_MULTIPLY_ADD(sums[i][j], of_a, of_b[j]);
+    }
+    FC_IN_ORDER;
+}
+
+/* The layouts of the operands of a tile.
+ *
+ * Operand a is [rows x k]. With FC_PANEL, the columns are contiguous, one after another. With FC_STRIDED, each column
+ * is contiguous, and the columns are `step` elements apart. With FC_ROWS, each row is contiguous, and the rows are
+ * `step` elements apart.
+ *
+ * Operand b is [k x lanes], and each of its rows is contiguous. With FC_PANEL, the rows follow one another. With
+ * FC_STRIDED, they are at[0] elements apart. With FC_LISTED, row k is at b + at[k]. */
+#ifndef FC_PANEL
+#define FC_PANEL 0
+#define FC_STRIDED 1
+#define FC_ROWS 2
+#define FC_LISTED 3
+#endif
+
+/* Return a vector with the lanes of v where w is not 0, and with 0 elsewhere, even where v is NaN. */
+FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
+{
+#if FC_VECTORS
+    return (FC_V)((FC_I)v & (FC_I)(w != FC_N(fc_broadcast)(0)));
+#else
+    return w != 0 ? v : 0;
+#endif
+}
+
+/* Compute c = a @ b or, if `add` is set, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
+ *
+ * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
+ * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over
+ * k is unrolled to execute fewer instructions, which matters on a core with two busy hardware threads. */
+FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
+                                const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
+                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
+                                const FC_T *bias, const FC_T *mask, int add)
+{
+    FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
+    /* Compute the quotient only if k is above FC_K_BLOCK, because an integer division takes as long as a dozen
+     * products. */
+    const ptrdiff_t parts = k > FC_K_BLOCK ? (k + FC_K_BLOCK - 1) / FC_K_BLOCK : k > FC_K_HALVES ? 2 : 1;
+    const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
+    const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
+    const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_STRIDED ? at[0] : 0;
+    const int unroll = FC_K_UNROLL(rows * vectors);
+    ptrdiff_t left;
+    int i, j;
+    /* Prefetch the first and the last cache line of each row of c, because the rows are far apart and mostly not in a
+     * cache. With FC_STRIDED, which only Winograd uses, c is a workspace in a cache, so no prefetch is needed. */
+    if (of_b != FC_STRIDED) {
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_PREFETCH(c + i * pitch, 0);
+            FC_PREFETCH(c + i * pitch + vectors * FC_VL - 1, 0);
+        }
+    }
+    if (mask) {
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_UNROLL
+            for (j = 0; j < vectors; j++)
+                FC_PREFETCH(mask + i * pitch + j * FC_VL, 0);
+            FC_PREFETCH(mask + i * pitch + vectors * FC_VL - 1, 0);
+        }
+    }
+    do {
+        left = part < k ? part : k;
+        k -= left;
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_UNROLL
+            for (j = 0; j < vectors; j++)
+                sums[i][j] = FC_N(fc_broadcast)(0);
+        }
+        for (; left >= unroll; left -= unroll) {
+            FC_UNROLL
+            for (i = 0; i < unroll; i++) {
+                const FC_T *row = of_b == FC_LISTED ? b + at[i] : b;
+                if (of_b == FC_LISTED)
+                    FC_HIDE(row);
+                FC_N(fc_tile_step)(rows, vectors, sums, a, stride, row);
+                a += next;
+                b += b_next;
+                if (of_a == FC_STRIDED)
+                    FC_HIDE(a);
+                if (of_b == FC_STRIDED)
+                    FC_HIDE(b);
+            }
+            at += of_b == FC_LISTED ? unroll : 0;
+        }
+        for (; left > 0; left--) {
+            FC_N(fc_tile_step)(rows, vectors, sums, a, stride, of_b == FC_LISTED ? b + at[0] : b);
+            a += next;
+            b += b_next;
+            at += of_b == FC_LISTED ? 1 : 0;
+        }
+        if (mask && k == 0) {
+            /* Read all rows before writing the first one. If rows are whole pages apart, a read waits for earlier
+             * writes to the same offset in other pages. */
+            FC_UNROLL
+            for (i = 0; i < rows; i++) {
+                FC_UNROLL
+                for (j = 0; j < vectors; j++) {
+                    const FC_V sum = add ? FC_N(fc_load)(c + i * pitch + j * FC_VL) + sums[i][j] : sums[i][j];
+                    sums[i][j] = FC_N(fc_select_nonzero)(FC_N(fc_load)(mask + i * pitch + j * FC_VL), sum);
+                }
+            }
+            FC_IN_ORDER;
+            add = 0;
+        }
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_T *to = c + i * pitch;
+            FC_UNROLL
+            for (j = 0; j < vectors; j++) {
+                FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
+                sum = bias && k == 0 ? sum + FC_N(fc_broadcast)(bias[i]) : sum;
+                FC_N(fc_store)(to + j * FC_VL, sum);
+            }
+        }
+        add = 1;
+    } while (k > 0);
+}
+
+/* The sizes of tiles: 1 to FC_TILE_ROWS rows, or FC_MASKED_TILE_ROWS with a mask, and 1 to FC_TILE_VECTORS vectors. */
+#define FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
+#if FC_TILE_ROWS == 8
+#define FC_TILE_SIZES(v) \
+    FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
+#elif FC_TILE_ROWS == 6
+#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v)
+#else
+#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v)
+#endif
+#if FC_TILE_VECTORS == 3
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2) sizes(3)
+#else
+#define FC_ALL_SIZES(sizes) sizes(1) sizes(2)
+#endif
+
+#define FC_TILE fc_tile_masked_listed
+#define FC_MASKED 1
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_LISTED
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile_masked
+#define FC_MASKED 1
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_PANEL
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile_listed
+#define FC_MASKED 0
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_LISTED
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile
+#define FC_MASKED 0
+#define FC_OF_A FC_PANEL
+#define FC_OF_B FC_PANEL
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows_listed
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_LISTED
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile_rows
+#define FC_MASKED 0
+#define FC_OF_A FC_ROWS
+#define FC_OF_B FC_PANEL
+#include "gemm/microkernel_tile_template.h"
+#define FC_TILE fc_tile_strided
+#define FC_MASKED 0
+#define FC_OF_A FC_STRIDED
+#define FC_OF_B FC_STRIDED
+#include "gemm/microkernel_tile_template.h"
+#undef FC_TILE_SIZES
+#undef FC_MASKED_TILE_SIZES
+#undef FC_ALL_SIZES
+
+/* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
+ * are `stride` elements apart, and b is packed in panels that are one vector wide. With so small a k, memory accesses
+ * take longer than the products. Writing c row by row is fastest, because the hardware then prefetches c. */
+FC_INLINE void FC_N(fc_row_masked_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t stride,
+                                      const FC_T *FC_RESTRICT b,
+                                      FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask, ptrdiff_t n)
+{
+    FC_V of_a[FC_MASKED_ROW_MAX_K];
+    ptrdiff_t i;
+    int p;
+    FC_UNROLL
+    for (p = 0; p < k; p++)
+        of_a[p] = FC_N(fc_broadcast)(a[p * stride]);
+    for (i = 0; i < n; i += FC_VL, b += k * FC_VL) {
+        FC_V sum = FC_N(fc_broadcast)(0);
+        FC_UNROLL
+        for (p = 0; p < k; p++)
+            FC_MULTIPLY_ADD(sum, of_a[p], FC_N(fc_load)(b + p * FC_VL));
+        if (i + FC_VL <= n) {
+            FC_N(fc_store)(c + i, FC_N(fc_select_nonzero)(FC_N(fc_load)(mask + i), sum));
+        } else {
+            FC_T last[FC_VL];
+            FC_N(fc_store)(last, sum);
+            for (p = 0; i + p < n; p++)
+                c[i + p] = mask[i + p] != 0 ? last[p] : 0;
+        }
+    }
+}
+
+static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const void *b, void *c, const void *mask,
+                                ptrdiff_t n)
+{
+    switch (k) {
+#define FC_ROW_MASKED(k)                                                                                               \
+    case k:                                                                                                            \
+        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n);         \
+        break;
+        FC_ROW_MASKED(1) FC_ROW_MASKED(2) FC_ROW_MASKED(3) FC_ROW_MASKED(4)
+#undef FC_ROW_MASKED
+    default:
+        fc_check(0);
+    }
+}
+
+/* Transpose `rows` rows of n elements: to[p * width + i] = from[at[i] + p] for p < n and i < rows <= width.
+ *
+ * Rows are transposed in groups of FC_TL rows, the last group first. The stores of the last group may go past the end
+ * of a row of `to`. This is harmless, because the elements after the row are written later. Up to FC_TL elements past
+ * the end of `to` may be written. */
+static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
+                                ptrdiff_t n)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t group, p;
+    int i;
+    for (group = (rows - 1) / FC_TL * FC_TL; group >= 0; group -= FC_TL) {
+        const FC_T *row[FC_TL];
+        for (i = 0; i < FC_TL; i++)
+            row[i] = from + at[group + i < rows ? group + i : rows - 1];
+        for (p = 0; p < n && n >= FC_TL; p += FC_TL) {
+            FC_N(fc_t) square[FC_TL];
+            /* The last block of FC_TL elements overlaps the previous block. */
+            p = p + FC_TL <= n ? p : n - FC_TL;
+            FC_UNROLL
+            for (i = 0; i < FC_TL; i++)
+                square[i] = *(const FC_N(fc_tu) *)(row[i] + p);
+            FC_N(fc_transpose)(square);
+            FC_UNROLL
+            for (i = 0; i < FC_TL; i++)
+                *(FC_N(fc_tu) *)(to + (p + i) * width + group) = square[i];
+        }
+        for (; p < n; p++)
+            for (i = 0; i < FC_TL && group + i < rows; i++)
+                to[p * width + group + i] = row[i][p];
+    }
+}
+
+/* Copy k rows, each `vectors` vectors long, to contiguous memory. Also prefetch the first and the last cache line of
+ * the next `vectors` vectors of each row, because the next tile reads them. With large images, the rows are in
+ * different pages, so the hardware does not prefetch them. */
+FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
+                                const ptrdiff_t *at, ptrdiff_t k)
+{
+    ptrdiff_t p;
+    int j;
+    for (p = 0; p < k; p++, to += vectors * FC_VL) {
+        const FC_T *row = from + at[p];
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            FC_N(fc_store)(to + j * FC_VL, FC_N(fc_load)(row + j * FC_VL));
+        FC_PREFETCH(row + vectors * FC_VL, 0);
+        FC_PREFETCH(row + 2 * vectors * FC_VL - 1, 0);
+    }
+}
+
+/* Pack the output positions of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at +
+ * i] for every run and i < run.n.
+ *
+ * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past the end of a run. The next run or row then
+ * overwrites these elements. */
+static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
+                            const fc_run *runs, ptrdiff_t count, int spare)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t p, r, i, longest = 0;
+    if (spare && count == 1 && runs->n == width && width <= FC_TILE_VECTORS * FC_VL && width % FC_VL == 0) {
+        from += runs->at;
+        if (width == FC_TILE_VECTORS * FC_VL)
+            FC_N(fc_rows_of)(FC_TILE_VECTORS, to, from, at, k);
+        else if (width == 2 * FC_VL)
+            FC_N(fc_rows_of)(2, to, from, at, k);
+        else
+            FC_N(fc_rows_of)(1, to, from, at, k);
+        return;
+    }
+    for (r = 0; r < count; r++)
+        longest = runs[r].n > longest ? runs[r].n : longest;
+    for (p = 0; p < k; p++, to += width) {
+        const FC_T *row = from + at[p];
+        if (spare && longest <= FC_VL) {
+            for (r = 0; r < count; r++)
+                FC_N(fc_store)(to + runs[r].lane, FC_N(fc_load)(row + runs[r].at));
+        } else if (spare) {
+            for (r = 0; r < count; r++)
+                for (i = 0; i < runs[r].n; i += FC_VL)
+                    FC_N(fc_store)(to + runs[r].lane + i, FC_N(fc_load)(row + runs[r].at + i));
+        } else {
+            for (r = 0; r < count; r++)
+                for (i = 0; i < runs[r].n; i++)
+                    to[runs[r].lane + i] = row[runs[r].at + i];
+        }
+    }
+}
+
+/* Copy the rows of a tile, each `width` elements long, to the runs of the result or, if `add` is set, add them to the
+ * runs. Rows of the result are `pitch` elements apart, and the results of a run are `step` elements apart. */
+static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
+                             ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
+{
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t row, r, i;
+    for (row = 0; row < rows; row++, from += width) {
+        for (r = 0; r < count; r++) {
+            FC_T *FC_RESTRICT to = (FC_T *)to_ + row * pitch + runs[r].at;
+            const FC_T *FC_RESTRICT lanes = from + runs[r].lane;
+            const ptrdiff_t n = runs[r].n;
+            if (step == 1 && !add) {
+                for (i = 0; i + FC_VL <= n; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(lanes + i));
+                if (i < n && n >= FC_VL)
+                    FC_N(fc_store)(to + n - FC_VL, FC_N(fc_load)(lanes + n - FC_VL));
+                else
+                    for (; i < n; i++)
+                        to[i] = lanes[i];
+            } else if (step == 1) {
+                for (i = 0; i + FC_VL <= n; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(to + i) + FC_N(fc_load)(lanes + i));
+                for (; i < n; i++)
+                    to[i] += lanes[i];
+            } else if (add) {
+                for (i = 0; i < n; i++)
+                    to[i * step] += lanes[i];
+            } else {
+                for (i = 0; i < n; i++)
+                    to[i * step] = lanes[i];
+            }
+        }
+    }
+}
+
+/* Copy `n` elements that are `stride` elements apart, without reading past the last one. */
+FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
+{
+    ptrdiff_t i = 0;
+    if (stride == 1 && n >= FC_TL) {
+        for (; i + FC_VL < n; i += FC_VL)
+            FC_N(fc_store)(to + i, FC_N(fc_load)(from + i));
+        for (; i + FC_TL < n; i += FC_TL)
+            *(FC_N(fc_tu) *)(to + i) = *(const FC_N(fc_tu) *)(from + i);
+        *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
+        return;
+    }
+    /* The last vector that is loaded ends at the last element to copy. So its odd lanes hold the elements to copy. */
+    if (stride == 2 && n > FC_VL) {
+        for (; i + FC_VL < n; i += FC_VL)
+            FC_N(fc_store)(to + i,
+                           FC_N(fc_even_lanes)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+        from += 2 * (n - FC_VL) - 1;
+        FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odd_lanes)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL)));
+        return;
+    }
+    if (stride == 4 && n > FC_VL) {
+        for (; i + FC_VL < n; i += FC_VL) {
+            const FC_T *at = from + 4 * i;
+            const FC_V a = FC_N(fc_even_lanes)(FC_N(fc_load)(at), FC_N(fc_load)(at + FC_VL));
+            const FC_V b = FC_N(fc_even_lanes)(FC_N(fc_load)(at + 2 * FC_VL), FC_N(fc_load)(at + 3 * FC_VL));
+            FC_N(fc_store)(to + i, FC_N(fc_even_lanes)(a, b));
+        }
+        from += 4 * (n - FC_VL) - 3;
+        {
+            const FC_V a = FC_N(fc_odd_lanes)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+            const FC_V b = FC_N(fc_odd_lanes)(FC_N(fc_load)(from + 2 * FC_VL), FC_N(fc_load)(from + 3 * FC_VL));
+            FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odd_lanes)(a, b));
+        }
+        return;
+    }
+    for (; i < n; i++)
+        to[i] = from[i * stride];
+}
+
+/* Copy `rows` rows of `n` elements to a block. Strides 1 and 2 are passed as compile-time constants. */
+static void FC_N(fc_copy_rows)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
+                               ptrdiff_t n, ptrdiff_t stride)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    if (stride == 1)
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_copy_row)(to, from, n, 1);
+    else if (stride == 2)
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_copy_row)(to, from, n, 2);
+    else
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_copy_row)(to, from, n, stride);
+}
+
+const fc_microkernel_kernels FC_N(fc_microkernel_kernels) = {
+    .shape = FC_N(fc_shape),
+    .gather = FC_N(fc_gather),
+    .scatter = FC_N(fc_scatter),
+    .copy_rows = FC_N(fc_copy_rows),
+    .tile_listed = FC_N(fc_tile_listed),
+    .tile = FC_N(fc_tile),
+    .tile_masked_listed = FC_N(fc_tile_masked_listed),
+    .tile_masked = FC_N(fc_tile_masked),
+    .row_masked = FC_N(fc_row_masked),
+    .tile_strided = FC_N(fc_tile_strided),
+    .tile_rows_listed = FC_N(fc_tile_rows_listed),
+    .tile_rows = FC_N(fc_tile_rows),
+    .interleave = FC_N(fc_interleave),
+};

@@ -1,0 +1,7 @@
+/* The kernels of norm.h: one object for each dtype and instruction set. */
+#include "norm/norm.h"
+
+#define FC_TEMPLATE "norm/norm_template.h"
+#include "simd/foreach.h"
+#define FC_TEMPLATE "norm/norm_columns_template.h"
+#include "simd/foreach.h"

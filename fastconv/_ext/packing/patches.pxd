@@ -1,0 +1,141 @@
+# Copies of blocks of the padded image to the workspace of a thread. In a copy, the stride phases are separate arrays.
+#
+# Phase p of an axis with stride s consists of the padded elements p, p + s, p + 2 * s, and so on. With dilation e,
+# output o reads padded element o * s + t * e at tap t. This is element o + (t * e) // s of phase (t * e) % s. So at
+# each tap, the outputs of a row read contiguous elements of one phase, even with a stride. Phases that no tap reads
+# are not stored.
+
+from fastconv._ext.gemm.microkernel cimport Kernels
+from fastconv._ext.buffers.runs cimport fc_prefetch, floating, zero_short
+
+
+cdef enum:
+    FAR_BYTES = 8192   # The largest number of bytes that are prefetched from the next channel.
+
+
+# One axis of a convolution, and of the blocks of its output. The numbers are a row of `Layout.axes` in
+# fastconv.convolution.blocking.
+cdef struct ConvAxis:
+    Py_ssize_t size      # the size of the source (the array that the convolution reads)
+    Py_ssize_t stride
+    Py_ssize_t lo        # the padding before the source; negative if the source is cropped
+    Py_ssize_t out       # the number of outputs
+    Py_ssize_t block     # the number of outputs of a block
+    Py_ssize_t halo      # n outputs read n + halo neighbouring elements of a stride phase
+    Py_ssize_t n_phases     # the number of stride phases that are stored
+    Py_ssize_t phase_pitch    # the distance between two stored phases, in elements
+    Py_ssize_t pitch     # the distance between two elements of a stored phase that are neighbours along this axis
+    Py_ssize_t output_offset     # the index in the result array at which output 0 is stored
+    Py_ssize_t output_stride      # the distance, along this axis of the result array, between two outputs
+    Py_ssize_t output_size     # the size of the result array along this axis
+    const Py_ssize_t* phase    # the stride phases that are stored, in ascending order
+
+
+# A block of outputs: [begin, begin + n) along each axis, in the images [image, image + images).
+cdef struct Block:
+    Py_ssize_t image
+    Py_ssize_t images
+    Py_ssize_t[3] begin
+    Py_ssize_t[3] n
+
+
+cdef enum:
+    AXIS_NUMBERS = 12
+
+
+cdef inline void read_conv_axes(
+    ConvAxis* axes, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
+) noexcept nogil:
+    """Set `axes` (3 elements) from the rows of `table` and `phases`. A row of `phases` has `most_phases` elements."""
+    cdef Py_ssize_t i
+    for i in range(3):
+        axes[i].size, axes[i].stride, axes[i].lo = table[0], table[1], table[2]
+        axes[i].out, axes[i].block, axes[i].halo = table[3], table[4], table[5]
+        axes[i].n_phases, axes[i].phase_pitch, axes[i].pitch = table[6], table[7], table[8]
+        axes[i].output_offset, axes[i].output_stride, axes[i].output_size = table[9], table[10], table[11]
+        axes[i].phase = phases + i * most_phases
+        table += AXIS_NUMBERS
+
+
+cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,
+                                  Py_ssize_t n) noexcept nogil:
+    """Return how many elements of a stride phase are padding at the start of the axis. The elements are counted from
+    the first element that output `begin` reads. Only n elements are counted.
+    """
+    cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
+    if at >= 0:
+        return 0
+    return min((-at + axis.stride - 1) // axis.stride, n)
+
+
+cdef inline Py_ssize_t last_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
+    """Return how many elements of a stride phase precede the padding at the end of the axis. The elements are counted
+    from the first element that output `begin` reads. Only n elements are counted.
+    """
+    cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
+    if at >= axis.size:
+        return 0
+    return min((axis.size - at - 1) // axis.stride + 1, n)
+
+
+cdef inline void fill(
+    floating* patch, const floating* source, Py_ssize_t channels, Py_ssize_t image_step,
+    const ConvAxis* axes, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
+    bint far,
+) noexcept nogil:
+    """Copy the padded elements that `block` reads to `patch`, for `channels` channels of each image. `source` points to
+    the first of these channels in image 0.
+
+    If `far` is set, the source is expected to be in no cache. The start of the next channel is then prefetched, because
+    the hardware does not prefetch across pages.
+    """
+    cdef const ConvAxis* d = &axes[0]
+    cdef const ConvAxis* h = &axes[1]
+    cdef const ConvAxis* w = &axes[2]
+    cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
+    cdef Py_ssize_t deep = block.n[0] + d.halo, high = block.n[1] + h.halo, wide = block.n[2] + w.halo
+    # Rows may share padding. The end of a row then overlaps the start of the next row by `over` elements.
+    cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
+    cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
+    cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells
+    cdef bint filled
+    cdef floating* row
+    cdef const floating* image
+    begin = begin * h.size + max(block.begin[1] * h.stride - h.lo, 0)
+    begin = begin * w.size + max(block.begin[2] * w.stride - w.lo, 0)
+    cells = min((high - 1) * h.stride * w.size + wide * w.stride, volume - begin)
+    cells = min(cells, FAR_BYTES // <Py_ssize_t> sizeof(floating))
+    for c in range(channels):
+        for n in range(block.images):
+            image = source + (block.image + n) * image_step + c * volume
+            if far and c + 1 < channels and cells > 0:
+                fc_prefetch(image + volume + begin, cells * <Py_ssize_t> sizeof(floating))
+            for sd in range(d.n_phases):
+                for id_ in range(deep):
+                    at_d = (block.begin[0] + id_) * d.stride + d.phase[sd] - d.lo
+                    for sh in range(h.n_phases):
+                        top = first_cell(h, block.begin[1], h.phase[sh], high)
+                        end = last_cell(h, block.begin[1], h.phase[sh], high)
+                        at_h = (block.begin[1] + top) * h.stride + h.phase[sh] - h.lo
+                        for sw in range(w.n_phases):
+                            row = patch + c * channel_pitch + n * image_pitch + sd * d.phase_pitch + id_ * d.pitch
+                            row = row + sh * h.phase_pitch + sw * w.phase_pitch
+                            a = first_cell(w, block.begin[2], w.phase[sw], written)
+                            b = last_cell(w, block.begin[2], w.phase[sw], written)
+                            filled = a < b and top < end and 0 <= at_d < d.size
+                            if filled:
+                                at_w = (block.begin[2] + a) * w.stride + w.phase[sw] - w.lo
+                                kernel.copy_rows(
+                                    row + top * h.pitch + a, h.pitch, image + at_d * plane + at_h * w.size + at_w,
+                                    h.stride * w.size, end - top, b - a, w.stride,
+                                )
+                            for ih in range(high):
+                                if filled and top <= ih < end:
+                                    zero_short(row, a)
+                                    zero_short(row + b, written - b)
+                                else:
+                                    zero_short(row, written)
+                                row = row + h.pitch
+                            # If rows share padding, the zeros at the end of a row are written with the next row. The
+                            # last row has no next row, so its end is cleared here.
+                            zero_short(row, over)

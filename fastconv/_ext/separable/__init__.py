@@ -1,0 +1,1 @@
+"""Convolution by kernels that are outer products, axis by axis."""

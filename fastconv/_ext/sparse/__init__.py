@@ -1,0 +1,1 @@
+"""Convolution by the nonzero weights only, and the density of weights."""

@@ -1,0 +1,1 @@
+"""The thread pool, whose workers join a call without the GIL."""

@@ -1,0 +1,1 @@
+"""The sparse matrix of a convolution."""

@@ -3,8 +3,8 @@
 Without the pool, the allocator returns the memory of a large array to the system when the array is deleted, and takes
 new pages for the next array. Clearing new pages takes longer than many convolutions. The pool marks the free memory of
 results of 16 MiB and more, so that the system can take this memory back when it runs short. From smaller results, the
-pool keeps at most 64 MiB. The pool is compiled code (``buffers/buffers.pyx``), because a signal handler cannot interrupt
-compiled code.
+pool keeps at most 64 MiB. The pool is compiled code (``buffers/buffers.pyx``), because a signal handler cannot
+interrupt compiled code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The worker threads of the process, and how a call uses them.
 
 Waking a thread by a Python queue takes about 50 us, which is as long as a small layer takes. So workers watch a slot in
-shared memory, the broadcast slot (``threads/team.h``). A kernel publishes its work in this slot, and workers start on the
-work without the GIL. After each call the workers spin for a moment, and then sleep until the next call wakes them.
+shared memory, the broadcast slot (``threads/team.h``). A kernel publishes its work in this slot, and workers start on
+the work without the GIL. After each call the workers spin for a moment, and then sleep until the next call wakes them.
 
 A kernel is one compiled function, which returns when the last worker has finished. ``fc_parallel_for`` runs pending
 signal handlers during the kernel. If a handler raises an exception, the kernel stops all threads before it returns. So

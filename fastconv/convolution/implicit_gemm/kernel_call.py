@@ -54,8 +54,8 @@ class KernelCall:
     amounts: dict[str, float]
     #: The number of partial sums of dw: above 1 if positions are divided among threads.
     parts: int = 1
-    #: The integers of the third array of `tables`, by name, in the order of `Sizes` in ``packing/panels.pxd``. For dw, the
-    #: dictionary is empty.
+    #: The integers of the third array of `tables`, by name, in the order of `Sizes` in ``packing/panels.pxd``. For dw,
+    #: the dictionary is empty.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
     #: The number of elements of packed weights that all threads share.

@@ -4,8 +4,8 @@ A padded block is a copy of a part of an image, with its padding. For backward_d
 array that is copied is called the source.
 
 Along an axis with stride s, a block is split into s stride phases. Phase p has the padded elements p, p + s, p + 2 * s
-and so on. At each tap, neighbouring outputs then read neighbouring elements of one phase. ``packing/patches.pxd`` explains
-the arithmetic.
+and so on. At each tap, neighbouring outputs then read neighbouring elements of one phase. ``packing/patches.pxd``
+explains the arithmetic.
 
 The gradient of the image, dx, has stride phases, too. With stride s, phase p has the elements p, p + s, p + 2 * s and
 so on of dx.
@@ -74,8 +74,7 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """The number of elements of a stride phase minus the number of outputs, for example 2 for 3 taps with stride 1.
-        """
+        """The number of elements of a stride phase minus the number of outputs, for example 2 for 3 taps with stride 1."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property

@@ -169,8 +169,8 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
     }
 }
 
-/* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. Each row is copied in parts of FC_VL, FC_VL
- * / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function is not inlined,
+/* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. Each row is copied in parts of FC_VL,
+ * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function is not inlined,
  * because otherwise the function of each tile size would contain a copy of it. */
 static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const FC_T *from, ptrdiff_t from_pitch,
                                             ptrdiff_t rows, ptrdiff_t n)

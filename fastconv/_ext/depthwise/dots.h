@@ -131,7 +131,8 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         FC_UNROLL
         for (r = 0; r < FC_VL; r++)
             rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_broadcast)(0);
-        /* In each round, add neighbouring lanes of two vectors, until each sum is in one lane. */
+        /* In each round, add neighbouring lanes of two vectors, which halves the number of vectors. In the end, lane r
+         * of rows[0] is the sum of vector r. */
         FC_UNROLL
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL

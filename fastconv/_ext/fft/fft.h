@@ -162,8 +162,8 @@ typedef struct {
     ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
-/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is the sum over i < n of x[a][i] *
- * conj(k[b][i]). If `add` is set, the sum is added to out[a][b]. */
+/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is the sum over i < n of
+ * x[a][i] * conj(k[b][i]). If `add` is set, the sum is added to out[a][b]. */
 typedef struct {
     const void *x, *k;
     void *out;

@@ -311,8 +311,8 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
     }
 }
 
-/* Pack the elements of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at + i] for p
- * < k, every run, and i < run.n.
+/* Pack the elements of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at + i] for
+ * p < k, every run, and i < run.n.
  *
  * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past the end of a run. The next run or the next
  * row then overwrites these elements. */

@@ -4,8 +4,8 @@
 
 #include "simd/isa.h"
 
-/* The strides and sizes of a copy with two axes: to[i * to_pitch + j] = from[i * step + j * pitch] for i < rows and j <
- * columns. If `step` is 1, this is a transposition. */
+/* The strides and sizes of a copy with two axes: to[i * to_pitch + j] = from[i * step + j * pitch] for i < rows and
+ * j < columns. If `step` is 1, this is a transposition. */
 typedef struct {
     ptrdiff_t step;        /* the distance between two rows of the source, in elements */
     ptrdiff_t pitch;       /* the distance between two columns of the source, in elements */

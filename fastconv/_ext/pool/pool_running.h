@@ -180,8 +180,8 @@ typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
     ptrdiff_t n_ranges_w, n_ranges_h, n_ranges_d; /* the number of ranges of results along W, H and D */
-    /* Lengths in the workspace, in elements: `row_pitch` of a row that is read, and `pitch` of a row of results.
-     * `item_rows` is the number of rows of results of a work item. */
+    /* `row_pitch` is the length of a row that is read, and `pitch` is the length of a row of results, both in elements
+     * of the workspace. `item_rows` is the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* the number of elements of a plane of the input, and of a plane of results */

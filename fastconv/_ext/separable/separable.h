@@ -5,9 +5,9 @@
 #include "simd/isa.h"
 #include "threads/team.h"
 
-/* The outputs of one stride phase of the result along one axis. Output o is the sum over t < taps of source[o * stride
- * + t * dilation - lo] times factor number `factors` + t. It is stored at index output_offset + o * output_stride of
- * the result. `stride` is a field of fc_phased_axis. */
+/* The outputs of one stride phase of the result along one axis. Output o is the sum over t < taps of
+ * source[o * stride + t * dilation - lo] times factor number `factors` + t. It is stored at index
+ * output_offset + o * output_stride of the result. `stride` is a field of fc_phased_axis. */
 typedef struct {
     ptrdiff_t out;           /* the number of outputs */
     ptrdiff_t output_offset; /* the index of output 0 in the result */

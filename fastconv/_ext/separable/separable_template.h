@@ -36,8 +36,8 @@ FC_INLINE void FC_N(fc_add_source_row)(const FC_T *from, const FC_T *factors, FC
     }
 }
 
-/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least FC_SUM_ROWS
- * - 1 taps. */
+/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least
+ * FC_SUM_ROWS - 1 taps. */
 FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t to_pitch, const int vectors)
 {
@@ -161,9 +161,9 @@ static void FC_N(fc_sum_over)(const fc_source_rows *rows, const fc_conv_axis *ph
     }
 }
 
-/* The arguments of the sums along W. Result j of a row is the sum over t < taps of factors[t] times element offset + j
- * * stride + t * dilation of the padded row. If `stride` is not 1, the row is split into stride phases that are
- * `phase_pitch` elements apart. If `add` is set, the sums are added to `to`; otherwise, `bias` is added to them. */
+/* The arguments of the sums along W. Result j of a row is the sum over t < taps of factors[t] times element
+ * offset + j * stride + t * dilation of the padded row. If `stride` is not 1, the row is split into stride phases that
+ * are `phase_pitch` elements apart. If `add` is set, the sums are added to `to`; otherwise, `bias` is added to them. */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, phase_pitch, offset;
@@ -263,8 +263,8 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at row +
- * pad. */
+/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at
+ * row + pad. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
 {

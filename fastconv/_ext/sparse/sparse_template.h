@@ -54,7 +54,8 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
         for (run = 0; run < weights->runs; run++, from += weights->run_step, tap_offsets += weights->n)
             total += FC_N(fc_list_row_nonzeros)(from, tap_offsets, weights->n, space->offsets + total,
                                                 unsorted_values + total);
-        /* Prefetch the weights of a later row, because the hardware prefetcher does not follow from row to row. */
+        /* Prefetch the weights of a later row, because the hardware prefetcher does not continue from one row to the
+         * next. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
                 FC_PREFETCH(w + 4 * weights->row_step + i, 0);

@@ -3,8 +3,8 @@
  * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us, as long as a whole small layer.
  * So workers spin for a moment after each call, and check the broadcast slot, a struct that all threads share. A call
  * of fc_parallel_for publishes its work in the slot. A worker that sees the work in time joins the call, and is then a
- * helper of the call. The call waits only for its helpers. One call at a time owns the slot. If another call already
- * owns it, a call runs on the calling thread only. */
+ * helper of the call. The call waits only for its helpers. Only one call at a time owns the slot. Other calls at the
+ * same time run on their calling threads only. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 

@@ -82,7 +82,8 @@ typedef struct {
 /* A nonzero weight. */
 typedef struct {
     ptrdiff_t at;     /* the offset of the tap line from the first image element that the matrix row reads */
-    ptrdiff_t key;    /* the key of the tap along the last axis */
+    /* the key of the tap along the last axis: its number in the order of the image elements that the taps read */
+    ptrdiff_t key;
     ptrdiff_t source; /* the index of the weight in `value` of fc_nonzeros */
 } fc_nonzero;
 

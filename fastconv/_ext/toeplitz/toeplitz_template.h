@@ -109,9 +109,9 @@ FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, c
     }
 }
 
-/* For each of `count` outputs and each image element j that the output reads, compute sums[slots[j]] += dy *
- * x[columns[j]], lane by lane. For each further output, `columns` grows by `x_step`, and the row of dy grows by
- * `dy_step`. */
+/* For each of `count` outputs and each image element j that the output reads, compute
+ * sums[slots[j]] += dy * x[columns[j]], lane by lane. For each further output, `columns` grows by `x_step`, and the row
+ * of dy grows by `dy_step`. */
 static void FC_N(fc_contract)(const fc_contraction *c)
 {
     const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;

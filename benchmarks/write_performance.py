@@ -280,10 +280,10 @@ def growth() -> str:
     rows = []
     for point in data["results"]:
         seconds, sizes = point["median_seconds"], point["bytes"]
-        times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by fastconv", "CSR by SciPy"))
+        times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by SciPy"))
         amounts = (f"{sizes[name] / MIB:.3g}" for name in ("input and output", "CSR matrix"))
         rows.append([f"{point['axis']} {point['value']}", *times, *amounts])
-    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, fastconv, ms", "finished CSR, SciPy, ms"]
+    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, ms"]
     return block(
         "sparse_vs_dense_growth",
         table([*headings, "input and output, MiB", "CSR matrix, MiB"], rows),

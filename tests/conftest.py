@@ -59,10 +59,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
-        toeplitz = fastconv.convolution.toeplitz.plan
-        monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
-        monkeypatch.setattr(toeplitz, "_IMAGES", 3)
-        monkeypatch.setattr("fastconv.convolution.toeplitz.csr._SLOTS", 20)
+        monkeypatch.setattr(fastconv.convolution.toeplitz.algorithm, "_PRODUCTS", 50)
         sparse = fastconv.convolution.sparse.tiling
         for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():
             monkeypatch.setattr(sparse, name, value)

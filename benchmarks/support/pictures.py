@@ -312,7 +312,6 @@ CURVES = {
     "PyTorch": ("#009E73", "", "PyTorch, dense"),
     "sparse": ("#D55E00", "o", "sparse"),
     "toeplitz": ("#E69F00", "^", "toeplitz"),
-    "CSR by fastconv": ("#CC79A7", "v", "CSR kept, fastconv's product"),
     "CSR by SciPy": ("0.5", "P", "CSR kept, SciPy's product"),
 }
 ZEROS = (0, 50, 80, 90, 95, 99)

@@ -77,30 +77,6 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         Py_ssize_t index_step
         Py_ssize_t weight_step
 
-    ctypedef struct fc_spmm:
-        const void* data
-        const void* indices
-        const void* indptr
-        const void* x
-        void* y
-        Py_ssize_t width
-        Py_ssize_t x_pitch
-        Py_ssize_t y_pitch
-
-    ctypedef struct fc_contraction:
-        const int64_t* columns
-        const int64_t* slots
-        Py_ssize_t n
-        const void* x
-        const void* dy
-        Py_ssize_t width
-        Py_ssize_t x_step
-        Py_ssize_t dy_step
-        Py_ssize_t count
-        void* sums
-
-    ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
-    ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_nonzeros_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
@@ -119,7 +95,6 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
         Py_ssize_t rows, Py_ssize_t first, Py_ssize_t step,
     ) noexcept nogil
-    ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 
     ctypedef struct fc_toeplitz_kernels:
         fc_list_t list_i32
@@ -134,10 +109,6 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         fc_build_tree_t build_tree
         fc_repeat_t repeat_i32
         fc_repeat_t repeat_i64
-        fc_spmm_t spmm_i32
-        fc_spmm_t spmm_i64
-        fc_contract_t contract
-        fc_collect_t collect
 
     const fc_toeplitz_kernels* fc_toeplitz_for(int dtype, int isa)
 

@@ -345,34 +345,6 @@ static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *
     return fc_count_ascending_elements(nonzeros, span->element_of_key);
 }
 
-/* A product y = A x of a CSR matrix A and a dense matrix x. x and y have `width` columns, a multiple of the vector
- * length. `x_pitch` is the distance between two rows of x, and `y_pitch` between two rows of y, in elements. */
-typedef struct {
-    const void *data;
-    const void *indices;
-    const void *indptr;
-    const void *x;
-    void *y;
-    ptrdiff_t width;
-    ptrdiff_t x_pitch;
-    ptrdiff_t y_pitch;
-} fc_spmm;
-
-/* The arguments of fc_contract, which processes `count` outputs. Each output reads n image elements. The first output
- * reads the rows `columns` of x. For each further output, all these row indices grow by `x_step`. */
-typedef struct {
-    const int64_t *columns;
-    const int64_t *slots;
-    ptrdiff_t n;
-    const void *x;
-    const void *dy;
-    ptrdiff_t width;
-    ptrdiff_t x_step;
-    ptrdiff_t dy_step;
-    ptrdiff_t count;
-    void *sums;
-} fc_contraction;
-
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_list_nonzeros_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
 typedef void (*fc_write_mirrored_rows_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
@@ -384,9 +356,6 @@ typedef ptrdiff_t (*fc_count_nonzeros_t)(const void *w, const fc_weights *weight
 typedef void (*fc_build_tree_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step);
-typedef void (*fc_spmm_t)(const fc_spmm *product, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_contract_t)(const fc_contraction *contraction);
-typedef void (*fc_collect_t)(void *sums, double *totals, ptrdiff_t slots);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {
@@ -402,10 +371,6 @@ typedef struct {
     fc_build_tree_t build_tree;
     fc_repeat_t repeat_i32;
     fc_repeat_t repeat_i64;
-    fc_spmm_t spmm_i32;
-    fc_spmm_t spmm_i64;
-    fc_contract_t contract;
-    fc_collect_t collect;
 } fc_toeplitz_kernels;
 
 FC_KERNELS(fc_toeplitz_kernels, fc_toeplitz_for);

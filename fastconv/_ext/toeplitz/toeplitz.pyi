@@ -66,32 +66,3 @@ def fill(
     space: np.ndarray,
     queue: np.ndarray | bytearray,
 ) -> None: ...
-def product(
-    dtype: int,
-    wide: bool,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    data: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    width: int,
-    x_pitch: int,
-    y_pitch: int,
-    isa: int,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def gradient(
-    table: np.ndarray,
-    sizes: np.ndarray,
-    numbers: np.ndarray,
-    dtype: int,
-    x: np.ndarray,
-    dy: np.ndarray,
-    dw: np.ndarray,
-    width: int,
-    block: int,
-    isa: int,
-    space: np.ndarray,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def gradient_space(slots: int) -> int: ...

@@ -1,4 +1,4 @@
-"""Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
+"""Convolution as a sparse matrix in CSR format: counting entries, and filling rows.
 
 A row of weights has the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
 each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is all
@@ -15,8 +15,7 @@ from fastconv._ext.threads.team cimport fc_parallel_for, work_queue
 from fastconv._ext.toeplitz.counts cimport counts_worker, indptr_worker, numbers_worker
 from fastconv._ext.toeplitz.fill cimport fills_worker, start_of
 from fastconv._ext.toeplitz.lists cimport Maker, Task, give_space, maker_of, read_task
-from fastconv._ext.toeplitz.matrix cimport HEADER, Segment, fc_toeplitz_for, give_weights, read_matrix
-from fastconv._ext.toeplitz.products cimport Gradient, Product, gradients_worker, products_worker, slots_space
+from fastconv._ext.toeplitz.matrix cimport HEADER, Segment
 from fastconv._ext.toeplitz.segments cimport merge_positions
 
 
@@ -125,61 +124,3 @@ def fill(
         fc_check(values.n == columns.n)
         fc_check(start_of(&t, starts.n - 1) == values.n)
         fc_parallel_for(t.queue, fills_worker, &t)
-
-
-def product(
-    int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
-    int isa, queue,
-):
-    """Compute y (rows, width) = A @ x (cols, width). `x_pitch` and `y_pitch` are the distances between the rows of x
-    and of y, in elements. `width` is a multiple of the vector length.
-    """
-    cdef Product t
-    cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
-    cdef Buffer rows = contiguous_buffer(indptr, number_size, False)
-    cdef Buffer columns = contiguous_buffer(indices, number_size, False)
-    cdef Buffer values = contiguous_buffer(data, itemsize, False), source = contiguous_buffer(x, itemsize, False)
-    cdef Buffer result = contiguous_buffer(y, itemsize, True)
-    t.rows, t.queue = rows.n - 1, work_queue(queue)
-    t.p.data, t.p.indices, t.p.indptr, t.p.x, t.p.y = values.at, columns.at, rows.at, source.at, result.at
-    t.p.width, t.p.x_pitch, t.p.y_pitch = width, x_pitch, y_pitch
-    t.kernel = fc_toeplitz_for(dtype, isa).spmm_i64 if wide else fc_toeplitz_for(dtype, isa).spmm_i32
-    with nogil:
-        fc_check((t.rows - 1) * y_pitch + width <= result.n and values.n == columns.n)
-        fc_parallel_for(t.queue, products_worker, &t)
-
-
-def gradient(
-    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
-):
-    """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
-    the sum of dy * x over all entries of the matrix that hold this weight.
-
-    `numbers` (float64) is an array of weights for `block` channels, in which the weights are replaced by the numbers
-    1, 2, and so on. So the value of a matrix entry is the number of the weight that belongs to this entry. `space` has
-    a row of `gradient_space` bytes for each thread.
-    """
-    cdef Gradient t
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Buffer counted = contiguous_buffer(numbers, sizeof(double), False)
-    cdef Buffer source = contiguous_buffer(x, itemsize, False)
-    cdef Buffer upstream = contiguous_buffer(dy, itemsize, False), result = contiguous_buffer(dw, itemsize, True)
-    cdef Buffer workspace = contiguous_buffer(space, 1, True)
-    t.m = read_matrix(index_pointer(table), index_pointer(sizes))
-    give_weights(&t.m, counted, 1, True, isa)
-    t.contract, t.collect = fc_toeplitz_for(dtype, isa).contract, fc_toeplitz_for(dtype, isa).collect
-    t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
-    t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
-    t.lanes = max(1, (16 << isa) // itemsize)
-    t.itemsize, t.queue = itemsize, work_queue(queue)
-    t.space, t.workspaces = <char*> workspace.at, space.shape[0]
-    t.space_pitch = workspace.n // t.workspaces
-    with nogil:
-        fc_check(t.space_pitch >= slots_space(block * t.m.taps))
-        fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
-        fc_parallel_for(t.queue, gradients_worker, &t)
-
-
-def gradient_space(Py_ssize_t slots):
-    """Return the number of bytes that a thread of `gradient` needs for `slots` weights."""
-    return slots_space(slots)

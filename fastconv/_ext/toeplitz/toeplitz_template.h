@@ -86,64 +86,6 @@ static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzero
     nonzeros->channels = channels;
 }
 
-/* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
- * its weight. Each lane belongs to a different image. `vectors` vectors of images are processed. */
-FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
-{
-    enum { MOST = 4 };
-    FC_T *sums = (FC_T *)c->sums;
-    FC_V d[MOST];
-    ptrdiff_t j;
-    int v;
-    FC_UNROLL
-    for (v = 0; v < vectors; v++)
-        d[v] = FC_N(fc_load)(dy + v * FC_VL);
-    for (j = 0; j < c->n; j++) {
-        const FC_T *cell = x + (ptrdiff_t)c->columns[j] * c->width;
-        FC_T *sum = sums + (ptrdiff_t)c->slots[j] * FC_VL;
-        FC_V total = FC_N(fc_load)(sum);
-        FC_UNROLL
-        for (v = 0; v < vectors; v++)
-            total += d[v] * FC_N(fc_load)(cell + v * FC_VL);
-        FC_N(fc_store)(sum, total);
-    }
-}
-
-/* For each of `count` outputs and each image element j that the output reads, compute
- * sums[slots[j]] += dy * x[columns[j]], lane by lane. For each further output, `columns` grows by `x_step`, and the row
- * of dy grows by `dy_step`. */
-static void FC_N(fc_contract)(const fc_contraction *c)
-{
-    const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;
-    ptrdiff_t i;
-    for (i = 0; i < c->count; i++, x += c->x_step * c->width, dy += c->dy_step * c->width) {
-        ptrdiff_t at = 0;
-        for (; c->width - at >= 4 * FC_VL; at += 4 * FC_VL)
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 4);
-        if (c->width - at >= 2 * FC_VL) {
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 2);
-            at += 2 * FC_VL;
-        }
-        if (c->width - at >= FC_VL)
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 1);
-    }
-}
-
-/* For each i < slots, add the lanes of the vector sums[i] to totals[i], and set sums[i] to 0. */
-static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
-{
-    FC_T *sums = (FC_T *)sums_;
-    ptrdiff_t i;
-    int lane;
-    for (i = 0; i < slots; i++, sums += FC_VL) {
-        double total = 0;
-        for (lane = 0; lane < FC_VL; lane++)
-            total += (double)sums[lane];
-        totals[i] += total;
-        FC_N(fc_store)(sums, FC_N(fc_broadcast)(0));
-    }
-}
-
 #define FC_INDEX int32_t
 #define FC_UNSIGNED uint32_t
 #define FC_I_(name) FC_N(name##_i32)
@@ -173,8 +115,4 @@ const fc_toeplitz_kernels FC_N(fc_toeplitz_kernels) = {
     .build_tree = FC_N(fc_build_tree),
     .repeat_i32 = FC_N(fc_repeat_i32),
     .repeat_i64 = FC_N(fc_repeat_i64),
-    .spmm_i32 = FC_N(fc_spmm_i32),
-    .spmm_i64 = FC_N(fc_spmm_i64),
-    .contract = FC_N(fc_contract),
-    .collect = FC_N(fc_collect),
 };

@@ -1,4 +1,4 @@
-"""Builds the Toeplitz matrix of a convolution in CSR format, and multiplies by this matrix.
+"""Builds the Toeplitz matrix of a convolution in CSR format.
 
 Each row of the matrix computes one output: filter f at position o. Its entries are weights of f, in the columns of the
 cells that the output reads. Most outputs read the same pattern of cells, only shifted. So most rows are shifted copies
@@ -12,7 +12,6 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -31,8 +30,6 @@ from fastconv.runtime.records import dataclass
 _ITEMS = 8
 #: If less than 1 / `_FEW` of the weights of a filter are nonzero, lists of entries are made from these weights only.
 _FEW = 3
-#: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
-_SLOTS = 2048
 #: The free memory is not checked for matrices up to this size, because the check takes longer than writing the matrix.
 _ALWAYS_FREE = 1 << 24
 #: SciPy needs memory to convert a CSR matrix to these formats: a number of bytes for each entry and for each row, as
@@ -90,14 +87,6 @@ class SparsityPattern:
     def nnz(self) -> int:
         """The number of entries of the matrix if no weight is zero."""
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
-
-    def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` filters or, for the transpose, `rows` channels of one group."""
-        sizes = self.sizes.copy()
-        sizes[:2] = 1, rows
-        groups = int(self.sizes[0])
-        positions = self.shape[0] // self.weight_rows
-        return replace(self, sizes=sizes, shape=(rows * positions, self.shape[1] // groups), weight_rows=rows)
 
     @cached_property
     def longest(self) -> int:
@@ -414,85 +403,3 @@ def build(
             threads=threads,
         )
     return Csr(indptr, columns, data, shape, space[:, : starts.itemsize].copy().view(np.intp))
-
-
-def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """Return the instruction set for products with `count` right-hand sides, and the width of these products.
-
-    The width is `count`, rounded up to a multiple of the number of lanes of this instruction set.
-    """
-    isa, nbytes = _isa.current, 16 << _isa.current
-    while isa and count * itemsize <= nbytes // 2:
-        isa, nbytes = isa - 1, nbytes // 2
-    return isa, -(-count * itemsize // nbytes) * nbytes // itemsize
-
-
-def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """Compute ``y = matrix @ x`` for x (columns, width). `isa` and the width are the results of `lanes`."""
-    width = x.shape[1]
-    _threads.share(
-        _ext.product,
-        (
-            _arrays.DTYPES[x.dtype],
-            matrix.wide,
-            matrix.indptr,
-            matrix.indices,
-            matrix.data,
-            x,
-            y,
-            width,
-            width,
-            width,
-            isa,
-        ),
-        items=len(y),
-        work=matrix.data.size * (8 + width * x.itemsize // 4),
-        threads=threads,
-    )
-
-
-def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
-    """Return an upper bound of the number of bytes that `contract` allocates."""
-    slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
-    return threads * _ext.gradient_space(slots) + 8 * slots
-
-
-def build_bytes(
-    rows: int, shape: tuple[int, int], nnz: int, weights: int, segments: int, dtype: np.dtype, threads: int
-) -> int:
-    """Return an upper bound of the number of bytes that `build` needs, including the matrix.
-
-    The matrix has the rows of `rows` filters, each with `weights` weights. The result is the larger of two bounds: one
-    for weights without zeros, and one for few nonzero weights. Lists of nonzero weights take memory, too.
-    """
-    which = _arrays.DTYPES[dtype]
-    few = weights // _FEW
-    counted = 8 * rows * (segments + 1)
-    return counted + max(
-        nbytes(shape, nnz, dtype) + threads * _ext.space_of(which, min(weights, max(shape[1], 1)), 0, weights),
-        nbytes(shape, nnz // _FEW, dtype) + threads * _ext.space_of(which, few, few, weights),
-    )
-
-
-def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """Compute dw (F, C // groups, taps). The gradient of a weight is a sum over the matrix entries that hold it.
-
-    An entry in row i and column j contributes the dot product of row i of dy (rows, width) and row j of x (columns,
-    width).
-    """
-    rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
-    width = x.shape[1]
-    # Blocks of channels are small, so that the sums of a block stay in cache and all threads get work items.
-    block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
-    items = rows * -(-cols // block)
-    space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)
-    _threads.share(
-        _ext.gradient,
-        (
-            *(sparsity.table, sparsity.sizes, np.arange(1.0, block * taps + 1), _arrays.DTYPES[dw.dtype]),
-            *(x, dy, dw, width, block, isa, space),
-        ),
-        items=items,
-        work=sparsity.nnz * (8 + width * x.itemsize // 4),
-        threads=threads,
-    )

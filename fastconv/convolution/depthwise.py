@@ -200,7 +200,7 @@ class DepthwisePlan(Plan):
             data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Compute dw. Each thread computes whole groups. If there are few groups, threads share the blocks of a group."""
+        """Compute dw. Each thread computes whole groups. If groups are few, threads share the blocks of a group."""
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)

@@ -118,7 +118,7 @@ def backward_data(
 def conv_transpose_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """Compute the transposed convolution of x and w by algorithm `name`, add the bias b, and write the result to `out`."""
+    """Compute the transposed convolution of x and w by algorithm `name`, add the bias b, and write to `out`."""
     plan_for("backward_data", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 

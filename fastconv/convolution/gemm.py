@@ -81,7 +81,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
 def workspace_bytes(
     groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
 ) -> int:
-    """Return the bytes of workspace that `product` needs. `first` and `second` say whether the factors are transposed."""
+    """Return the bytes of workspace that `product` needs. `first` and `second` say which factors are transposed."""
     if _blas.within(threads) or _is_small(m, k, n):
         return 0
     more = 0

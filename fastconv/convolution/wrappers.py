@@ -190,7 +190,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """Return the plan that `make` makes. If the plan does not support the `pad_mode` of the case, wrap it in `Padded`."""
+    """Return the plan that `make` makes, wrapped in `Padded` if it does not support the `pad_mode` of the case."""
     geometry, plan = case.geometry, make(case)
     if geometry.pad_mode == "zeros" or plan.reads_borders:
         return plan
@@ -383,7 +383,7 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan that needs BLAS if BLAS now uses at most the threads of the call. Otherwise run the other plan."""
+        """Run the plan that needs BLAS if BLAS uses at most the threads of the call. Otherwise run the other plan."""
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 

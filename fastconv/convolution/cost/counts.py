@@ -87,7 +87,7 @@ def _runs(n: int, most: int) -> list[tuple[int, int]]:
 
 
 def _widths(vectors: int, rows: int) -> Iterator[int]:
-    """Yield the width in vectors of each tile of a row, which the compiled function `fc_sweep` chooses in the same way."""
+    """Yield the width in vectors of each tile of a row, as the compiled function `fc_sweep` chooses it."""
     while vectors > 0:
         width = (
             8

@@ -74,7 +74,7 @@ class Cut:
 
     @property
     def whole_rows(self) -> bool:
-        """Whether a block has all channels and taps of its groups. Otherwise, products of several blocks are added up."""
+        """Whether a block has all channels and taps of its groups. Otherwise, products of blocks are added up."""
         return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
 
     @property

@@ -1,4 +1,4 @@
-"""Makes the tables that the compiled kernel of `separable` reads: axes, stride phases, blocks and the order of factors."""
+"""Makes the tables that the kernel of `separable` reads: axes, stride phases, blocks and the order of factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the tables that the compiled kernels of `sparse` read: the layout of padded blocks, and the offset of each tap."""
+"""Makes the tables that the kernels of `sparse` read: the layout of padded blocks, and the offset of each tap."""
 
 from __future__ import annotations
 

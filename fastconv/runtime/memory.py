@@ -4,8 +4,8 @@ Without the pool, the allocator returns the memory of a deleted large array to t
 next array. The system clears new pages, which takes longer than many convolutions.
 
 The pool has one list of free memory and one limit. If the free memory exceeds the limit, the pool returns to the system
-the memory that has been free longest. While a block of 16 MiB or more is free, the system may take its pages when memory
-runs short. The pool is compiled code (``buffers.pyx``), because a signal handler cannot interrupt compiled code.
+the memory that has been free longest. While a block of 16 MiB or more is free, the system may take its pages when
+memory runs short. The pool is compiled code (``buffers.pyx``), because a signal handler cannot interrupt compiled code.
 """
 
 from __future__ import annotations

@@ -141,7 +141,8 @@ def test_the_mapping_that_was_freed_last_is_taken(use):
     while arrays:
         del arrays[0]
     assert [nbytes >> 16 for nbytes in pool.free] == [1, 2, 1]
-    assert place(again := _memory.empty((9,), F4)) == places[2]
+    again = _memory.empty((9,), F4)
+    assert place(again) == places[2]
     assert place(_memory.empty((30_000,), F4)) == places[1]
     del again
     _memory.release()

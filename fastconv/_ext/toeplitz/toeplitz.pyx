@@ -11,7 +11,7 @@ set, else 32 bits.
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.runs cimport fc_check
-from fastconv._ext.threads.team cimport fc_parallel_for, work_queue
+from fastconv._ext.threads.team cimport fc_parallel_for
 from fastconv._ext.toeplitz.counts cimport counts_worker, indptr_worker, numbers_worker
 from fastconv._ext.toeplitz.fill cimport fills_worker, start_of
 from fastconv._ext.toeplitz.lists cimport Maker, Task, give_space, maker_of, read_task

@@ -179,7 +179,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases, with which an interrupted run can continue"
     )
-    parser.add_argument("--rates", choices=_rates.kinds(), metavar="KIND", help="choose by the rates of this kind of CPU")
+    parser.add_argument("--rates", choices=_rates.kinds(), metavar="KIND", help="choose by the rates of this CPU kind")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     if options.checkpoint is not None and options.checkpoint.exists() and options.seed is None:

@@ -32,14 +32,13 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = DTYPES.get(array.dtype)
         layout = array.shape, array.strides, array.itemsize
-        found = plans.find(_plan, *layout) if kind is not None else None
-        if found is not None:
-            plan, items = found
+        plan = plans.find(make_plan, *layout) if kind is not None else None
+        if plan is not None:
             copy = _memory.empty(array.shape, array.dtype)
             _threads.share(
-                _ext.copy,
-                (array, copy, plan, kind, _isa.current),
-                items=items,
+                plan.run,
+                (array, copy, kind, _isa.current),
+                items=plan.items,
                 work=array.nbytes,
                 threads=_threads.get_threads() if threads is None else threads,
             )
@@ -47,9 +46,8 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     return np.array(array, order="C")
 
 
-def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
-    should make the copy.
+def make_plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> _ext.CopyPlan | None:
+    """Return the compiled plan of the copy, or None if NumPy should make the copy.
 
     The kernel transposes planes of two axes: the last axis, along which the copy is contiguous, and the axis along
     which the array has the smallest stride. If both are the same axis, NumPy makes the copy, because it copies
@@ -74,12 +72,16 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
     if near is axes[0]:
         return None
     (wide, pitch, _), (high, step, to_pitch) = axes[0], near
-    outer = [axis for axis in reversed(axes) if axis is not near and axis is not axes[0]]
     block_high = min(high, _BLOCK_HIGH)
     block_wide = min(wide, max(_BLOCK_BYTES // (block_high * _LINE), 1) * (_LINE // itemsize))
-    items = -(-high // block_high) * -(-wide // block_wide)
-    for size, _, _ in outer:
-        items *= size
-    nontemporal = math.prod(shape) * itemsize >= _PAST_BYTES
-    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer), nontemporal]
-    return np.array(header + [number for axis in outer for number in axis], np.intp), items
+    return _ext.CopyPlan(
+        rows=high,
+        row_stride=step,
+        to_row_stride=to_pitch,
+        columns=wide,
+        column_stride=pitch,
+        outer=[axis for axis in reversed(axes) if axis is not near and axis is not axes[0]],
+        block_rows=block_high,
+        block_columns=block_wide,
+        nontemporal=math.prod(shape) * itemsize >= _PAST_BYTES,
+    )

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,17 @@ from fastconv.runtime.records import dataclass
 
 PerAxis: TypeAlias = int | Sequence[int]
 AXIS_NAMES = ("D", "H", "W")
+
+
+class AxisRow(NamedTuple):
+    """The sizes of an axis that kernels read: see `Axis.row`."""
+
+    size: int
+    k: int
+    stride: int
+    lo: int
+    dilation: int
+    out: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,8 @@ class Axis:
         """The input size plus both pads."""
         return self.size + self.lo + self.hi
 
-    def row(self) -> tuple[int, ...]:
-        """Return the fields that kernels read: size, k, stride, lo, dilation and out.
+    def row(self) -> AxisRow:
+        """Return the sizes that kernels read.
 
         If there is only one output, the stride has no effect, and is replaced by 1. If there is only one tap, the
         dilation has no effect, and is replaced by 1. Otherwise, huge values could make indices in the kernels overflow.
@@ -55,7 +66,8 @@ class Axis:
         taps.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
-        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
+        stride, dilation = self.stride if self.out > 1 else 1, self.dilation if k > 1 else 1
+        return AxisRow(self.size, k, stride, self.lo, dilation, self.out)
 
     def outputs_before(self, tap: int, bound: int) -> int:
         """Return the number of outputs for which tap number `tap` reads a cell with an index below `bound`."""
@@ -163,37 +175,32 @@ def windows(axis: Axis) -> int:
     return span // axis.stride + 1 if span >= 0 else 0
 
 
-class HasAxes(Protocol):
-    """A geometry with spatial axes."""
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The spatial axes, in order."""
+def three_rows(axes: tuple[Axis, ...]) -> list[AxisRow]:
+    """Return `Axis.row` of three axes, because kernels have three. Missing axes have size 1."""
+    return [axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)]
 
 
-def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two tables of sizes that kernels read. They describe three spatial axes; missing axes have size 1.
+def output_ranges(axes: tuple[Axis, ...]) -> np.ndarray:
+    """Return an array with two rows and a column for each tap of each of three axes.
 
-    The first table has shape (3, 6): row i is `Axis.row` of axis i. The second table has two rows, and a column for
-    each tap of each axis. The column of a tap has the first output for which the tap reads the image and not the
-    padding, and the last such output plus 1.
+    The column of a tap has the first output for which the tap reads the image and not the padding, and the last such
+    output plus 1.
     """
-    return plans.find_sized(_nbytes, _tables, geometry.axes)
+    return plans.find_sized(_nbytes, _output_ranges, axes)
 
 
-def _nbytes(tables: tuple[np.ndarray, np.ndarray]) -> int:
-    return tables[1].nbytes
+def _nbytes(ranges: np.ndarray) -> int:
+    return ranges.nbytes
 
 
-def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
-    sizes = np.array([axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
+def _output_ranges(axes: tuple[Axis, ...]) -> np.ndarray:
     reach = []
-    for size, k, stride, lo, dilation, out in sizes:
+    for size, k, stride, lo, dilation, out in three_rows(axes):
         start = np.arange(k, dtype=np.intp) * dilation - lo
         reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
     table = np.ascontiguousarray(np.hstack(reach))
-    sizes.flags.writeable = table.flags.writeable = False
-    return sizes, table
+    table.flags.writeable = False
+    return table
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
@@ -203,8 +210,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
     then count as one pair.
     """
     if pad_mode == "zeros":
-        _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # Columns 0 and 1 belong to the two inserted axes of size 1.
+        first, last = _output_ranges((axis,))[:, 2:]  # Columns 0 and 1 belong to the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
     # Only windows that overlap the padding can read a cell twice. These windows belong to the outputs before `begin`,
     # and to the outputs from `end` on.

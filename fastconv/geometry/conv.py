@@ -38,7 +38,7 @@ from fastconv.geometry.axis import (
     connections,
     data_shape,
     floor_out,
-    kernel_tables,
+    output_ranges,
     windows,
 )
 from fastconv.geometry.pads import (
@@ -201,9 +201,9 @@ class ConvGeometry(CheckedFields):
         return self.w_shape[0] * self.w_shape[1] * pairs
 
     @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The tables of sizes that kernels read: see `kernel_tables`."""
-        return kernel_tables(self)
+    def output_ranges(self) -> np.ndarray:
+        """The outputs for which each tap reads the image: see `geometry.axis.output_ranges`."""
+        return output_ranges(self.axes)
 
     @property
     def padded(self) -> ConvGeometry:

@@ -10,11 +10,12 @@ import numpy as np
 from fastconv._ext.lowering import im2col as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.options import as_shape, merge_options, per_axis
-from fastconv.geometry.axis import PerAxis, check_rank
+from fastconv.geometry.axis import Axis, PerAxis, check_rank, output_ranges, three_rows
 from fastconv.geometry.conv import ConvGeometry, resolve_conv
 from fastconv.geometry.pads import Pad, PadMode
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
 
 #: The name of the result of `im2col` in error messages.
 _COLUMNS = "the lowered matrix"
@@ -36,8 +37,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
         _threads.share(
-            _ext.im2col,
-            (_arrays.DTYPES[cols.dtype], _arrays.lift(x, 2), cols, *geometry.tables),
+            _plan(geometry).im2col,
+            (_arrays.DTYPES[cols.dtype], _arrays.lift(x, 2), cols),
             items=cols.shape[0] * cols.shape[1],
             work=cols.nbytes,
             threads=threads,
@@ -54,12 +55,24 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
         lifted = _arrays.lift(x, 2)
         block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
         _threads.share(
-            _ext.col2im,
-            (_arrays.DTYPES[x.dtype], cols, lifted, *geometry.tables, block),
+            _plan(geometry).col2im,
+            (_arrays.DTYPES[x.dtype], cols, lifted, block),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
             work=cols.nbytes,
             threads=threads,
         )
+
+
+def _plan(geometry: ConvGeometry) -> _ext.LoweringPlan:
+    return plans.find_sized(_nbytes, _make_plan, geometry.axes)
+
+
+def _nbytes(plan: _ext.LoweringPlan) -> int:
+    return plan.nbytes
+
+
+def _make_plan(axes: tuple[Axis, ...]) -> _ext.LoweringPlan:
+    return _ext.LoweringPlan(axes=three_rows(axes), output_ranges=output_ranges(axes))
 
 
 def _geometry(

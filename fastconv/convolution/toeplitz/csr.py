@@ -314,7 +314,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: 
     count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
         return  # the matrix is small even if all taps read the image
-    first, behind = geometry.tables[1]
+    first, behind = geometry.output_ranges
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
     exact, mirrored = geometry.pad_mode == "zeros", geometry.pad_mode in ("reflect", "circular")

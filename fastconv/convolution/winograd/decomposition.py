@@ -20,6 +20,7 @@ import numpy as np
 
 from fastconv.convolution.blocking import balanced_block, ceil_div
 from fastconv.convolution.plan import Op
+from fastconv.geometry.axis import UNIT_AXIS, AxisRow
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.records import dataclass
 
@@ -235,7 +236,7 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
     return TileAxis(out, k, 1, ceil_div(k, stride) - 1 - first, count, stride, size, minimal, stride, lo % stride)
 
 
-def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
+def lifted(geometry: ConvGeometry) -> list[AxisRow]:
     """Return the sizes of three axes, as `Axis.row` gives them. If the image has fewer axes, axes of size 1 come first.
 
     For a volume, height and width are joined into one axis if they have one tap, stride 1 and no padding.
@@ -244,8 +245,8 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
     if plain[1:] == [True, True]:
         n = rows[1][0] * rows[2][0]
-        rows = [rows[0], (n, 1, 1, 0, 1, n)]
-    return [(1, 1, 1, 0, 1, 1)] * (3 - len(rows)) + rows
+        rows = [rows[0], AxisRow(n, 1, 1, 0, 1, n)]
+    return [UNIT_AXIS.row()] * (3 - len(rows)) + rows
 
 
 @dataclass(frozen=True)

@@ -205,16 +205,11 @@ class LrnPlan:
     """A plan of local response normalisation or its gradient, for one shape, window size and dtype."""
 
     sizes: NormSizes
-    lo: int
-    hi: int
     dtype: np.dtype
     threads: int
-    isa: int
-    is_gradient: bool
-    #: `width` is the number of positions of an image that the kernel processes at a time. `space` is the workspace of a
-    #: thread, in elements.
+    #: The number of positions of an image that the kernel processes at a time.
     width: int
-    space: int
+    kernel: _lrn.LrnKernel
 
     def __str__(self) -> str:
         return "neighbouring channels"
@@ -223,15 +218,12 @@ class LrnPlan:
         self, x: np.ndarray, dout: np.ndarray | None, to: np.ndarray, constants: tuple[float, float, float]
     ) -> None:
         """Write the output to `to`. If `dout` is given, write dx instead. `constants` is (alpha / size, beta, k)."""
-        N, C, S, _ = self.sizes
-        arrays = (x, to) if dout is None else (dout, x, to)
-        items = N * -(-S // self.width)
-        shape = (_threads.most(self.threads, items), self.space)
-        window = self.lo, self.hi
+        items = self.sizes.N * -(-self.sizes.S // self.width)
+        shape = (_threads.most(self.threads, items), self.kernel.workspace)
         with _workspace.workspace("rows of channels", shape, self.dtype) as space:
             _threads.share(
-                _lrn.forward if dout is None else _lrn.backward,
-                (_arrays.DTYPES[self.dtype], *arrays, (N, C, S), window, constants, self.width, space, self.isa),
+                self.kernel.run,
+                (x, dout, to, *constants, space),
                 items=items,
                 work=_LRN_SLOWNESS * (x.nbytes if dout is None else 2 * x.nbytes),
                 threads=self.threads,
@@ -269,7 +261,18 @@ def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) ->
 def _make_lrn(sizes: NormSizes, size: int, dtype: np.dtype, threads: int, isa: int, is_gradient: bool) -> LrnPlan:
     # If the size is even, the window has one more channel after the normalised channel than before the channel.
     lo, hi = min((size - 1) // 2, sizes.C - 1), min(size // 2, sizes.C - 1)
-    rows = lo + hi + 3 + (sizes.C if is_gradient else 0)
+    rows = _lrn.workspace_rows(lo, hi, sizes.C, is_gradient)
     most = _SPACE_BYTES // (rows * dtype.itemsize) // _NARROWEST * _NARROWEST
     width = min(sizes.S, max(_NARROWEST, min(_WIDEST, most)))
-    return LrnPlan(sizes, lo, hi, dtype, threads, isa, is_gradient, width, rows * width)
+    kernel = _lrn.LrnKernel(
+        dtype=_arrays.DTYPES[dtype],
+        isa=isa,
+        N=sizes.N,
+        C=sizes.C,
+        S=sizes.S,
+        lo=lo,
+        hi=hi,
+        width=width,
+        is_gradient=is_gradient,
+    )
+    return LrnPlan(sizes, dtype, threads, width, kernel)

@@ -168,8 +168,8 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, sizes, do
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps). If `train` is set, mean and
     variance are computed from x; otherwise they are inputs.
 
-    x and y are of `dtype`, 0 (float32) or 1 (float64), and `sizes` has the attributes N, C, S and G = 1. Each of the other arrays has C
-    doubles. A work item is one channel or, if S is 1, COLUMNS channels.
+    x and y are of `dtype`, 0 (float32) or 1 (float64). `sizes` has the attributes N, C, S and G = 1. Each of the other
+    arrays has C doubles. A work item is one channel or, if S is 1, COLUMNS channels.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, sizes, isa, queue)
     q.variance = <double*> buffer_of_size("variance", variance, q.C, 8, True)
@@ -322,8 +322,9 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, sizes, double eps, 
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps), for each group of channels
     of an image.
 
-    `sizes` has the attributes N, C, S and G, the number of groups. mean and scale are N * G doubles. gamma and beta have an element for each
-    channel; they are doubles or, if S is 1, of the dtype of x. A work item is one group of channels of one image.
+    `sizes` has the attributes N, C, S and G, the number of groups. mean and scale are N * G doubles. gamma and beta
+    have an element for each channel; they are doubles or, if S is 1, of the dtype of x. A work item is one group of
+    channels of one image.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, sizes, isa, queue)
     if q.S == 1:

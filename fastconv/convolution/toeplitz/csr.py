@@ -8,7 +8,6 @@ weights are zero are left out (see `support`). If few weights are nonzero, the l
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -57,12 +56,11 @@ class SparsityPattern:
     """The positions of the entries of a sparse matrix of shape (groups * rows * positions, groups * cols * cells).
 
     `rows` and `cols` are the numbers of filters and of channels of a group or, for the transpose, the reverse. The
-    kernels read `table` and `sizes`. `along` has an array for each axis, with two numbers for each segment (see
+    kernels read `pattern`. `along` has an array for each axis, with two numbers for each segment (see
     `pattern`): the number of its matrix rows, and the number of entries of each row.
     """
 
-    table: np.ndarray
-    sizes: np.ndarray
+    pattern: _ext.MatrixPattern
     shape: tuple[int, int]
     weight_rows: int
     cols: int
@@ -166,7 +164,7 @@ def _find_pattern(
 
 
 def _nbytes(sparsity: SparsityPattern) -> int:
-    return sparsity.table.nbytes
+    return sparsity.pattern.nbytes
 
 
 def _make_pattern(
@@ -198,25 +196,31 @@ def _three(geometry: ConvGeometry) -> tuple:
 def _sparsity_pattern(
     geometry: ConvGeometry, axes: list[_pattern.AxisPattern], rows: int, cols: int, steps: tuple[int, int, int]
 ) -> SparsityPattern:
-    header, parts, at, tables = [], [], 3 * _ext.HEADER_SIZE, []
-    for axis in axes:
-        pieces = axis.arrays()
-        *places, at = itertools.accumulate((piece.size for piece in pieces), initial=at)
-        header += [axis.positions, axis.limit, len(pieces[0]), len(axis.keys), *places]
-        parts += [piece.ravel() for piece in pieces]
-        tables.append(pieces[0])
+    arrays = [axis.arrays() for axis in axes]
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
-    sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
+    group_step, row_step, col_step = steps
+    pattern = _ext.MatrixPattern(
+        axes=axes,
+        axis_arrays=arrays,
+        groups=geometry.groups,
+        rows=rows,
+        cols=cols,
+        group_step=group_step,
+        row_step=row_step,
+        col_step=col_step,
+        pitch_d=kernel[1] * kernel[2],
+        pitch_h=kernel[2],
+        taps=geometry.taps,
+    )
     return SparsityPattern(
-        np.concatenate([np.array(header, np.intp), *parts]),
-        np.array(sizes, np.intp),
+        pattern,
         (
             geometry.groups * rows * math.prod(axis.positions for axis in axes),
             geometry.groups * cols * math.prod(axis.limit for axis in axes),
         ),
         geometry.groups * rows,
         cols,
-        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table in tables),
+        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table, *_ in arrays),
         math.prod(len(axis.keys) for axis in axes),
     )
 
@@ -356,7 +360,7 @@ def build(
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
     if reason is not None:  # the kernels count entries in 64 bits
         raise ValueError(reason)
-    table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
+    table, which = (sparsity.pattern, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)

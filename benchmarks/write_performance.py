@@ -17,8 +17,9 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from support.choice_pictures import LONGER, MUCH, best_of
 from support.picture_style import Data, instruction_set, short
-from support.pictures import BOUNDS, LONGER, MUCH, against, best_of, figures, pairs, peer_of, slug, summary_rows, values
+from support.pictures import BOUNDS, against, figures, pairs, peer_of, slug, summary_rows, values
 
 TREE = Path(__file__).parent.parent
 RESULTS = TREE / "benchmarks" / "results"
@@ -249,6 +250,22 @@ def fit() -> str:
         headings = ["rates", "cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
         parts.append(block(path.stem, table(headings, rows), picture(path.stem, "Regret before and after, by family")))
     return "\n\n".join(parts)
+
+
+def ablation() -> str:
+    """What each path buys, in the stored runs."""
+    parts = []
+    for path in sorted(RESULTS.glob("ablation_*.json")):
+        data = run(path.stem)
+        assert data is not None
+        rows = []
+        for found in data["paths"]:
+            means = (f"{found[part]:.3f}" for part in ("layers", "families"))
+            changed, verdict = str(len(found["timed"])), "pays" if found["pays"] else "buys nothing"
+            rows.append([found["path"], str(found["cases"]), changed, *means, f"{found['largest']:.2f}", verdict])
+        headings = ["path", "cases", "with another plan", "mean of layers", "mean of families", "largest", "verdict"]
+        parts.append(block(path.stem, table(headings, rows), picture(path.stem, "What each path buys")))
+    return "\n\n".join(parts) or "No run of this benchmark is stored in `benchmarks/results`."
 
 
 def crossovers() -> str:

@@ -344,6 +344,7 @@ BLOCKS = {
     "scaling": scaling,
     "choice": choice,
     "fit": fit,
+    "ablation": ablation,
     "crossovers": crossovers,
     "sparse_summary": sparse_summary,
     "growth": growth,

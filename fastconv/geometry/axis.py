@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
@@ -79,7 +80,7 @@ class Axis:
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
-class CheckedFields:
+class CheckedFields(ABC):
     """The base class of frozen dataclasses of sizes. The constructor raises an error if the fields are inconsistent.
 
     The constructor checks the fields because kernels do not check them. `dataclasses.replace`, copies and pickles call
@@ -97,9 +98,9 @@ class CheckedFields:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
         self._complete()
 
+    @abstractmethod
     def _fault(self) -> str | None:
         """Return the reason why the fields are inconsistent, or None if they are consistent."""
-        raise NotImplementedError
 
     #: The names of the attributes that `_complete` sets.
     _DERIVED: ClassVar[tuple[str, ...]] = ("_hash",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,7 +50,7 @@ def has_negative(moments: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class NormPlan:
+class NormPlan(ABC):
     """A plan of a normalisation or its gradient, for one shape, dtype, number of threads and instruction set.
 
     All arrays are C-contiguous and not empty. Their dtype is `dtype`, unless a method says that it is float64.
@@ -71,10 +72,10 @@ class NormPlan:
         """The number of bytes of x."""
         return math.prod(self.sizes[:3]) * self.dtype.itemsize
 
-    @cached_property
+    @property
+    @abstractmethod
     def items(self) -> int:
         """The number of work items, which are distributed over the threads."""
-        raise NotImplementedError
 
     @cached_property
     def sharing(self) -> dict[str, int]:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import settings
 
 import fastconv
-from fastconv.convolution.implicit_gemm import calls as implicit
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.tuning import Tuning
+from fastconv.convolution.registry import REGISTRY
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
@@ -28,6 +30,21 @@ def pytest_cmdline_main(config):
     single = config.option.usepdb or config.option.collectonly
     if whole and not single and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
+
+
+#: Block sizes of `implicit` with which small layers have many blocks.
+TINY_IMPLICIT = Tuning(
+    block_bytes=500,
+    panel_bytes=1,
+    nc=5,
+    kc=7,
+    kc_narrow=7,
+    kc_min=3,
+    packing_rows=0.5,
+    shared_blocks=0.5,
+    summed=14,
+    least_summed=6,
+)
 
 
 @pytest.fixture(params=["as they are", "tiny"])
@@ -50,12 +67,9 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(depthwise, "_HIGH", 1)
         monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
 
-        tiling = fastconv.convolution.implicit_gemm.tiling
-        small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_NC": 5, "_KC": 7, "_KC_NARROW": 7}
-        for name, value in {**small, "_KC_MIN": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
-            monkeypatch.setattr(tiling, name, value)
-        for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
-            monkeypatch.setattr(implicit, name, value)
+        implicit = Implicit(TINY_IMPLICIT)
+        monkeypatch.setitem(REGISTRY, "implicit", implicit)
+        monkeypatch.setattr(fastconv.convolution.gemm, "IMPLICIT", implicit)
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)

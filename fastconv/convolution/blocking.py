@@ -74,7 +74,7 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """The elements of a stride phase minus the number of outputs, for example 2 for 3 taps with stride 1."""
+        """The number of elements of a stride phase minus the number of outputs: for 3 taps with stride 1, it is 2."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property

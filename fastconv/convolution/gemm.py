@@ -25,7 +25,8 @@ _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: several calls, because Python runs signal handlers only between calls.
 _BLAS_PIECE = 1 << 31
 
-_IMPLICIT = Implicit()
+#: The algorithm that computes the products which BLAS does not compute.
+IMPLICIT = Implicit()
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -89,7 +90,7 @@ def workspace_bytes(
         more = groups * (m * n + m * k * second) * dtype.itemsize
         m, n, second = n, m, False
     case = Case.of(*_layer(groups, m, k, n, first, second), dtype, threads)
-    return more + _IMPLICIT.plan(case).workspace_bytes
+    return more + IMPLICIT.plan(case).workspace_bytes
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
@@ -131,7 +132,7 @@ def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Plan:
     """Return the plan of the pointwise convolution that `_layer` returns."""
-    return _IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
+    return IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:

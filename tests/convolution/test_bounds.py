@@ -16,6 +16,8 @@ from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch, ta
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.im2col import blocks as COLUMNS
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.tuning import Tuning
 from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -348,22 +350,11 @@ def test_work_of_sparse_phases_is_that_of_all(options):
 @PHASES
 def test_kinds_of_stride_phases_count_all_of_them(options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
-    module = fastconv.convolution.implicit_gemm.calls
     geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
-    plans.clear()
-    entry = REGISTRY["implicit"]
-    found = (
-        entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
-        entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_FEW_PHASES", 1 << 20)
-        plans.clear()
-        wanted = (
-            entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
-            entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
-        )
-    assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
+    case = Case.of("backward_data", geometry, F32, 2)
+    found = Implicit().plan(case)
+    wanted = Implicit(Tuning(few_phases=1 << 20)).plan(case)
+    assert found.work == pytest.approx(wanted.work) and found.workspace_bytes == wanted.workspace_bytes
 
 
 def test_many_phases_of_a_pruned_kernel(rng):

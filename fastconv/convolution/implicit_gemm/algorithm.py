@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fastconv.convolution.cost.model import memory, traffic
 from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.calls import are_held, call_kinds, kernel_calls
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall
+from fastconv.convolution.implicit_gemm.tuning import DEFAULT, Tuning
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, plan_by_taps
 from fastconv.geometry.conv import ConvGeometry
@@ -53,13 +54,18 @@ class Implicit(Algorithm):
 
     name = "implicit"
 
+    def __init__(self, tuning: Tuning = DEFAULT) -> None:
+        self.tuning = tuning
+
     def plan(self, case: Case) -> Plan:
         """Return the plan for a case. If the kernel has few taps, far apart, the plan computes dx tap by tap."""
         if case.op == "forward":
-            return ForwardPlan(case)
+            return ForwardPlan(case, self.tuning)
         if case.op == "backward_weights":
-            return WeightsPlan(case)
-        return plan_by_taps(case, DataPlan) if _is_scattered(case.geometry) else DataPlan(case)
+            return WeightsPlan(case, self.tuning)
+        if _is_scattered(case.geometry):
+            return plan_by_taps(case, partial(DataPlan, tuning=self.tuning))
+        return DataPlan(case, self.tuning)
 
 
 def _is_scattered(geometry: ConvGeometry) -> bool:
@@ -78,12 +84,16 @@ class ImplicitPlan(Plan):
     algorithm = Implicit.name
     _held: tuple[KernelCall, ...] | None = None
 
+    def __init__(self, case: Case, tuning: Tuning) -> None:
+        super().__init__(case)
+        self.tuning = tuning
+
     def calls(self) -> tuple[KernelCall, ...]:
         """Return the kernel calls of a run, in order."""
         if self._held is not None:
             return self._held
-        found = kernel_calls(self.case)
-        if are_held(found):
+        found = kernel_calls(self.case, self.tuning)
+        if are_held(found, self.tuning):
             self._held = found
         return found
 
@@ -94,7 +104,7 @@ class ImplicitPlan(Plan):
         A workspace holds packed weights that threads share, repacked weights, and partial sums of dw. For each thread,
         it also holds a padded block of the image, packed weights and packed image cells.
         """
-        calls = [call for call, _ in call_kinds(self.case)]
+        calls = [call for call, _ in call_kinds(self.case, self.tuning)]
         parts = max((call.parts for call in calls if call.parts > 1), default=0)
         repacked = max((call.repack.size for call in calls if call.repack), default=0)
         space = max((call.workspace for call in calls), default=0)
@@ -103,9 +113,9 @@ class ImplicitPlan(Plan):
     @cached_property
     def work(self) -> Mapping[str, float]:
         """The work of the thread with the most work items, for each kind of work in `work.IMPLICIT`."""
-        case = self.case
+        case, kinds = self.case, call_kinds(self.case, self.tuning)
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
-        for call, count in call_kinds(case):
+        for call, count in kinds:
             part = count * _counts.largest_share(call.items, call.copied, case.threads)
             work["call"] += count
             for kind, amount in call.amounts.items():
@@ -114,7 +124,7 @@ class ImplicitPlan(Plan):
         # there are several stride phases, or if blocks overlap.
         source = math.prod(case.geometry.out_shape if case.op == "backward_data" else case.geometry.x_shape)
         _, _, lanes = _ext.shape(_arrays.DTYPES[case.dtype], case.isa)
-        copies = sum(count * call.amounts["cells"] * lanes for call, count in call_kinds(case)) / source
+        copies = sum(count * call.amounts["cells"] * lanes for call, count in kinds) / source
         for kind, amount in traffic(source * case.dtype.itemsize, case.threads).items():
             work[kind] += max(copies - 1, 0) * amount
         return work
@@ -135,8 +145,8 @@ class DataPlan(ImplicitPlan):
     The kernel writes the elements of a stride phase directly to dx. The wrapper `wrappers.Phases` would need a copy.
     """
 
-    def __init__(self, case: Case) -> None:
-        super().__init__(case)
+    def __init__(self, case: Case, tuning: Tuning) -> None:
+        super().__init__(case, tuning)
         self.covers = covers(case.geometry)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
@@ -152,7 +162,7 @@ class DataPlan(ImplicitPlan):
     def check_weights(self, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray) -> None:
         """If a weight is inf or NaN, compute dx again without products of weights and padding."""
         if not np.isfinite(w).all():
-            data_by_taps(self.case, dout, w, b, dx, DataPlan)
+            data_by_taps(self.case, dout, w, b, dx, partial(DataPlan, tuning=self.tuning))
 
 
 class WeightsPlan(ImplicitPlan):

@@ -14,27 +14,12 @@ import math
 from dataclasses import replace
 
 from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
+from fastconv.convolution.implicit_gemm.tuning import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, Tuning
 from fastconv.runtime.records import dataclass
 
-#: The modes: the ways in which tiles read the image. The enum `Mode` of implicit_tiles.pxd explains them.
-CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
-
-#: The approximate bytes of a padded block, and of packed weights. Both together fit the second-level cache.
-_BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
-#: A product is computed in blocks along k, and sums are stored after each block. A block has about `_KC` steps for
-#: tiles wider than `_WIDE` bytes, and about `_KC_NARROW` steps for other tiles. If its packed weights would exceed
-#: `PANEL_BYTES`, it has fewer steps, but at least `_KC_MIN`.
-_KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
-#: The image cells of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and if it takes at
-#: most `_NEAR_BYTES` bytes. Panels of this size fit the first-level cache.
-_PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: The largest number of tiles that are multiplied, one after another, by the same rows of weights. It equals MOST_TILES
-#: of implicit_product.pxd.
-_MOST_TILES = 16
-#: The approximate number of output positions of a block. With so many positions, a block takes little time to pack the
-#: weights, compared with its products.
-_NC = 480
-#: The factors on `_NC` that are tried. With smaller blocks, threads may get more equal numbers of blocks.
+#: Tiles wider than this number of bytes take `Tuning.kc` steps along k, and other tiles `Tuning.kc_narrow` steps.
+_WIDE = 128
+#: The factors on `Tuning.nc` that are tried. With smaller blocks, threads may get more equal numbers of blocks.
 _NC_SHARES = 1, 0.82, 0.67, 0.5
 #: The factor on the cost if the rows of a product are divided into several blocks.
 _SPLIT_COST = 1.06
@@ -47,12 +32,6 @@ _COPIED, _ROW_COPIED = 2, 3
 #: Two costs of tiles with swapped operands: the factor on their vector operations, and the number of vector operations
 #: to transpose each result back.
 _SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
-#: In the mode SWAPPED, `_KC_SWAPPED` limits the steps of a block along k. `_SWAPPED_BYTES` limits the bytes of its
-#: packed cells, and the bytes of its padded cells. Both limits are high, because the cells are read only once for each
-#: panel of weights.
-_KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
-#: Threads share packed weights if each thread has at least this number of blocks for each group.
-_SHARED_BLOCKS = 2
 
 
 def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
@@ -62,13 +41,19 @@ def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, Conv
 
 
 def block_of(
-    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, channels: int, itemsize: int, positions: int, nr: int
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis],
+    images: int,
+    channels: int,
+    itemsize: int,
+    positions: int,
+    nr: int,
+    tuning: Tuning,
 ) -> tuple[int, tuple[int, int, int]]:
     """Return the number of images of a block, and its number of outputs along each axis.
 
     A block has about `positions` outputs in all. It has more if its margins would otherwise be larger than the block.
     """
-    budget = _BLOCK_BYTES // itemsize // channels
+    budget = tuning.block_bytes // itemsize // channels
     d, h, w = conv_axes
     n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
     least = n_phases * (1 + d.halo) * (1 + h.halo)
@@ -137,9 +122,9 @@ def _tiles(positions: int, vectors: int, lanes: int) -> float:
     return (n + _NARROW * ceil_div(n, vectors)) * vectors / (vectors + _NARROW)
 
 
-def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int) -> int:
+def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int, tuning: Tuning) -> int:
     """Return the number of steps of a block along k, in the mode SWAPPED."""
-    return max(_KC, min(_KC_SWAPPED, _SWAPPED_BYTES // (count * math.prod(block) * itemsize)))
+    return max(tuning.kc, min(tuning.kc_swapped, tuning.swapped_bytes // (count * math.prod(block) * itemsize)))
 
 
 def _modes(
@@ -152,8 +137,9 @@ def _modes(
     vectors: int,
     lanes: int,
     packing: bool,
+    tuning: Tuning,
 ) -> dict[int, tuple[float, float]]:
-    """Return `Blocking.product` and `Blocking.copied` for each mode."""
+    """Return `Blocking.product` and `Blocking.copied` for each mode that the product can use."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
     # If the rows of a plane are contiguous both in the block and in the result, the outputs of the whole plane are
@@ -167,12 +153,12 @@ def _modes(
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
     # Tiles at the edge of the result are first stored to a buffer, and then copied, once for each block of k.
-    edge_cost = 2 * rows / min(k, _KC)
+    edge_cost = 2 * rows / min(k, tuning.kc)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
     # Without packing, tiles read the padded block directly, and nothing is copied.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
-    swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
+    swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize, tuning))
     costs = {
         PADDED_GRID: (grid * rows + (edge_tiles + 2 * runs) * edge_cost, grid * copy),
         ROW_WISE: (by_row * rows + (by_row * edge_cost if wide % lanes else 0), by_row * copy),
@@ -181,7 +167,7 @@ def _modes(
     }
     if problem.pointwise and count == 1:
         costs = {CONTIGUOUS: (packed * rows, packed * copy), **costs}
-    return costs
+    return {mode: cost for mode, cost in costs.items() if mode in tuning.modes}
 
 
 def _blocking(
@@ -193,15 +179,16 @@ def _blocking(
     lanes: int,
     packing: bool,
     positions: int,
+    tuning: Tuning,
 ) -> Blocking:
     nr = vectors * lanes
-    count, block = block_of(conv_axes, problem.images, channels, itemsize, positions, nr)
+    count, block = block_of(conv_axes, problem.images, channels, itemsize, positions, nr, tuning)
     if problem.pointwise and not (conv_axes[2].out < positions and problem.images > 1):
         block = (1, 1, balanced_block(conv_axes[2].out, 4 * positions, nr))
         count = 1
     whole_row = block[2] + conv_axes[2].halo
     row = min(whole_row, shared_row(conv_axes[2])) if block[2] == conv_axes[2].out else whole_row
-    modes = _modes(problem, conv_axes, count, block, row, itemsize, vectors, lanes, packing)
+    modes = _modes(problem, conv_axes, count, block, row, itemsize, vectors, lanes, packing, tuning)
     mode = min(modes, key=lambda mode: sum(modes[mode]))
     if mode not in (CONTIGUOUS, PADDED_GRID):
         row = whole_row
@@ -230,7 +217,9 @@ class ImplicitTiling:
     shared: bool
 
 
-def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> ImplicitTiling:
+def tile_product(
+    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tuning: Tuning
+) -> ImplicitTiling:
     """Return the tiling for which the thread with the most work needs the least time.
 
     `tile` has three numbers: the rows of a tile, the vectors of a row, and the lanes of a vector.
@@ -245,12 +234,15 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
     # If results have a stride, they are stored element by element, which is slow. With more steps along k in each
     # block, results are stored less often.
-    target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
+    target_kc = (tuning.kc if nr * itemsize > _WIDE else tuning.kc_narrow) * (
+        1 if conv_axes[2].output_stride == 1 else 2
+    )
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
-    near = target_kc * nr * itemsize <= _NEAR_BYTES
+    near = target_kc * nr * itemsize <= tuning.near_bytes
 
     def shares(blocking: Blocking) -> bool:
-        return blocking.mode != SWAPPED and blocking.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
+        least = tuning.shared_blocks * threads * problem.groups
+        return blocking.mode != SWAPPED and blocking.blocks(problem) >= least
 
     def most(blocking: Blocking, mc: int) -> float:
         """Return the number of vector operations of the thread with the most work, for blocks of `mc` rows."""
@@ -264,22 +256,22 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     most_split = min(threads, ceil_div(problem.rows, mr))
     for split in sorted({1, most_split} | {n for n in range(2, most_split) if threads % n == 0}):
         mc = balanced_block(problem.rows, ceil_div(problem.rows, split), mr)
-        packing = near and problem.rows >= _PACKING_ROWS * mr * split
+        packing = near and problem.rows >= tuning.packing_rows * mr * split
         for part, way in itertools.product(_NC_SHARES, ways):
-            positions = round(_NC * part)
-            blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
+            positions = round(tuning.nc * part)
+            blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions, tuning)
             candidates.append((most(blocking, mc), len(candidates), blocking, mc))
     _, _, blocking, mc = min(candidates)
     # A block along k has all taps of its channels, unless a channel has too many taps. The size of the packed weights
     # limits the block. This limit does not apply in the mode SWAPPED, which packs the weights of one tile at a time.
     if blocking.mode == SWAPPED:
-        target_kc = _kc_swapped(blocking.count, blocking.block, itemsize)
+        target_kc = _kc_swapped(blocking.count, blocking.block, itemsize, tuning)
         of_channel = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row).channel_pitch(itemsize)
-        held = max(block_channels, _SWAPPED_BYTES // (of_channel * itemsize))
+        held = max(block_channels, tuning.swapped_bytes // (of_channel * itemsize))
         block_channels = balanced_block(problem.channels, max(1, min(round(target_kc / taps), held)))
         most_k = round(1.25 * target_kc)
     else:
-        most_k = min(round(1.25 * target_kc), max(_KC_MIN, PANEL_BYTES // (mc * itemsize)))
+        most_k = min(round(1.25 * target_kc), max(tuning.kc_min, tuning.panel_bytes // (mc * itemsize)))
     kc = balanced_block(block_channels * taps, most_k)
-    tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (kc * nr * itemsize)))
+    tiles = max(1, min(tuning.most_tiles, tuning.near_bytes // (kc * nr * itemsize)))
     return ImplicitTiling(blocking, mc, block_channels, kc, tiles, shares(blocking))

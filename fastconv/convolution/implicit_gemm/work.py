@@ -7,7 +7,8 @@ import math
 from fastconv.convolution.blocking import ConvAxis, Problem, ceil_div
 from fastconv.convolution.cost.counts import multiplied, panels, tile_vectors, total
 from fastconv.convolution.cost.model import NEAR_BYTES
-from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, ImplicitTiling
+from fastconv.convolution.implicit_gemm.tiling import ImplicitTiling
+from fastconv.convolution.implicit_gemm.tuning import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED
 
 #: The number of bytes of a cache line.
 _LINE = 64
@@ -36,15 +37,12 @@ def _fills(
 
 
 def of_product(
-    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], mc: int, packings: int, itemsize: int
+    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], packings: int, itemsize: int
 ) -> dict[str, float]:
     """Return the amounts of work of all blocks of a product. Each weight is packed `packings` times."""
     mr, vectors, lanes = tile
-    blocking, block, k = (
-        tiling.blocking,
-        tiling.blocking.block,
-        problem.channels * math.prod(conv_axis.taps for conv_axis in tiling.blocking.conv_axes),
-    )
+    blocking, block, mc = tiling.blocking, tiling.blocking.block, tiling.mc
+    k = problem.channels * math.prod(conv_axis.taps for conv_axis in blocking.conv_axes)
     deep, high, wide = block
     blocks_of_k = ceil_div(problem.channels, tiling.block_channels) * ceil_div(
         tiling.block_channels * (k // problem.channels), tiling.kc

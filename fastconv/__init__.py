@@ -11,7 +11,7 @@ try:
     from fastconv._ext.pool.running import running as _built_pool_running
     from fastconv._ext.threads.team import ThreadPool as _built_team
     from fastconv._ext.toeplitz.toeplitz import fill as _built_toeplitz
-    from fastconv._ext.winograd.winograd import product as _built_winograd
+    from fastconv._ext.winograd.winograd import ProductPlan as _built_winograd
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise

@@ -57,8 +57,8 @@ def blocks(request, monkeypatch):
         for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
             monkeypatch.setattr(implicit, name, value)
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
-        for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
-            monkeypatch.setattr(winograd, name, value)
+        tiny = winograd.Tuning(tiles=3, sums=3, transposed_bytes=1, space_bytes=1)
+        monkeypatch.setattr(fastconv.convolution.choose.REGISTRY["winograd"], "tuning", tiny)
         toeplitz = fastconv.convolution.toeplitz.plan
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
         monkeypatch.setattr(toeplitz, "_IMAGES", 3)

@@ -335,18 +335,6 @@ class WinogradProblem:
         """
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
-    def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """Return the table of axes that the kernels read. A block has ``block[i]`` tiles along axis i."""
-        rows = [
-            (
-                *(tile_axis.size, tile_axis.stride, tile_axis.lo),
-                *(tile_axis.minimal.points, tile_axis.minimal.taps, tile_axis.minimal.outputs),
-                *(tile_axis.tiles, n, tile_axis.span, tile_axis.output_stride, tile_axis.output_size, *tile_axis.read),
-            )
-            for tile_axis, n in zip(self.tile_axes, block, strict=True)
-        ]
-        return np.array(rows, np.intp)
-
     def offsets(self) -> np.ndarray:
         """Return an array (subkernels, 3) with the offset of each subkernel along the three axes."""
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)

@@ -19,7 +19,11 @@ cdef inline void transform_weights(
     floating* u, floating* transposed, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
     const Call* call,
 ) noexcept nogil:
-    """Transform `rows` rows of the weights of one phase, and store them in u (points, subkernels * channels, width)."""
+    """Transform `rows` rows of the weights of one phase, and store them in u (points, subkernels * channels, width).
+
+    First write the weights of each chunk of channels to `transposed` (channels, taps, width), whose vector lanes hold
+    rows.
+    """
     cdef const Sizes* s = &call.plan.sizes
     cdef const TileAxis* axes = &call.plan.axes[0]
     cdef const Transforms* t = &call.plan.transforms
@@ -70,7 +74,7 @@ cdef struct Phase:
 # The outputs of a tile, along one axis, that are in the result: [begin, end).
 cdef struct OutputRange:
     Py_ssize_t at    # the index, in the result, of output 0 of the tile
-    int begin
+    int begin        # the index, in the tile, of the first of these outputs
     int end
 
 

@@ -114,7 +114,7 @@ cdef struct Transforms:
     fc_wino_weights_t weights
     fc_wino_output_t output
     fc_wino_gradient_t gradient
-    Kernels kernel
+    Kernels kernel      # the kernels of matrix products, of which `interleave` transposes
 
 
 # What does not change after a plan is made. All threads of all calls read it.
@@ -151,10 +151,10 @@ cdef struct Call:
 
 # A block of tiles: [begin, begin + n) along each axis, in the images [image, image + images).
 cdef struct Block:
-    Py_ssize_t image
-    Py_ssize_t images
-    Py_ssize_t[3] begin
-    Py_ssize_t[3] n
+    Py_ssize_t image        # the index of the first image
+    Py_ssize_t images       # the number of images
+    Py_ssize_t[3] begin     # the index of the first tile along D, H and W
+    Py_ssize_t[3] n         # the number of tiles along D, H and W
 
 
 cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const TileAxis* axes) noexcept nogil:
@@ -177,8 +177,8 @@ cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
 
 # A window: the range of source elements that the tiles of a block read, [first, first + n) along each axis.
 cdef struct Window:
-    Py_ssize_t[3] first
-    Py_ssize_t[3] n
+    Py_ssize_t[3] first     # the index of the first element along D, H and W
+    Py_ssize_t[3] n         # the number of elements along D, H and W
 
 
 cdef inline bint has_nan(const floating* lanes, Py_ssize_t n) noexcept nogil:
@@ -216,7 +216,8 @@ cdef inline void to_channels_last(
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
     """Transpose a window of each image to channels-last, and write the result to patch (images, depth, height, width,
-    lanes). A plane of the source has `high` rows of `wide` elements.
+    lanes). A plane of the source has `high` rows of `wide` elements. If the window has the whole width of the source,
+    transpose all its rows as one run.
     """
     cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
     cdef const floating* at

@@ -108,6 +108,7 @@ class Winograd(Algorithm):
         self.points = points
         #: The numbers of taps of a subkernel along the last two axes. If None, the cheapest numbers are chosen.
         self.taps = taps
+        #: The block sizes.
         self.tuning = tuning
 
     def unsupported(self, case: Case) -> str | None:

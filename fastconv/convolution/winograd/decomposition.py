@@ -96,8 +96,8 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 class TileAxis:
     """One axis of a convolution: the array that it reads (the source), its result, and its `k` taps in subkernels.
 
-    ``_ext/winograd/tiles.pxd`` explains the fields. Tables such as `offsets` are made at their first use, because most
-    plans are only compared by cost and never run.
+    The compiled plans read the fields by their names, and ``_ext/winograd/tiles.pxd`` explains them. Tables such as
+    `offsets` are made at their first use, because most plans are only compared by cost and never run.
     """
 
     size: int

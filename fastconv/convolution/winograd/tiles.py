@@ -30,9 +30,10 @@ class Tuning:
 
     #: The largest number of bytes of the workspace of all threads together.
     space_bytes: int = 28 << 20
-    #: The largest number of tiles of a block. If the weights fit the second-level cache, `few_tiles` tiles are enough.
-    #: With so many tiles, a block takes little time to read the weights, compared with its products.
+    #: The largest number of tiles of a block. With so many tiles, a block takes little time to read the weights,
+    #: compared with its products.
     tiles: int = 64
+    #: The number of tiles of a block that is enough if the weights fit the second-level cache.
     few_tiles: int = 24
     #: The bytes of the second-level cache that are reserved for the tiles and products of a block. Weights of more than
     #: this number of bytes are assumed not to fit beside them.
@@ -48,6 +49,7 @@ class Tuning:
     transposed_bytes: int = 1 << 17
 
 
+#: The block sizes of all calls. Tests use smaller blocks.
 TUNING = Tuning()
 
 

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fastconv._ext.gemm import microkernel as _shape
-from fastconv._ext.winograd import winograd as _ext
-from fastconv._ext.winograd.winograd import GradientPlan, ProductPlan
+from fastconv._ext.winograd.winograd import MOST_PANELS, GradientPlan, ProductPlan
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import balanced_block, ceil_div
 from fastconv.convolution.cost import counts as _counts
@@ -135,9 +134,7 @@ def _product_tiles(
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
     cell = ceil_div(problem.channels, lanes) * lanes
     v_step = ceil_div(k, lanes) * lanes + line
-    pass_rows = min(
-        min(ceil_div(tuning.pass_rows, unit), _ext.MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes
-    )
+    pass_rows = min(min(ceil_div(tuning.pass_rows, unit), MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
     # The workspace of a thread holds the transformed tiles of a block, the transformed weights, and their products.
     share = tuning.space_bytes // itemsize // threads

@@ -71,8 +71,8 @@ def blocks(request, monkeypatch):
         monkeypatch.setitem(REGISTRY, "implicit", implicit)
         monkeypatch.setattr(fastconv.convolution.gemm, "IMPLICIT", implicit)
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
-        for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
-            monkeypatch.setattr(winograd, name, value)
+        tiny = winograd.Tuning(tiles=3, sums=3, transposed_bytes=1, space_bytes=1)
+        monkeypatch.setattr(REGISTRY["winograd"], "tuning", tiny)
         monkeypatch.setattr(fastconv.convolution.toeplitz.algorithm, "_PRODUCTS", 50)
         sparse = fastconv.convolution.sparse.tiling
         for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():

@@ -13,14 +13,13 @@ from functools import cached_property
 import numpy as np
 
 from fastconv._ext.gemm import microkernel as _shape
-from fastconv._ext.winograd import winograd as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.convolution.winograd import decomposition as _decomposition
-from fastconv.convolution.winograd.tiles import Tiles, cheapest_tiles
+from fastconv.convolution.winograd.tiles import TUNING, Tiles, Tuning, cheapest_tiles
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -99,11 +98,18 @@ class Winograd(Algorithm):
 
     name = "winograd"
 
-    def __init__(self, points: tuple[int, ...] = _decomposition.POINTS, taps: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        points: tuple[int, ...] = _decomposition.POINTS,
+        taps: tuple[int, int] | None = None,
+        tuning: Tuning = TUNING,
+    ) -> None:
         #: The numbers of interpolation points along an axis that are tried.
         self.points = points
         #: The numbers of taps of a subkernel along the last two axes. If None, the cheapest numbers are chosen.
         self.taps = taps
+        #: The block sizes.
+        self.tuning = tuning
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse a stride with a dilation, kernels no longer than the stride, and very large or slow cases."""
@@ -133,7 +139,7 @@ class Winograd(Algorithm):
         return wrappers.space_to_batch(case, self._undilated)
 
     def _undilated(self, case: Case) -> Plan:
-        return WinogradPlan(case, self.points, self.taps)
+        return WinogradPlan(case, self.points, self.taps, self.tuning)
 
 
 class WinogradPlan(Plan):
@@ -142,14 +148,13 @@ class WinogradPlan(Plan):
     algorithm = Winograd.name
     uses_transforms = True
 
-    def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> None:
+    def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None, tuning: Tuning) -> None:
         super().__init__(case)
-        self._candidates = points, taps
-        self.kernel = _ext.weights if case.op == "backward_weights" else _ext.product
+        self._candidates = points, taps, tuning
 
     @cached_property
     def tiles(self) -> Tiles:
-        """The arguments of the kernel call with the smallest estimated time."""
+        """The division of the work with the smallest estimated time."""
         return cheapest_tiles(self.case, *self._candidates)
 
     @cached_property
@@ -164,9 +169,9 @@ class WinogradPlan(Plan):
         The workspace of a thread holds a block of the image. At all interpolation points, it also holds the transformed
         block, the transformed weights and their products.
         """
-        case, tiles = self.case, self.tiles
-        partial = math.prod(case.geometry.w_shape) * (tiles.parts if tiles.parts > 1 else 0)
-        return (min(case.threads, tiles.items) * tiles.space + partial) * case.dtype.itemsize
+        case, parts, plan = self.case, self.tiles.parts, self.tiles.plan
+        partial = math.prod(case.geometry.w_shape) * (parts if parts > 1 else 0)
+        return (min(case.threads, plan.items) * plan.workspace + partial) * case.dtype.itemsize
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -179,14 +184,13 @@ class WinogradPlan(Plan):
         """Compute the result. The compiled kernel also adds the bias."""
         if self.case.op == "backward_weights":
             return self._sum_weights(first, second, result)
-        bias = result.reshape(-1)[:0] if third is None else third
-        return self._call(first, second.reshape(-1), bias, result.reshape(-1))
+        return self._call(first, second, third, result)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> np.ndarray | None:
         """Compute dw. If dw is small, threads share the tiles, and each thread sums its tiles in its own copy of dw."""
         count = self.tiles.parts
         parts = dw.reshape(1, -1) if count == 1 else _memory.empty((count, dw.size), dw.dtype)
-        counts = self._call(x, dout.reshape(-1), parts)
+        counts = self._call(x, dout, parts)
         if count > 1:
             with np.errstate(all="ignore"):
                 np.sum(parts, axis=0, out=dw.reshape(-1))
@@ -194,17 +198,17 @@ class WinogradPlan(Plan):
             return None if np.isfinite(dw).all() else np.ones(1, np.intp)
         return counts
 
-    def _call(self, source: np.ndarray, *arrays: np.ndarray) -> np.ndarray | None:
-        """Call the kernel. Return None if the result is finite. Otherwise return a count for each image: the count is
-        above 0 if the result of the image has an inf or NaN. For dw, only the first count is used.
+    def _call(self, source: np.ndarray, *arrays: np.ndarray | None) -> np.ndarray | None:
+        """Run the compiled plan. Return None if the result is finite. Otherwise return a count for each image: the count
+        is above 0 if the result of the image has an inf or NaN. For dw, only the first count is used.
         """
-        case, tiles = self.case, self.tiles
-        workers, counts = min(case.threads, tiles.items), np.zeros(len(source), np.intp)
-        with _workspace.workspace("blocks of the image", (workers, tiles.space), source.dtype) as space:
+        case, plan, counts = self.case, self.tiles.plan, np.zeros(len(source), np.intp)
+        workspaces = min(case.threads, plan.items), plan.workspace
+        with _workspace.workspace("blocks of the image", workspaces, source.dtype) as workspace:
             found = _threads.share(
-                self.kernel,
-                (_arrays.DTYPES[case.dtype], source.reshape(-1), *arrays, *tiles.tables, counts, space, case.isa),
-                items=tiles.items,
+                plan.run,
+                (source, *arrays, counts, workspace),
+                items=plan.items,
                 work=self.copied,
                 threads=case.threads,
             )

@@ -97,8 +97,8 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 class TileAxis:
     """One axis of a convolution: the array that it reads (the source), its result, and its `k` taps in subkernels.
 
-    ``_ext/winograd/tiles.pxd`` explains the fields. Tables such as `offsets` are made at their first use, because most
-    plans are only compared by cost and never run.
+    The compiled plans read the fields by their names, and ``_ext/winograd/tiles.pxd`` explains them. Tables such as
+    `offsets` are made at their first use, because most plans are only compared by cost and never run.
     """
 
     size: int
@@ -335,18 +335,6 @@ class WinogradProblem:
         A block has `count` images, and ``block[i]`` tiles along axis i.
         """
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
-
-    def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """Return the table of axes that the kernels read. A block has ``block[i]`` tiles along axis i."""
-        rows = [
-            (
-                *(tile_axis.size, tile_axis.stride, tile_axis.lo),
-                *(tile_axis.minimal.points, tile_axis.minimal.taps, tile_axis.minimal.outputs),
-                *(tile_axis.tiles, n, tile_axis.span, tile_axis.output_stride, tile_axis.output_size, *tile_axis.read),
-            )
-            for tile_axis, n in zip(self.tile_axes, block, strict=True)
-        ]
-        return np.array(rows, np.intp)
 
     def offsets(self) -> np.ndarray:
         """Return an array (subkernels, 3) with the offset of each subkernel along the three axes."""

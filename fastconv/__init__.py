@@ -3,7 +3,7 @@
 from fastconv.runtime import interrupt as _interrupt
 
 try:
-    from fastconv._ext.depthwise.depthwise import product as _built_depthwise
+    from fastconv._ext.depthwise.depthwise import ConvolvePlan as _built_depthwise
     from fastconv._ext.gemm.implicit import Multiply as _built_implicit
     from fastconv._ext.lowering.im2col import im2col as _built_im2col
     from fastconv._ext.pool.pool import max_backward as _built_pool

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import settings
 
 import fastconv
+from fastconv.convolution.depthwise import Depthwise, Tuning as DepthwiseTuning
 from fastconv.convolution.implicit_gemm import calls as implicit
+from fastconv.convolution.registry import REGISTRY
+from fastconv.convolution.separable.algorithm import Separable
+from fastconv.convolution.separable.tables import Tuning as SeparableTuning
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
@@ -30,6 +34,10 @@ def pytest_cmdline_main(config):
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
 
 
+TINY_DEPTHWISE = DepthwiseTuning(block_bytes=200, totals_bytes=200, wide_vectors=1, high=1)
+TINY_SEPARABLE = SeparableTuning(rows_bytes=1, most_rows_bytes=1, planes_bytes=1, wide=5, deep=2)
+
+
 @pytest.fixture(params=["as they are", "tiny"])
 def blocks(request, monkeypatch):
     """Block sizes, once as they are and once so small that every case of the table has many blocks."""
@@ -43,11 +51,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise = fastconv.convolution.depthwise
-        monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
-        monkeypatch.setattr(depthwise, "_HIGH", 1)
+        monkeypatch.setitem(REGISTRY, "depthwise", Depthwise(TINY_DEPTHWISE))
         monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
 
         tiling = fastconv.convolution.implicit_gemm.tiling
@@ -68,11 +72,7 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
-        separable = fastconv.convolution.separable.tables
-        for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
-            monkeypatch.setattr(separable, name, 1)
-        for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
-            monkeypatch.setattr(separable, name, value)
+        monkeypatch.setitem(REGISTRY, "separable", Separable(TINY_SEPARABLE))
     forget_geometries()
     yield request.param
     forget_geometries()

@@ -11,8 +11,11 @@ from hypothesis import settings
 
 import fastconv
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
-from fastconv.convolution.implicit_gemm.tuning import Tuning
+from fastconv.convolution.implicit_gemm.tuning import Tuning as ImplicitTuning
+from fastconv.convolution.depthwise import Depthwise, Tuning as DepthwiseTuning
 from fastconv.convolution.registry import REGISTRY
+from fastconv.convolution.separable.algorithm import Separable
+from fastconv.convolution.separable.tables import Tuning as SeparableTuning
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
@@ -33,7 +36,7 @@ def pytest_cmdline_main(config):
 
 
 #: Block sizes of `implicit` with which small layers have many blocks.
-TINY_IMPLICIT = Tuning(
+TINY_IMPLICIT = ImplicitTuning(
     block_bytes=500,
     panel_bytes=1,
     nc=5,
@@ -45,6 +48,8 @@ TINY_IMPLICIT = Tuning(
     summed=14,
     least_summed=6,
 )
+TINY_DEPTHWISE = DepthwiseTuning(block_bytes=200, totals_bytes=200, wide_vectors=1, high=1)
+TINY_SEPARABLE = SeparableTuning(rows_bytes=1, most_rows_bytes=1, planes_bytes=1, wide=5, deep=2)
 
 
 @pytest.fixture(params=["as they are", "tiny"])
@@ -60,11 +65,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise = fastconv.convolution.depthwise
-        monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
-        monkeypatch.setattr(depthwise, "_HIGH", 1)
+        monkeypatch.setitem(REGISTRY, "depthwise", Depthwise(TINY_DEPTHWISE))
         monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
 
         implicit = Implicit(TINY_IMPLICIT)
@@ -79,11 +80,7 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
-        separable = fastconv.convolution.separable.tables
-        for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
-            monkeypatch.setattr(separable, name, 1)
-        for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
-            monkeypatch.setattr(separable, name, value)
+        monkeypatch.setitem(REGISTRY, "separable", Separable(TINY_SEPARABLE))
     forget_geometries()
     yield request.param
     forget_geometries()

@@ -36,7 +36,7 @@ def factors_of(w):
     size = (*(1,) * (3 - w.ndim), *w.shape)
     order = np.arange(sum(size))
     to = np.empty(len(order), w.dtype)
-    if kernels.factors(_arrays.DTYPES[w.dtype], w, size, order, to, False) is not None:
+    if kernels.factors(w, to, dtype=_arrays.DTYPES[w.dtype], kernel=size, order=order) is not None:
         return None
     return np.split(to, np.cumsum(size)[:-1])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
-from fastconv.convolution.separable.tables import tables_for
+from fastconv.convolution.separable.tables import TUNING, Tuning, prepare
 
 #: The largest number of bytes of the workspace of a thread. Kernels with a large extent may need more, and are refused.
 _MOST_BYTES = 1 << 24
@@ -53,6 +53,9 @@ class Separable(Algorithm):
 
     name = "separable"
 
+    def __init__(self, tuning: Tuning = TUNING) -> None:
+        self.tuning = tuning
+
     def unsupported(self, case: Case) -> str | None:
         """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory.
 
@@ -65,12 +68,12 @@ class Separable(Algorithm):
             return f"groups must have one channel, got groups of {geometry.w_shape[1]} channels"
         if case.op == "backward_weights":
             return Delegated("another algorithm computes the gradient of the full kernel")
-        tables = tables_for(case.op, geometry, dtype, 1, case.isa)
-        nbytes = tables.space * dtype.itemsize if tables is not None else 0
+        prepared = prepare(case.op, geometry, dtype, 1, case.isa, self.tuning)
+        nbytes = prepared.compiled.workspace * dtype.itemsize if prepared is not None else 0
         if nbytes > _MOST_BYTES:
             return f"the extent of the kernel makes a block take {nbytes} bytes; at most {_MOST_BYTES} are legal"
         return None
 
     def plan(self, case: Case) -> Plan:
         """Return a plan."""
-        return SeparablePlan(case)
+        return SeparablePlan(case, self.tuning)

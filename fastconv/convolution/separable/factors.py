@@ -23,7 +23,7 @@ def lifted_kernel(geometry: ConvGeometry) -> tuple[int, int, int]:
 def is_rank_one(w: np.ndarray, geometry: ConvGeometry) -> bool:
     """Return whether the kernels of all filters are outer products, apart from rounding errors."""
     none = np.empty((len(w), 0), w.dtype)
-    return _ext.factors(_arrays.DTYPES[w.dtype], w, lifted_kernel(geometry), _NONE, none, False) is None
+    return _ext.factors(w, none, dtype=_arrays.DTYPES[w.dtype], kernel=lifted_kernel(geometry), order=_NONE) is None
 
 
 def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -> np.ndarray:
@@ -31,16 +31,17 @@ def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -
 
     Raises ValueError if some kernel is not an outer product.
     """
-    factors, which = np.empty((len(w), len(order)), w.dtype), _arrays.DTYPES[w.dtype]
-    if _ext.factors(which, w, kernel, order, factors, False) is not None:
-        raise ValueError(_reason(which, w, kernel, order, factors))
+    factors, dtype = np.empty((len(w), len(order)), w.dtype), _arrays.DTYPES[w.dtype]
+    if _ext.factors(w, factors, dtype=dtype, kernel=kernel, order=order) is not None:
+        found: Any = _ext.factors(w, factors, dtype=dtype, kernel=kernel, order=order, report_mismatch=True)
+        raise ValueError(_reason(w, found))
     return factors
 
 
-def _reason(which: int, w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray, factors: np.ndarray) -> str:
-    """Return a message that names the first kernel that is not an outer product, and its error."""
-    found: Any = _ext.factors(which, w, kernel, order, factors, True)
-    assert found is not None
+def _reason(w: np.ndarray, found: tuple) -> str:
+    """Return a message that names the first kernel that is not an outer product, and its error. `found` is the result
+    of the compiled function `factors` with `report_mismatch`.
+    """
     if len(found) == 1:
         return f"algorithm 'separable' needs kernels of rank one, but the kernel of filter {found[0]} has an inf or NaN"
     filter_, place, value, product = found

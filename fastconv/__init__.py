@@ -6,9 +6,9 @@ try:
     from fastconv._ext.depthwise.depthwise import product as _built_depthwise
     from fastconv._ext.gemm.implicit import Multiply as _built_implicit
     from fastconv._ext.lowering.im2col import im2col as _built_im2col
-    from fastconv._ext.pool.pool import max_backward as _built_pool
-    from fastconv._ext.pool.rows import forward_rows as _built_pool_rows
-    from fastconv._ext.pool.running import running as _built_pool_running
+    from fastconv._ext.pool.pool import MaxBackward as _built_pool
+    from fastconv._ext.pool.rows import ForwardRows as _built_pool_rows
+    from fastconv._ext.pool.running import AxisByAxis as _built_pool_running
     from fastconv._ext.threads.team import ThreadPool as _built_team
     from fastconv._ext.toeplitz.toeplitz import fill as _built_toeplitz
     from fastconv._ext.winograd.winograd import product as _built_winograd

@@ -14,6 +14,7 @@ from fastconv.convolution.implicit_gemm import calls as implicit
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
+from fastconv.layers.pool import tuning as pooling
 from fastconv.runtime import isa as _isa
 
 # A loaded machine is slow at times, and a deadline would report that as a failure.
@@ -30,6 +31,11 @@ def pytest_cmdline_main(config):
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
 
 
+TINY_POOLING = pooling.Tuning(
+    block_elements=90, band_bytes=200, ring_bytes=100, least_width=3, power_bytes=1, window_bytes=1
+)
+
+
 @pytest.fixture(params=["as they are", "tiny"])
 def blocks(request, monkeypatch):
     """Block sizes, once as they are and once so small that every case of the table has many blocks."""
@@ -37,10 +43,7 @@ def blocks(request, monkeypatch):
         im2col = fastconv.convolution.im2col.plan
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
-        monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 3)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
+        monkeypatch.setattr(pooling, "TUNING", TINY_POOLING)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         depthwise = fastconv.convolution.depthwise

@@ -19,6 +19,7 @@ from fastconv.convolution.separable.tables import Tuning as SeparableTuning
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
+from fastconv.layers.pool import tuning as pooling
 from fastconv.runtime import isa as _isa
 
 # A loaded machine is slow at times, and a deadline would report that as a failure.
@@ -50,6 +51,9 @@ TINY_IMPLICIT = ImplicitTuning(
 )
 TINY_DEPTHWISE = DepthwiseTuning(block_bytes=200, totals_bytes=200, wide_vectors=1, high=1)
 TINY_SEPARABLE = SeparableTuning(rows_bytes=1, most_rows_bytes=1, planes_bytes=1, wide=5, deep=2)
+TINY_POOLING = pooling.Tuning(
+    block_elements=90, band_bytes=200, ring_bytes=100, least_width=3, power_bytes=1, window_bytes=1
+)
 
 
 @pytest.fixture(params=["as they are", "tiny"])
@@ -59,10 +63,7 @@ def blocks(request, monkeypatch):
         im2col = fastconv.convolution.im2col.plan
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
-        monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 3)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
+        monkeypatch.setattr(pooling, "TUNING", TINY_POOLING)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         monkeypatch.setitem(REGISTRY, "depthwise", Depthwise(TINY_DEPTHWISE))

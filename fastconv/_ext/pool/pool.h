@@ -26,7 +26,7 @@
  * needs an input without NaN. FC_POOL_MEAN computes the mean, and FC_POOL_NORM the root of the sum of squares. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* The sizes and tables of a pooling, which fastconv.layers.pool.tables computes. An array of three has one element for
+/* The sizes and lists of a pooling, which fastconv.layers.pool.rows computes. An array of three has one element for
  * each of the axes D, H and W. Each row is stored in the workspace as stride phases, each of `phase_width` contiguous
  * cells. If the offset of a tap is a, output i of a row reads cell a + i of the workspace. */
 typedef struct {
@@ -38,15 +38,14 @@ typedef struct {
     ptrdiff_t out[3];      /* the number of outputs */
     ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
     ptrdiff_t rows;   /* the number of workspace rows for each index along D */
-    /* For each output, the range [first, last) of the taps that are inside the image: tap_ranges[0] along D, and
-     * tap_ranges[1] along H. */
-    const ptrdiff_t *tap_ranges[2];
+    /* For each output, the taps [tap_begin, tap_end) are inside the image: index 0 along D, and index 1 along H. */
+    const ptrdiff_t *tap_begin[2], *tap_end[2];
     /* The number of stride phases of a row that are stored, and the distance between two phases in elements. */
     ptrdiff_t n_phases, phase_pitch;
     ptrdiff_t phase_width;  /* the number of cells of one stride phase of a row */
-    /* Three numbers for each stride phase of a row: the image column of cell 0 of the phase, and the range [a, b) of
-     * those cells of the phase that are inside the image. */
-    const ptrdiff_t *phase;
+    /* For each stride phase of a row: `phase_column` is the image column of cell 0 of the phase. The cells
+     * [phase_begin, phase_end) of the phase are inside the image. */
+    const ptrdiff_t *phase_column, *phase_begin, *phase_end;
     /* For each tap along H and W: `tap_offset` is the offset of the tap in the workspace, in elements. `tap_distance`
      * is the distance in the image from the first tap of the window to the tap, in elements. */
     const ptrdiff_t *tap_offset;
@@ -56,11 +55,13 @@ typedef struct {
     const ptrdiff_t *first_inside;
     /* count[i][o] is the number of cells along axis i by which the mean of window o divides. */
     const ptrdiff_t *count[3];
+    /* The offsets of the three tables of `fill_tables` from the start of the workspace of a thread, in elements. */
+    ptrdiff_t first_inside_at, count_at, tap_distance_at;
     /* The following fields are for the backward pass. */
     ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs in the workspace */
     /* `offset` has one list for each stride phase of the input. The list has one element for each tap that reads the
-     * phase. The list of phase r ends at index tap_end[r], where the list of phase r + 1 starts. */
-    const ptrdiff_t *tap_end;
+     * phase. The list of phase r ends at index offset_end[r], where the list of phase r + 1 starts. */
+    const ptrdiff_t *offset_end;
     /* For each tap that reads a stride phase of the input: an index in a workspace row of outputs. By this tap, the
      * output at this index reads cell 0 of the phase, the next output reads cell 1, and so on. */
     const ptrdiff_t *offset;
@@ -72,14 +73,16 @@ typedef struct {
     const ptrdiff_t *readers[2];
 } fc_pool;
 
-typedef void (*fc_pool_fill_tables_t)(const fc_pool *g, int op, void *tables);
+/* In these functions, `workspace` is the workspace of a thread, which starts with three tables, and `space` is the part
+ * of the workspace that holds the rows of a block. */
+typedef void (*fc_pool_fill_tables_t)(const fc_pool *g, int op, void *workspace);
 typedef int (*fc_pool_load_t)(const fc_pool *g, int op, void *space, const void *plane, const void *plane_end,
                               ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_pool_forward_t)(const fc_pool *g, int op, const void *space, const void *tables, void *out,
+typedef void (*fc_pool_forward_t)(const fc_pool *g, int op, const void *space, const void *workspace, void *out,
                                   int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_pool_load_gradient_t)(const fc_pool *g, void *space, const void *tables, const void *dout,
+typedef void (*fc_pool_load_gradient_t)(const fc_pool *g, void *space, const void *workspace, const void *dout,
                                         const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
-                                            ptrdiff_t end);
+                                        ptrdiff_t end);
 typedef void (*fc_pool_gather_t)(const fc_pool *g, const void *space, const void *x, const void *x_end, void *dx,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
 typedef void (*fc_pool_2x2_forward_t)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out,

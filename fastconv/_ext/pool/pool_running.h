@@ -60,6 +60,11 @@ typedef struct {
     ptrdiff_t n;          /* the number of elements that are read */
 } fc_target_range;
 
+/* All ranges of results into which an axis is divided. The lists have one element for each range. */
+typedef struct {
+    const ptrdiff_t *begin, *end, *source, *n;
+} fc_target_ranges;
+
 /* The steps along the axis W. If plus[l] is 0, step l joins two windows whose starts are shift[l] cells apart. If
  * plus[l] is 1, step l adds one cell to each window: the cell that is shift[l] cells after the last cell of the window.
  * In the forward pass, the window of output o starts at cell o * stride - lo. */
@@ -83,7 +88,7 @@ typedef struct {
     ptrdiff_t copies_sources;
     const ptrdiff_t *shift;   /* for each step: the distance, in cells, to the window or the cell that is added */
     const ptrdiff_t *plus;    /* for each step: whether a single cell is added */
-    const fc_target_range *ranges; /* the ranges of results into which the axis is divided */
+    fc_target_ranges ranges;  /* the ranges of results into which the axis is divided */
 } fc_running_width;
 
 /* The steps along the axis H or D. Rows (along D: planes) are read in ascending order, and row 0 is index `first` of
@@ -103,7 +108,7 @@ typedef struct {
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
     /* The ranges of results into which the axis is divided. In these ranges, `source` is counted from index `first`. */
-    const fc_target_range *ranges;
+    fc_target_ranges ranges;
 } fc_running_axis;
 
 /* The windows along one axis. A mean divides by the number of those cells of the window that are in [low, high). This
@@ -125,9 +130,10 @@ typedef struct {
     void *ring_row[FC_RUNNING_LEVELS];
 } fc_running_merge_step;
 
-typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
-                                ptrdiff_t pitch, const void *row, const void *norm, const void *count, double shared,
-                                void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes, ptrdiff_t plane_step);
+typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int input_op, const fc_target_range *range,
+                                void *space, ptrdiff_t pitch, const void *row, const void *norm, const void *count,
+                                double shared, void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes,
+                                ptrdiff_t plane_step);
 typedef void (*fc_running_merge_t)(const fc_running_merge_step *m, int op, const void *from, void *to0, void *to1,
                                    ptrdiff_t n, ptrdiff_t pitch);
 typedef void (*fc_running_finish_t)(int result_op, const void *from, const void *by, double shared, void *to,
@@ -135,6 +141,12 @@ typedef void (*fc_running_finish_t)(int result_op, const void *from, const void 
 typedef void (*fc_running_finish_maxima_t)(const void *from, ptrdiff_t pitch, const fc_running_windows *windows,
                                            ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *indices,
                                            int int64_indices, ptrdiff_t n);
+
+static inline fc_target_range fc_target_range_at(const fc_target_ranges *ranges, ptrdiff_t i)
+{
+    const fc_target_range range = {ranges->begin[i], ranges->end[i], ranges->source[i], ranges->n[i]};
+    return range;
+}
 
 /* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
@@ -175,7 +187,7 @@ typedef struct {
 
 FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 
-/* The arguments of a call. fastconv.layers.pool.running computes the sizes and tables. */
+/* The arguments of a call. fastconv.layers.pool.running computes the sizes and lists. */
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
@@ -183,6 +195,9 @@ typedef struct {
     /* `row_pitch` is the length of a row that is read, and `pitch` is the length of a row of results, both in elements
      * of the workspace. `item_rows` is the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
+    /* The offsets of the arrays of fc_running_space in the workspace of a thread, in elements, in ascending order. */
+    ptrdiff_t row_at, counts_at, present_at, early_at, last_at, deep_early_at, deep_last_at, neutral_at, rings_at;
+    ptrdiff_t deep_rings_at;
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* the number of elements of a plane of the input, and of a plane of results */
     ptrdiff_t group, planes;    /* the number of planes of a work item, and the number of all planes */
@@ -201,28 +216,20 @@ typedef struct {
     int op;
 } fc_running_space;
 
-/* Return the number of elements of the workspace that a thread needs: see `fc_running_begin`. */
-static inline ptrdiff_t fc_running_elements(const fc_running *g)
-{
-    const ptrdiff_t arrays = g->op == FC_RUNNING_SUM ? 1 : 2;
-    return 2 * g->row_pitch + g->row_pitch +
-           (6 + g->height.rows + g->depth.rows * g->item_rows) * arrays * g->pitch + 2 * FC_RUNNING_SLACK;
-}
-
+/* Divide the workspace of a thread, and clear its single rows. */
 static inline fc_running_space fc_running_begin(const fc_running *g, char *space)
 {
     fc_running_space at;
     const ptrdiff_t arrays = g->op == FC_RUNNING_SUM ? 1 : 2;
-    char *rows;
+    char *start = (char *)(((uintptr_t)space + 63) / 64 * 64);
     at.item = g->dtype ? 8 : 4;
     at.pitch = arrays * g->pitch * at.item;
-    at.row = (char *)(((uintptr_t)space + 63) / 64 * 64);
-    at.counts = at.row + 2 * g->row_pitch * at.item;
-    rows = at.counts + g->row_pitch * at.item;
-    at.present = rows, at.early = rows + at.pitch, at.last = rows + 2 * at.pitch;
-    at.deep_early = rows + 3 * at.pitch, at.deep_last = rows + 4 * at.pitch, at.neutral = rows + 5 * at.pitch;
-    at.rings = rows + 6 * at.pitch;
-    at.deep_rings = at.rings + g->height.rows * at.pitch;
+    at.row = start + g->row_at * at.item, at.counts = start + g->counts_at * at.item;
+    at.present = start + g->present_at * at.item;
+    at.early = start + g->early_at * at.item, at.last = start + g->last_at * at.item;
+    at.deep_early = start + g->deep_early_at * at.item, at.deep_last = start + g->deep_last_at * at.item;
+    at.neutral = start + g->neutral_at * at.item;
+    at.rings = start + g->rings_at * at.item, at.deep_rings = start + g->deep_rings_at * at.item;
     at.op = g->op;
     memset(at.row, 0, (size_t)(at.rings - at.row));
     if (arrays == 2) {
@@ -335,11 +342,10 @@ static inline void fc_running_add_depth_row(const fc_running *g, fc_running_spac
  * H. */
 static inline void fc_running_add_row(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                       ptrdiff_t deep_arrival, const fc_target_range *range_d,
-                                      const fc_target_range *range_h, ptrdiff_t index_w, ptrdiff_t arrival,
-                                          ptrdiff_t base)
+                                      const fc_target_range *range_h, const fc_target_range *range_w,
+                                      ptrdiff_t arrival, ptrdiff_t base)
 {
     const fc_running_axis *height = &g->height;
-    const fc_target_range *range_w = g->width.ranges + index_w;
     const ptrdiff_t d = deep_arrival + g->depth.first, h = arrival + height->first, row = d * height->size + h;
     fc_running_merge_step m = fc_running_merge_step_of(height, arrival, arrival - range_h->source, at->rings,
                                                        at->pitch);
@@ -348,7 +354,7 @@ static inline void fc_running_add_row(const fc_running *g, fc_running_space *at,
     if (m.depth >= 0 && h >= 0 && h < height->size) {
         const double shared = g->input_op == FC_INPUT_OVER_COUNT ? fc_running_count_dh(g, d, h) : 1;
         const int has_nan = fc_pool_running_for(g->dtype, g->isa)->row(
-            &g->width, at->op, g->input_op, index_w, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
+            &g->width, at->op, g->input_op, range_w, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
             row * g->width.size + range_w->source - base, at->planes, g->sources);
         present = at->present;
@@ -379,13 +385,14 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const ptrdiff_t index_w = item % g->n_ranges_w, index_h = item / g->n_ranges_w % g->n_ranges_h;
     const ptrdiff_t index_d = item / g->n_ranges_w / g->n_ranges_h % g->n_ranges_d;
     const ptrdiff_t plane = item / g->n_ranges_w / g->n_ranges_h / g->n_ranges_d * g->group;
-    const fc_target_range *range_d = g->depth.ranges + index_d, *range_h = g->height.ranges + index_h;
-    const fc_target_range *range_w = g->width.ranges + index_w;
-    const ptrdiff_t d0 = range_d->source + g->depth.first, h0 = range_h->source + g->height.first;
+    const fc_target_range range_d = fc_target_range_at(&g->depth.ranges, index_d);
+    const fc_target_range range_h = fc_target_range_at(&g->height.ranges, index_h);
+    const fc_target_range range_w = fc_target_range_at(&g->width.ranges, index_w);
+    const ptrdiff_t d0 = range_d.source + g->depth.first, h0 = range_h.source + g->height.first;
     /* The index of the first cell that the item reads. Indices of maxima are relative to `base`, so that 32 bits are
      * enough. */
     const ptrdiff_t base =
-        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w->source;
+        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w.source;
     fc_running here = *g;
     ptrdiff_t d, h;
     here.source = g->source + plane * g->sources * at->item;
@@ -395,28 +402,28 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     here.indices = g->indices ? g->indices + plane * g->targets * (g->int64_indices ? 8 : 4) : NULL;
     at->op = g->op;
     at->planes = g->planes - plane < g->group ? g->planes - plane : g->group;
-    at->plane_pitch = fc_running_plane_pitch(&g->width, range_w);
+    at->plane_pitch = fc_running_plane_pitch(&g->width, &range_w);
     if (g->input_op == FC_INPUT_OVER_COUNT) {
-        const ptrdiff_t begin = range_w->source > 0 ? range_w->source : 0, end = range_w->source + range_w->n;
+        const ptrdiff_t begin = range_w.source > 0 ? range_w.source : 0, end = range_w.source + range_w.n;
         fc_running_counts(g, at->counts, begin, end < g->width.size ? end : g->width.size);
     } else if (g->result_op == FC_RESULT_OVER_COUNT) {
-        fc_running_counts(g, at->counts, range_w->begin, range_w->end);
+        fc_running_counts(g, at->counts, range_w.begin, range_w.end);
     }
-    for (d = range_d->source; d < range_d->source + range_d->n; d++) {
+    for (d = range_d.source; d < range_d.source + range_d.n; d++) {
         const fc_running_merge_step deep =
-            fc_running_merge_step_of(&g->depth, d, d - range_d->source, at->deep_rings, at->pitch * g->item_rows);
+            fc_running_merge_step_of(&g->depth, d, d - range_d.source, at->deep_rings, at->pitch * g->item_rows);
         const int inside = d + g->depth.first >= 0 && d + g->depth.first < g->depth.size;
         if (deep.depth < 0 && (d ? g->depth.ends[d - 1] : 0) == g->depth.ends[d])
             continue;
         if (inside && deep.depth >= 0) {
-            for (h = range_h->source; h < range_h->source + range_h->n; h++) {
+            for (h = range_h.source; h < range_h.source + range_h.n; h++) {
                 if (h % 16 == 0 && fc_stopped(queue))
                     return;
-                fc_running_add_row(&here, at, &deep, d, range_d, range_h, index_w, h, base);
+                fc_running_add_row(&here, at, &deep, d, &range_d, &range_h, &range_w, h, base);
             }
         } else {
-            for (h = range_h->begin; h < range_h->end; h++)
-                fc_running_add_depth_row(&here, at, &deep, d, range_d, range_h, range_w, h, at->neutral, base);
+            for (h = range_h.begin; h < range_h.end; h++)
+                fc_running_add_depth_row(&here, at, &deep, d, &range_d, &range_h, &range_w, h, at->neutral, base);
         }
     }
 }

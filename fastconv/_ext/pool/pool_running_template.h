@@ -118,12 +118,11 @@ static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_tar
  * of the maxima, plus `base`, follow the results. In memory, the rows of two planes are `plane_step` elements apart,
  * but all rows are processed as one long row. So windows that overlap two planes are computed, too, but are not used.
  * For maxima, return whether an element of the rows is NaN. */
-static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
-                                ptrdiff_t pitch,
-                                const void *row, const void *norm, const void *count, double shared, void *to_,
-                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes, ptrdiff_t plane_step)
+static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, const fc_target_range *range,
+                                void *space, ptrdiff_t pitch, const void *row, const void *norm, const void *count,
+                                double shared, void *to_, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes,
+                                ptrdiff_t plane_step)
 {
-    const fc_target_range *range = w->ranges + s;
     const ptrdiff_t n = range->n, length = planes * n, out_width = range->end - range->begin, source = range->source;
     const ptrdiff_t stride = w->phases ? 1 : w->stride;
     const ptrdiff_t before = source < 0 ? (source + n < 0 ? n : -source) : 0;

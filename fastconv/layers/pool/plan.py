@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.geometry.axis import UNIT_AXIS, Axis
 from fastconv.geometry.pool import PoolGeometry
+from fastconv.layers.pool.tuning import Tuning
 from fastconv.runtime.records import dataclass
 
 Array: TypeAlias = np.ndarray
@@ -20,6 +22,20 @@ PoolOp = Literal["maximum", "mean", "norm", "maximum_gradient", "mean_gradient",
 INDEX_DTYPES = INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 #: The value of the argument `indices` for ops that neither write nor read indices.
 NO_INDICES = np.empty(0, np.int32)
+
+
+def kernel_axes(geometry: PoolGeometry) -> tuple[Axis, Axis, Axis]:
+    """Return the axes D, H and W of a pooling as kernels need them. Missing axes have size 1.
+
+    Huge values that have no effect are replaced by small ones: see `Axis.row`.
+    """
+    d, h, w = (UNIT_AXIS,) * (3 - len(geometry.axes)) + tuple(map(_kernel_axis, geometry.axes))
+    return d, h, w
+
+
+def _kernel_axis(axis: Axis) -> Axis:
+    size, k, stride, lo, dilation, out = axis.row()
+    return Axis(size=size, k=k, stride=stride, lo=lo, hi=axis.hi, dilation=dilation, out=out)
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class PoolCase:
     include_pad: bool = True
     #: The dtype of the indices of maxima.
     index_dtype: np.dtype = INT32
+    tuning: Tuning = Tuning()
 
     @cached_property
     def dtype_index(self) -> int:
@@ -49,6 +66,11 @@ class PoolCase:
     def finds_maxima(self) -> bool:
         """Whether the op is 'maximum' or 'maximum_gradient'. Only these two ops use indices of maxima."""
         return self.op.startswith("maximum")
+
+    @cached_property
+    def has_int64_indices(self) -> bool:
+        """Whether the indices of maxima are int64."""
+        return self.index_dtype is INT64
 
     @cached_property
     def x_bytes(self) -> int:
@@ -75,7 +97,7 @@ class PoolPlan:
     name : str
         The name of the kernel.
     nbytes : int
-        The number of bytes of the tables in the plan.
+        The number of bytes of the lists in the plan.
     """
 
     name = ""

@@ -18,16 +18,11 @@ import numpy as np
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.layers.pool import windows as _windows
+from fastconv.layers.pool import tuning as _tuning, windows as _windows
 from fastconv.layers.pool.kernels import index_dtype, plan_for
 from fastconv.layers.pool.plan import NO_INDICES, Array, Given, PoolCase, PoolPlan
 from fastconv.runtime.records import dataclass
 
-#: About this many bytes of computed powers are in memory at a time.
-_POWER_BYTES = 1 << 20
-#: A row (all values at one index of the first spatial axis) is divided into parts if it has more bytes than this. If
-#: windows are long, even the parts may have more bytes.
-_LINE_BYTES = 1 << 16
 #: A sum of powers is accurate in the range `_SUMS`, and a factor norm ** (1 - p) in the range `_FACTORS`. Outside these
 #: ranges, a power may have overflowed or underflowed.
 _SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
@@ -142,12 +137,13 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Return whether planes are divided. They are divided if the powers of two planes take more than `_POWER_BYTES`."""
+    """Return whether planes are divided. They are divided if the powers of two planes take more than
+    `power_bytes`."""
     return _at_once(geometry) < 2
 
 
 def _at_once(geometry: PoolGeometry) -> int:
-    return _POWER_BYTES // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
+    return _tuning.TUNING.power_bytes // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
@@ -172,7 +168,7 @@ def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, sl
 
 
 def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Yield blocks whose powers take about `_POWER_BYTES`: several planes, or a part of one plane."""
+    """Yield blocks whose powers take about `power_bytes`: several planes, or a part of one plane."""
     axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
     total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
     if not _is_cut(geometry):
@@ -190,12 +186,12 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
         n = other.size if gradient else other.out
         # Do not make shorter pieces. Neighbouring pieces overlap, and the powers in the overlap are computed for each
         # of the pieces.
-        pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
+        pieces = max(1, min(-(-line // _tuning.TUNING.line_bytes), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
     # Each stored sum adds at least about sqrt(k) rows. So a window of k rows has at most about sqrt(k) stored sums.
-    most = max(_POWER_BYTES // line, math.isqrt(k))
+    most = max(_tuning.TUNING.power_bytes // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
         sums = -((k - step - lo) // stride), max(step // stride, 1)

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import settings
 
 import fastconv
+from fastconv.convolution.fft.algorithm import Fft
+from fastconv.convolution.fft.tiling import Tuning as FftTuning
 from fastconv.convolution.implicit_gemm import calls as implicit
+from fastconv.convolution.registry import REGISTRY
 from fastconv.convolution.sparse import plan as sparse_plans
+from fastconv.convolution.sparse.algorithm import Sparse
+from fastconv.convolution.sparse.tiling import Tuning as SparseTuning
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
 from fastconv.runtime import isa as _isa
@@ -48,7 +53,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
         monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
         monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
+        monkeypatch.setitem(REGISTRY, "fft", Fft(FftTuning(space_bytes=5000)))
 
         tiling = fastconv.convolution.implicit_gemm.tiling
         small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_NC": 5, "_KC": 7, "_KC_NARROW": 7}
@@ -63,11 +68,8 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
         monkeypatch.setattr(toeplitz, "_IMAGES", 3)
         monkeypatch.setattr("fastconv.convolution.toeplitz.csr._SLOTS", 20)
-        sparse = fastconv.convolution.sparse.tiling
-        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():
-            monkeypatch.setattr(sparse, name, value)
-        monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
-        monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
+        small = SparseTuning(cells_bytes=600, sums_bytes=900, lists_bytes=5000, wide=3, most_high=2, most_wide=5)
+        monkeypatch.setitem(REGISTRY, "sparse", Sparse(small))
         separable = fastconv.convolution.separable.tables
         for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
             monkeypatch.setattr(separable, name, 1)

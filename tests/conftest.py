@@ -10,13 +10,17 @@ import pytest
 from hypothesis import settings
 
 import fastconv
+from fastconv.convolution.depthwise import Depthwise, Tuning as DepthwiseTuning
+from fastconv.convolution.fft.algorithm import Fft
+from fastconv.convolution.fft.tiling import Tuning as FftTuning
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.implicit_gemm.tuning import Tuning as ImplicitTuning
-from fastconv.convolution.depthwise import Depthwise, Tuning as DepthwiseTuning
 from fastconv.convolution.registry import REGISTRY
 from fastconv.convolution.separable.algorithm import Separable
 from fastconv.convolution.separable.tables import Tuning as SeparableTuning
 from fastconv.convolution.sparse import plan as sparse_plans
+from fastconv.convolution.sparse.algorithm import Sparse
+from fastconv.convolution.sparse.tiling import Tuning as SparseTuning
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
 from fastconv.layers.pool import tuning as pooling
@@ -67,7 +71,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         monkeypatch.setitem(REGISTRY, "depthwise", Depthwise(TINY_DEPTHWISE))
-        monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
+        monkeypatch.setitem(REGISTRY, "fft", Fft(FftTuning(space_bytes=5000)))
 
         implicit = Implicit(TINY_IMPLICIT)
         monkeypatch.setitem(REGISTRY, "implicit", implicit)
@@ -76,11 +80,8 @@ def blocks(request, monkeypatch):
         tiny = winograd.Tuning(tiles=3, sums=3, transposed_bytes=1, space_bytes=1)
         monkeypatch.setattr(REGISTRY["winograd"], "tuning", tiny)
         monkeypatch.setattr(fastconv.convolution.toeplitz.algorithm, "_PRODUCTS", 50)
-        sparse = fastconv.convolution.sparse.tiling
-        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():
-            monkeypatch.setattr(sparse, name, value)
-        monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
-        monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
+        small = SparseTuning(cells_bytes=600, sums_bytes=900, lists_bytes=5000, wide=3, most_high=2, most_wide=5)
+        monkeypatch.setitem(REGISTRY, "sparse", Sparse(small))
         monkeypatch.setitem(REGISTRY, "separable", Separable(TINY_SEPARABLE))
     forget_geometries()
     yield request.param

@@ -48,8 +48,8 @@ class Algorithm(ABC):
 def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:
     """Set `dw` to 0 where `w` is 0. This is much faster than indexing `dw` by a NumPy mask."""
     pieces = max(1, dw.nbytes >> 14)
-    arguments = (_arrays.DTYPES[dw.dtype], w, dw, pieces, _isa.current)
-    _threads.share(_ext.clear, arguments, items=pieces, work=2 * dw.nbytes, threads=threads)
+    queue = _threads.work_queue(pieces, 2 * dw.nbytes, threads)
+    _ext.clear(w, dw, queue, dtype=_arrays.DTYPES[dw.dtype], isa=_isa.current, items=pieces)
 
 
 def add_bias(b: np.ndarray | None, result: np.ndarray) -> None:

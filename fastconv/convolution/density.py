@@ -33,7 +33,7 @@ def density(w: np.ndarray) -> float:
 
     If `w` has more than 4,096 weights, only a sample is counted. `w` is C-contiguous, and float32 or float64.
     """
-    return _ext.density(_arrays.DTYPES[w.dtype], w, DENSE)
+    return _ext.density(w, dtype=_arrays.DTYPES[w.dtype], dense=DENSE)
 
 
 def as_seen(shape: tuple[int, ...], size: int, share: float) -> float:

@@ -179,24 +179,28 @@ typedef struct {
     ptrdiff_t add;     /* whether the sums are added to `out` */
 } fc_fft_product;
 
-/* The layout of an array in memory, and the map from positions of tiles to array elements. phi is the index of a phase
- * of the outputs, and tau is the index of a phase of the taps. Along each axis, position 0 of the first tile is array
- * element origin + phi * phi_step + tau * tau_step. */
+/* One axis of an array that is read or written through tiles. phi is the index of a phase of the outputs, and tau is the
+ * index of a phase of the taps. */
+typedef struct {
+    fc_fft_tile_axis first; /* the map of the first tile, for phi = tau = 0 */
+    ptrdiff_t phi_step;     /* the distance between two neighbouring phases of the outputs (phi), in array elements */
+    ptrdiff_t tau_step;     /* the distance between two neighbouring phases of the taps (tau), in array elements */
+    ptrdiff_t positions;    /* the number of positions of all tiles together */
+} fc_fft_array_axis;
+
+/* The layout of an array in memory, and the map from positions of tiles to array elements. */
+typedef struct {
+    ptrdiff_t outer; /* the distance between two images (or filters), in elements */
+    ptrdiff_t group; /* the distance between two groups, in elements */
+    ptrdiff_t inner; /* the distance between two channels, in elements */
+    ptrdiff_t tiled; /* whether the array is divided into tiles */
+    fc_fft_array_axis axes[3];
+} fc_fft_layout;
+
+/* An array of a call: its address and its layout. */
 typedef struct {
     char *at;
-    ptrdiff_t outer;        /* the distance between two images (or filters), in elements */
-    ptrdiff_t group;        /* the distance between two groups, in elements */
-    ptrdiff_t inner;        /* the distance between two channels, in elements */
-    ptrdiff_t tiled;        /* whether the array is divided into tiles */
-    ptrdiff_t size[3];      /* see fc_fft_tile_axis */
-    ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
-    ptrdiff_t step[3];      /* see fc_fft_tile_axis */
-    ptrdiff_t origin[3];    /* the array element at position 0 of the first tile, for phi = tau = 0 */
-    ptrdiff_t phi_step[3];  /* the distance between two neighbouring phases of the outputs (phi), in array elements */
-    ptrdiff_t tau_step[3];  /* the distance between two neighbouring phases of the taps (tau), in array elements */
-    ptrdiff_t count[3];     /* see fc_fft_tile_axis */
-    ptrdiff_t border[3];    /* see fc_fft_tile_axis */
-    ptrdiff_t positions[3]; /* the number of positions of all tiles together */
+    const fc_fft_layout *layout;
 } fc_fft_array;
 
 /* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair of tiles. In the other steps, each thread
@@ -213,38 +217,7 @@ enum {
     FC_FFT_ADD
 };
 
-typedef struct fc_fft_task {
-    fc_fft_axis axes[3];
-    ptrdiff_t is_signal, itemsize, gradient, backward_data;
-    const void *twiddles;
-    double scale;
-    /* `rows` and `columns` are the size of the weight matrix (see fc_fft_run_blocks). `taus` and `phis` are the total
-     * numbers of phases of the taps and of the outputs, and `tiles` is the number of tiles of an image. tau[i], phi[i]
-     * and tiles_along[i] are these numbers along axis i. tile[i] is the size of a tile along axis i. */
-    ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
-    ptrdiff_t tau[3], phi[3], tile[3], tiles_along[3];
-    /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
-    ptrdiff_t block_rows, block_columns, block_pairs, block_groups;
-    ptrdiff_t shared, fused, parts, lanes;
-    /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
-    fc_fft_array source, weights, result;
-    char *bias;
-    ptrdiff_t *counts;
-    char *space;
-    /* Offsets and distances in the workspace, in elements. */
-    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch;
-    fc_work_queue *queue;
-    void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
-    void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
-    void (*add)(void *, const void *, ptrdiff_t);
-    /* What all threads work on at present: the step (FC_FFT_SHARED, ...), the part (FC_FFT_OUTER, ...), the group, and
-     * the ranges of rows, columns and pairs of tiles. */
-    int step, current_part;
-    ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
-    char *weight_spectra, *source_spectra, *result_spectra;
-    fc_fft_job job;
-    fc_fft_product product;
-} fc_fft_task;
+typedef struct fc_fft_task fc_fft_task;
 
 typedef void (*fc_fft_part_t)(const fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
 typedef void (*fc_fft_multiply_t)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
@@ -257,9 +230,73 @@ typedef struct {
     fc_fft_add_t add;
 } fc_fft_kernels;
 
+/* What all calls of a plan share. The sizes of the weight matrix are explained at fc_fft_run_blocks. */
+typedef struct {
+    fc_fft_axis axes[3];                   /* the transforms; `factors` is set in the task */
+    ptrdiff_t radices[3][FC_FFT_PASSES];   /* the radix of each pass along each axis */
+    fc_fft_layout source, weights, result; /* for the gradient of the weights: x, dw and dout */
+    const fc_fft_kernels *kernels;
+    double scale;            /* the factor on all results, which makes the inverse transform an inverse */
+    ptrdiff_t itemsize;      /* the number of bytes of an element */
+    ptrdiff_t lanes;         /* the number of elements of a vector */
+    ptrdiff_t threads;       /* the largest number of threads of a call */
+    ptrdiff_t is_signal;     /* whether the image has one axis */
+    ptrdiff_t is_volume;     /* whether the image has three axes, and transforms along depth are longer than 1 */
+    ptrdiff_t gradient;      /* whether the call computes the gradient of the weights */
+    ptrdiff_t backward_data; /* whether the call computes the gradient of the image */
+    ptrdiff_t groups;
+    ptrdiff_t images;
+    ptrdiff_t rows;           /* the number of rows of the weight matrix of a group */
+    ptrdiff_t columns;        /* the number of columns of the weight matrix of a group */
+    ptrdiff_t taus;           /* the number of phases of the taps */
+    ptrdiff_t phis;           /* the number of phases of the outputs */
+    ptrdiff_t tiles;          /* the number of tiles of a phase of an image */
+    ptrdiff_t tau[3];         /* the number of phases of the taps along each axis */
+    ptrdiff_t phi[3];         /* the number of phases of the outputs along each axis */
+    ptrdiff_t tile[3];        /* the number of results of a tile along each axis */
+    ptrdiff_t tiles_along[3]; /* the number of tiles along each axis */
+    /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
+    ptrdiff_t block_rows, block_columns, block_pairs, block_groups;
+    ptrdiff_t fused;  /* whether products are computed strip by strip, while a tile is in the cache */
+    ptrdiff_t shared; /* whether all threads work on the same pair of tiles */
+    ptrdiff_t parts;  /* the number of partial sums of the gradient of the weights */
+    ptrdiff_t pitch;  /* the distance between two spectra, in elements */
+    /* Offsets in the scratchpad of a thread, in elements. A strip is at its start. */
+    ptrdiff_t flat_at;         /* a tile of a plane, or a transformed plane of a volume */
+    ptrdiff_t other_flat_at;   /* for the gradient of the weights: the same for dout */
+    ptrdiff_t volume_at;       /* a tile of a volume */
+    ptrdiff_t other_volume_at; /* for the gradient of the weights: the same for dout */
+    ptrdiff_t slot_pitch;      /* the distance between the scratchpads of two threads, in elements */
+    /* Offsets in the workspace of the call, in elements. The scratchpads of the threads are at its start. */
+    ptrdiff_t shared_at;         /* the tile on which all threads work */
+    ptrdiff_t other_shared_at;   /* for the gradient of the weights: the same for dout */
+    ptrdiff_t weight_spectra_at; /* the spectra of the weights; for the gradient of the weights, of dout */
+    ptrdiff_t source_spectra_at; /* the spectra of the source */
+    ptrdiff_t result_spectra_at; /* the spectra of the results */
+} fc_fft_plan;
+
+/* One call of a plan. */
+struct fc_fft_task {
+    const fc_fft_plan *plan;
+    fc_fft_axis axes[3];
+    const void *twiddles; /* the twiddle factors between the two axes of a signal; NULL for other images */
+    /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
+    fc_fft_array source, weights, result;
+    char *bias;
+    ptrdiff_t *counts; /* for each image, the number of work items with a result that is inf or NaN */
+    char *space;
+    fc_work_queue *queue;
+    /* What all threads work on at present: the step (FC_FFT_SHARED, ...), the part (FC_FFT_OUTER, ...), the group, and
+     * the ranges of rows, columns and pairs of tiles. */
+    int step, current_part;
+    ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
+    char *weight_spectra, *source_spectra, *result_spectra;
+    fc_fft_job job;
+    fc_fft_product product;
+};
+
 FC_KERNELS(fc_fft_kernels, fc_fft_for);
 
 #include "fft/call.h"
-#include "fft/read.h"
 
 #endif /* FASTCONV_FFT_H */

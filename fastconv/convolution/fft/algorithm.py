@@ -12,12 +12,9 @@ from fastconv._ext.fft import fft as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import memory
-from fastconv.convolution.fft import (
-    lengths as _fft_lengths,
-    phase_axes as _fft_axes,
-    tables as _fft_tables,
-    tiling as _fft_tiling,
-)
+from fastconv.convolution.fft import lengths as _fft_lengths, phase_axes as _fft_axes, tiling as _fft_tiling
+from fastconv.convolution.fft.layouts import layouts
+from fastconv.convolution.fft.tiling import DEFAULT_TUNING, Tuning
 from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
@@ -34,17 +31,14 @@ _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class FftTables:
-    """The arguments of the compiled kernel that are computed from a tiling."""
+class FftCall:
+    """What a run needs besides the arrays of the caller."""
 
-    numbers: np.ndarray
-    #: The descriptions of the tables of twiddle factors, as `lengths.factors` expects them.
+    plan: _ext.TransformPlan
+    #: The descriptions of the arrays of twiddle factors, as `lengths.factors` expects them.
     factors: tuple[tuple[int, ...], ...]
-    scale: float
     #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
     work: int
-    #: The number of elements of the workspace.
-    elements: int
     #: Whether the kernel writes every element of dx.
     covers: bool
 
@@ -96,6 +90,9 @@ class Fft(Algorithm):
 
     name = "fft"
 
+    def __init__(self, tuning: Tuning = DEFAULT_TUNING) -> None:
+        self.tuning = tuning
+
     def unsupported(self, case: Case) -> str | None:
         """Refuse kernels too large for a single transform, and strides or dilations that make indices too large."""
         geometry = case.geometry
@@ -116,20 +113,21 @@ class Fft(Algorithm):
 
     def plan(self, case: Case) -> Plan:
         """Return the plan for a case."""
-        return FftPlan(case)
+        return FftPlan(case, self.tuning)
 
 
 class FftPlan(Plan):
     """Computes an op by one call of the compiled kernel.
 
-    Plans are compared by the estimated cost of their tilings. The tables of the kernel are made at the first run.
+    Plans are compared by the estimated cost of their tilings. The compiled plan is made at the first run.
     """
 
     algorithm = Fft.name
     uses_transforms = True
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, tuning: Tuning) -> None:
         super().__init__(case)
+        self._tuning = tuning
         # Whether the kernel itself applies the padding mode. For dx, it can do so only if `wraps_back` is true.
         # Otherwise, the wrapper `Padded` adds the gradient of the padding to dx.
         self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
@@ -138,7 +136,7 @@ class FftPlan(Plan):
     def tiling(self) -> _fft_tiling.FftTiling | None:
         """The sizes of tiles and of blocks of spectra. It is None if every output reads only padding."""
         case = self.case
-        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
+        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa, self._tuning)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -169,60 +167,60 @@ class FftPlan(Plan):
         return work
 
     @cached_property
-    def _tables(self) -> FftTables | None:
-        tiling = self.tiling
+    def _call(self) -> FftCall | None:
+        case, tiling = self.case, self.tiling
         if tiling is None:
             return None
-        return FftTables(
-            _fft_tables.numbers(tiling, self.case.geometry),
-            tiling.tables,
-            1 / math.prod(tiling.lengths),
-            int(_isa.BYTES_PER_OPERATION * tiling.cost()),
-            tiling.elements,
-            all(phase_axis.covers for phase_axis in tiling.problem.phase_axes),
+        source, weights, result = layouts(tiling, case.geometry)
+        plan = _ext.TransformPlan(
+            dtype=_arrays.DTYPES[case.dtype],
+            isa=case.isa,
+            tiling=tiling,
+            radices=[_fft_lengths.radices(length) for length in tiling.lengths],
+            source=source,
+            weights=weights,
+            result=result,
+            scale=1 / math.prod(tiling.lengths),
         )
+        work = int(_isa.BYTES_PER_OPERATION * tiling.cost())
+        return FftCall(plan, tiling.tables, work, all(axis.covers for axis in tiling.problem.phase_axes))
 
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
         """Compute the result. In a forward op, the kernel adds the bias. For dx, the bias is added after the kernel."""
-        op, tables = self.case.op, self._tables
+        op, call = self.case.op, self._call
         if op == "forward":
-            assert tables is not None
-            return self._call(tables, first, second, result, third)
+            assert call is not None
+            return self._run(call, first, second, result, third)
         if op == "backward_weights":
-            assert tables is not None
-            return self._call(tables, first, result, second, None)
-        if tables is None or not tables.covers:
+            assert call is not None
+            return self._run(call, first, result, second, None)
+        if call is None or not call.covers:
             result.fill(0)
-        counts = None if tables is None else self._call(tables, first, second, result, None)
+        counts = None if call is None else self._run(call, first, second, result, None)
         add_bias(third, result)
         return counts
 
-    def _call(
-        self, tables: FftTables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
+    def _run(
+        self, call: FftCall, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
     ) -> np.ndarray | None:
-        """Call the kernel. Return None if the result is finite. Otherwise return a count for each image: the count is
-        above 0 if the result of the image has an inf or NaN.
+        """Run the compiled plan. Return None if the result is finite. Otherwise return a count for each image: the
+        count is above 0 if the result of the image has an inf or NaN.
 
         For backward_weights, the returned array has a single count, which is for dw.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)
-        factors = _fft_lengths.factors(tables.factors, dtype.itemsize)
-        with _workspace.workspace("spectra", (tables.elements,), dtype) as space:
-            arrays = source, weights, result, bias, counts, tables.numbers, factors
-            _threads.share(
-                _ext.run,
-                (_arrays.DTYPES[dtype], *arrays, tables.scale, space, case.isa),
-                items=case.threads,
-                work=tables.work,
-                threads=case.threads,
-            )
+        depth, height, width, *between = _fft_lengths.factors(call.factors, dtype.itemsize)
+        twiddles = between[0] if between else None
+        queue = _threads.work_queue(case.threads, call.work, case.threads)
+        with _workspace.workspace("spectra", (call.plan.workspace,), dtype) as space:
+            call.plan.run(source, weights, result, bias, counts, (depth, height, width), twiddles, space, queue)
         return counts if counts.any() else None
 
 
 def _make_tiling(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int, tuning: Tuning
 ) -> _fft_tiling.FftTiling | None:
-    return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads)
+    return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads, tuning)

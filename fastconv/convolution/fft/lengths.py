@@ -149,40 +149,42 @@ def _roots(powers: np.ndarray, length: int) -> np.ndarray:
     return np.conj((c + 1j * s) * turns)
 
 
-def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    """Return the twiddle factors of a plan in one array, which contains one table after another.
+def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    """Return one array of twiddle factors for each item of `tables`.
 
-    Each item of `tables` describes one table. The item ``(length,)`` stands for the factors between the passes of a
-    transform. An item with three numbers has the arguments of `_between`: it stands for the factors between the two
-    axes of a folded signal.
+    The item ``(length,)`` stands for the factors between the passes of a transform. An item with three numbers has the
+    arguments of `_between`: it stands for the factors between the two axes of a folded signal.
     """
     return (_few_factors if factors_count(tables) * itemsize <= _MANY_BYTES else _many_factors)(tables, itemsize)
 
 
 def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
-    """Return the number of elements of the array that `factors` returns."""
-    return sum(
-        factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
-        for table in tables
-    )
+    """Return the number of elements of all arrays that `factors` returns."""
+    return sum(map(_count, tables))
+
+
+def _count(table: tuple[int, ...]) -> int:
+    return factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
+
+
+def _factors(table: tuple[int, ...], itemsize: int) -> np.ndarray:
+    found, at = np.empty(_count(table), f"f{itemsize}"), 0
+    for part in _between(*table) if len(table) > 1 else _of_passes(table[0]):
+        found[at : at + part.size] = part
+        at += part.size
+    return found
 
 
 # The factors have a cache of their own, because `release` frees the factors but keeps the plan cache. Plans do not
 # store factors, because several plans use the same factors, and hundreds of plans are cached.
 @functools.lru_cache(maxsize=64)
-def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    found = np.empty(factors_count(tables), f"f{itemsize}")
-    at = 0
-    for table in tables:
-        for part in _between(*table) if len(table) > 1 else _of_passes(table[0]):
-            found[at : at + part.size] = part
-            at += part.size
-    return found
+def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    return tuple(_factors(table, itemsize) for table in tables)
 
 
 @functools.lru_cache(maxsize=1)
-def _many_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    return _few_factors.__wrapped__(tables, itemsize)
+def _many_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    return tuple(_factors(table, itemsize) for table in tables)
 
 
 _memory.at_release(_few_factors.cache_clear)

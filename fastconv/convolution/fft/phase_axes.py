@@ -41,7 +41,7 @@ class PhaseAxis:
     whole: int  # the number of results of a phase
     margin: int  # the number of taps of a phase, minus one
     covers: bool  # whether the kernel computes every element of dx
-    border: int = 0  # the padding mode: a value of an enum in ``_ext/fft/fft.h``
+    border: str = "zeros"  # the padding mode; an axis without padding has "zeros"
     ring: int = 0  # the length of the cyclic transform of a circular image, or 0 if there is no such transform
 
     @property
@@ -60,13 +60,9 @@ class PhaseAxis:
         return min(self.d, self.out)
 
 
-#: The values of the enum of padding modes in ``_ext/fft/fft.h``.
-_BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
-
-
-def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Return the number in `_BORDERS` of the padding mode of an axis. An axis without padding has the number 0."""
-    return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
+def _border(axis: Axis, geometry: ConvGeometry) -> str:
+    """Return the padding mode of an axis. An axis without padding has the mode "zeros"."""
+    return geometry.pad_mode if axis.lo or axis.hi else "zeros"
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
@@ -77,7 +73,7 @@ def wraps_back(geometry: ConvGeometry) -> bool:
     function returns true, the gradient of the padding need not be added to dx.
     """
     return geometry.pad_mode == "circular" and all(
-        _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
+        _border(axis, geometry) == "zeros" or _goes_round(axis.row()) for axis in geometry.axes
     )
 
 
@@ -94,7 +90,7 @@ def axis_of(axis: Axis, geometry: ConvGeometry, op: Op) -> PhaseAxis:
     s, d = stride // common, dilation // common
     step = common * s * d
     margin, first, whole, covers = -(-k // s) - 1, 0, -(-out // d), True
-    circular = border == _BORDERS["circular"]
+    circular = border == "circular"
     if op == "backward_data" and circular:
         whole, covers = size // step, common == 1 and k >= s
     elif op == "backward_data":

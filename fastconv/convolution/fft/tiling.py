@@ -22,9 +22,6 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 
-#: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
-#: spectra fit. If a single transform of the kernel is larger, the limit is exceeded.
-SPACE_BYTES = 24 << 20
 #: Two spectra of at most this number of bytes fit a second-level cache, together with input and output.
 _NEAR_BYTES = 3 << 17
 #: The numbers of tiles to try along an axis of the image.
@@ -34,9 +31,24 @@ _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 #: lowest estimates.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The other constants are costs
-#: in cycles. `_STEP` is the cost of a step, after which all threads wait for each other. `_PRODUCT` is the cost of a
-#: product of two rows. `_BYTES_COST` is the cost of 64 bytes of the image or the result.
-_FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
+#: in cycles. `_PRODUCT` is the cost of a product of two rows. `_BYTES_COST` is the cost of 64 bytes of the image or the
+#: result.
+_FAR, _PRODUCT, _BYTES_COST = 1.17, 4.0, 8.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The numbers by which tiles and blocks are chosen."""
+
+    #: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
+    #: spectra fit. If a single transform of the kernel is larger, the limit is exceeded.
+    space_bytes: int = 24 << 20
+    #: The cost of a step in cycles. After a step, all threads wait for each other.
+    step: float = 2000.0
+
+
+#: The numbers that `Fft` uses by default.
+DEFAULT_TUNING = Tuning()
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class FftProblem:
     threads: int
     itemsize: int
     nbytes_moved: int  # the bytes of x and out together
+    tuning: Tuning
 
     @property
     def single(self) -> bool:
@@ -123,43 +136,6 @@ class FftTiling:
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
-    def strip(self) -> int:
-        """The number of elements of a strip (a part of a plane, as wide as a vector). Its rows lie along depth or, if
-        the image has no depth, along height.
-        """
-        return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
-
-    @property
-    def flat(self) -> int:
-        """The number of elements of transformed planes that a thread stores while it computes products strip by strip;
-        0 if it stores none.
-        """
-        if not self.fused or (self.shared and self.lengths[0] == 1):
-            return 0
-        return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
-
-    @property
-    def volume(self) -> int:
-        """The number of elements of volumes that are transformed along some axes, but not yet along all axes; 0 if the
-        image has no depth.
-        """
-        if self.lengths[0] == 1:
-            return 0
-        columns = -(-self.lengths[2] // self.problem.lanes)
-        volumes = 2 if self.fused and self.gradient else 1
-        return volumes * self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
-
-    @property
-    def per_thread(self) -> int:
-        """The number of elements of the workspace of one thread."""
-        return self.strip + self.flat + (0 if self.shared else self.volume)
-
-    @property
-    def common(self) -> int:
-        """The number of elements of the pair of tiles that all threads share; 0 if `shared` is false."""
-        return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
-
-    @property
     def parts(self) -> int:
         """The number of partial sums of dw if products are computed strip by strip. A single thread computes each
         partial sum, in a fixed order.
@@ -168,17 +144,10 @@ class FftTiling:
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )
 
-    @property
-    def spectra(self) -> int:
-        """The number of spectra in memory at a time."""
-        if self.fused:
-            return self.problem.threads if self.gradient else self.group_block
-        return self.row_block * self.column_block + self.pair_block * (self.row_block + self.column_block)
-
-    @property
+    @functools.cached_property
     def elements(self) -> int:
-        """The number of elements of the workspace of all threads."""
-        return self.problem.threads * self.per_thread + self.common + self.spectra * self.pitch
+        """The number of elements of the workspace of all threads. The compiled plan divides this workspace."""
+        return _ext.workspace(self)
 
     @property
     def tables(self) -> tuple[tuple[int, ...], ...]:
@@ -279,36 +248,38 @@ class FftTiling:
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
             + work["products"] * _PRODUCT
             + work["bytes"] * _BYTES_COST / 64
-            + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)
+            + work["steps"] * (p.tuning.step if p.threads > 1 else p.tuning.step / 10)
         )
 
 
-def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> FftTiling | None:
+def make_tiling(
+    op: Op, geometry: ConvGeometry, itemsize: int, threads: int, tuning: Tuning = DEFAULT_TUNING
+) -> FftTiling | None:
     """Return the cheapest tiling, or None if every output reads only padding."""
     phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
     if min(phase_axis.whole for phase_axis in phase_axes) < 1:
         return None
-    lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
+    lanes = _ext.lanes(dtype=0 if itemsize == 4 else 1, isa=_isa.current)
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     channels *= math.prod(phase_axis.taus for phase_axis in phase_axes)
     rows, columns = (channels, filters) if op == "backward_data" else (filters, channels)
     phase_axes = (UNIT_AXIS,) * (3 - len(phase_axes)) + phase_axes
     nbytes_moved = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
     sizes = geometry.groups, geometry.x_shape[0], rows, columns
-    problem = FftProblem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved)
+    problem = FftProblem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved, tuning)
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # Tiles whose spectra fit `SPACE_BYTES` are tried first. Larger tiles follow, in the order of the sizes of their
+        # Tiles whose spectra fit `space_bytes` are tried first. Larger tiles follow, in the order of the sizes of their
         # spectra.
-        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
+        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > tuning.space_bytes
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
     best: FftTiling | None = None
     least = math.inf, math.inf
     for _, _, lengths, tile in found[:_LOOKED_AT]:
         for tiling in _tilings(problem, lengths, tile):
-            cost = float(tiling.elements if tiling.elements * itemsize > SPACE_BYTES else 0), tiling.cost()
+            cost = float(tiling.elements if tiling.elements * itemsize > tuning.space_bytes else 0), tiling.cost()
             if cost < least:
                 best, least = tiling, cost
     return best
@@ -329,7 +300,7 @@ def _estimate(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ..
     each = every * (outer + moves) + within
     if problem.single:
         own = -(-groups * pairs // threads) * each
-        shared = groups * pairs * (each / threads + 1.5 * _STEP)
+        shared = groups * pairs * (each / threads + 1.5 * problem.tuning.step)
         score = 2 * min(own, shared)
         if problem.op != "backward_weights":
             score += groups * (taps * outer + every * moves + within) / threads
@@ -350,15 +321,16 @@ def _tilings(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...
     for shared in (False, True) if problem.threads > 1 else (False,):
         tiling = FftTiling(problem, lengths, tile, tiles, True, shared)
         if not shared and not gradient and problem.groups > 1:
-            free_spectra = SPACE_BYTES // problem.itemsize - tiling.elements
+            free_spectra = problem.tuning.space_bytes // problem.itemsize - tiling.elements
             tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + free_spectra // tiling.pitch)))
         yield tiling
 
 
 def _blocks(tiling: FftTiling) -> FftTiling:
-    """Return the tiling with the largest blocks of rows, of columns and of pairs of tiles that fit `SPACE_BYTES`."""
+    """Return the tiling with the largest blocks of rows, of columns and of pairs of tiles that fit `space_bytes`."""
     problem = tiling.problem
-    free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
+    # The workspace of `tiling`, whose blocks have size 1, has three spectra: of a kernel, of a source, and of a result.
+    free_spectra = 3 + (problem.tuning.space_bytes // problem.itemsize - tiling.elements) // tiling.pitch
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
     # While the spectra do not fit, halve the number of pairs of tiles if the pairs have more spectra than the weights.
     # Otherwise halve the number of rows of weights or, if there is only one row, the number of columns.

@@ -8,6 +8,7 @@ from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
+from fastconv.convolution.sparse.tiling import DEFAULT_TUNING, Tuning
 
 #: The largest legal size, in bytes, of the smallest padded block. This block has one output in each lane of a vector.
 _MOST_BYTES = 1 << 24
@@ -44,6 +45,9 @@ class Sparse(Algorithm):
 
     name = "sparse"
 
+    def __init__(self, tuning: Tuning = DEFAULT_TUNING) -> None:
+        self.tuning = tuning
+
     def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel whose extent is so large that even the smallest padded block needs too much memory."""
         geometry = case.geometry
@@ -61,6 +65,5 @@ class Sparse(Algorithm):
 
     def plan(self, case: Case) -> Plan:
         """Return the plan of the op."""
-        if case.op == "forward":
-            return SparseForward(case)
-        return SparseGradient(case) if case.op == "backward_data" else SparseWeightGradient(case)
+        kinds = {"forward": SparseForward, "backward_data": SparseGradient, "backward_weights": SparseWeightGradient}
+        return kinds[case.op](case, self.tuning)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv._ext.sparse import sparse as _ext
-from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import add_bias
 from fastconv.convolution.blocking import Problem, ceil_div, covers, problem_kinds, problems
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.sparse.tables import LINE, SparseTables, sizes_of, tables_for
-from fastconv.convolution.sparse.tiling import USUAL_DENSITY
+from fastconv.convolution.sparse.tables import SparseTables, sizes_of, tables_for
+from fastconv.convolution.sparse.tiling import USUAL_DENSITY, Tuning
 from fastconv.convolution.taps import data_by_taps
 from fastconv.convolution.wrappers import Phase, Phases
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: The step that a call of the compiled kernel takes: list the nonzero weights, multiply by them, compute dot products,
-#: or copy the dot products to dw.
-_LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
+_BYTE = np.dtype(np.uint8)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
@@ -43,19 +39,36 @@ class SparsePlan(Plan):
     exploits_sparsity = True
 
 
+class SparseCall(NamedTuple):
+    """What a run of `SparseProduct` needs besides the arrays of the caller.
+
+    Threads first list nonzero weights, and then multiply by them. Each of these two steps has a number of work items
+    and an estimated time. The time is given as the number of bytes that a plain copy moves in that time.
+    """
+
+    plan: _ext.ProductPlan
+    list_items: int
+    list_work: int
+    items: int
+    work: int
+
+
 class SparseProduct(SparsePlan):
     """Computes one product of weights and images: the forward op, dw, or one stride phase of dx.
 
-    The rows of weights are divided into row blocks. The compiled kernel processes a few row blocks at a time: it first
+    The rows of weights are divided into row blocks. The compiled plan processes a few row blocks at a time: it first
     lists their nonzero weights, and then multiplies by them.
     """
 
-    steps: tuple[int, ...] = _LIST, _MULTIPLY
+    #: Whether the product is dw, which consists of dot products.
+    dots = False
 
-    def __init__(self, case: Case, phase: tuple[Problem, SparseTables] | None = None, keep: bool = True) -> None:
+    def __init__(
+        self, case: Case, tuning: Tuning, phase: tuple[Problem, SparseTables] | None = None, keep: bool = True
+    ) -> None:
         super().__init__(case)
-        self._of_phase, self._keep = phase, keep
-        self._phase: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None
+        self._tuning, self._of_phase, self._keep = tuning, phase, keep
+        self._call: SparseCall | None = None
 
     @cached_property
     def problem(self) -> Problem:
@@ -71,53 +84,15 @@ class SparseProduct(SparsePlan):
         if self._of_phase is not None:
             return self._of_phase[1]
         case = self.case
-        return tables_for(sizes_of(self.problem), case.dtype, case.threads, case.isa, dots=_DOT in self.steps)
+        return tables_for(sizes_of(self.problem), case.dtype, case.threads, case.isa, self.dots, self._tuning)
 
-    @cached_property
-    def _workers(self) -> int:
-        tables = self.tables
-        return max(1, min(self.case.threads, max(tables.units, tables.blocks * tables.row_blocks)))
-
-    @cached_property
-    def _lists(self) -> int:
-        return self.tables.row_blocks_at_once * self.tables.list_bytes
-
-    @cached_property
-    def _shape(self) -> tuple[int]:
-        return (self._lists + self._workers * self.tables.space + LINE,)
-
-    @cached_property
-    def _calls(self) -> list[tuple[int, int, int, int, int]]:
-        return list(self._planned_calls())
-
-    def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield five arguments of each call of the compiled kernel.
-
-        The arguments are the step (such as `_LIST`), the first row block, the number of row blocks, the number of work
-        items, and the estimated time. The time is given as the number of bytes that a plain copy moves in that time.
-
-        The lists of weights of one call take at most `LISTS_BYTES` bytes, unless the call has only one row block.
-        """
-        tables = self.tables
-        product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
-        for first in range(0, tables.row_blocks, tables.row_blocks_at_once):
-            row_blocks = min(tables.row_blocks_at_once, tables.row_blocks - first)
-            for step in self.steps:
-                items, work = (tables.parts or tables.blocks) * row_blocks, product
-                if step in (_LIST, _SCATTER):
-                    items, work = (
-                        tables.units * row_blocks // tables.row_blocks,
-                        tables.weights * self.case.dtype.itemsize,
-                    )
-                yield step, first, row_blocks, items, int(work * row_blocks / tables.row_blocks)
-
-    @cached_property
+    @property
     def workspace_bytes(self) -> int:
-        """The bytes of the lists of weights, and of the workspaces of all threads.
+        """The bytes of the lists of weights, and of the scratchpads of all threads.
 
-        The workspace of a thread holds a padded block, a copy of the block that is arranged in vector lanes, and sums.
+        The scratchpad of a thread holds a padded block, a copy of the block that is arranged in vector lanes, and sums.
         """
-        return self._lists + self.case.threads * self.tables.space + LINE
+        return self.tables.workspace
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -142,42 +117,37 @@ class SparseProduct(SparsePlan):
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the result, including the bias."""
-        self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
+        call = self._call or self._make_call()
+        with _workspace.workspace("lists of weights", (self.tables.workspace,), _BYTE) as space:
+            call.plan.run(first, second, third, result, space, *self._queues(call))
 
-    def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Make all calls of the compiled kernel. For step `step`, such as `_LIST`, the kernel gets the array
-        ``results[step]``.
+    def _queues(self, call: SparseCall) -> tuple[bytearray | None, bytearray | None]:
+        """Return the queues from which threads take work while they list weights, and while they multiply."""
+        workers = self.tables.workers
+        return (
+            _threads.work_queue(call.list_items, call.list_work, workers),
+            _threads.work_queue(call.items, call.work, workers),
+        )
+
+    def _make_call(self) -> SparseCall:
+        """Make the compiled plan, and store it if its arrays are small.
+
+        The first run makes the plan, because most plans are only compared by cost and never run. A plan with large
+        arrays is not stored, and each run makes it again.
         """
-        arrays, weight_at = self._phase or self._tables_of_phase()
-        tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
-        with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
-            for step, first, row_blocks, items, work in self._calls:
-                _threads.share(
-                    _ext.product,
-                    (
-                        *(dtype, source, w, bias, results[step], *arrays, space, self._lists, tables.space),
-                        *(first, row_blocks, weight_at, tables.parts, step, isa),
-                    ),
-                    items=items,
-                    work=work,
-                    threads=self._workers,
-                )
-
-    def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Make the tables of the product, and store them if they are small.
-
-        The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
-        stored, and each run makes them again.
-        """
-        made = self.tables.of_phase(self.problem)
-        if self._keep and not is_large(_phase_bytes(self.problem, self.tables)):
-            self._phase = made
-        return made
-
-
-def _phase_bytes(problem: Problem, tables: SparseTables) -> int:
-    """Return the number of bytes of the tables that `SparseProduct` makes for one product."""
-    return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
+        tables, problem = self.tables, self.problem
+        plan = tables.plan_of(problem, self.case.isa)
+        product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
+        call = SparseCall(
+            plan,
+            list_items=tables.units * plan.row_blocks_at_once // tables.row_blocks,
+            list_work=tables.weights * self.case.dtype.itemsize,
+            items=(tables.parts or tables.blocks) * plan.row_blocks_at_once,
+            work=int(product),
+        )
+        if self._keep and not is_large(tables.plan_bytes(problem)):
+            self._call = call
+        return call
 
 
 class SparseForward(SparseProduct):
@@ -198,7 +168,7 @@ class SparseWeightGradient(SparseProduct):
     """
 
     masks = True
-    steps = _LIST, _DOT, _SCATTER
+    dots = True
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -210,7 +180,9 @@ class SparseWeightGradient(SparseProduct):
         if third is None:
             raise ValueError("backward_weights by 'sparse' needs the weights as a mask in argument third, got None")
         result.fill(0)
-        self._run(first, third, None, {_LIST: second, _DOT: second, _SCATTER: result})
+        call = self._call or self._make_call()
+        with _workspace.workspace("lists of weights", (self.tables.workspace,), _BYTE) as space:
+            call.plan.run_gradient(first, second, third, result, space, *self._queues(call))
 
 
 class SparseGradient(SparsePlan):
@@ -220,8 +192,9 @@ class SparseGradient(SparsePlan):
     is NaN. dx is then computed again, one tap at a time, without padding.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, tuning: Tuning) -> None:
         super().__init__(case)
+        self._tuning = tuning
         geometry = case.geometry
         self._checks = not geometry.pointwise
         # The index of the first element of each stride phase of dx, in all channels of image 0. If a weight is not
@@ -234,7 +207,7 @@ class SparseGradient(SparsePlan):
     @cached_property
     def plan(self) -> Plan:
         """The plan that computes the products of all stride phases."""
-        return _stride_phases(self.case)
+        return _stride_phases(self.case, self._tuning)
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -250,11 +223,11 @@ class SparseGradient(SparsePlan):
         """Compute dx. The bias is added last."""
         self.plan.run(first, second, None, result)
         if self._checks and not np.isfinite(result[self._first]).all() and not np.isfinite(second).all():
-            data_by_taps(self.case, first, second, None, result, SparseGradient)
+            data_by_taps(self.case, first, second, None, result, lambda case: SparseGradient(case, self._tuning))
         add_bias(third, result)
 
 
-def _stride_phases(case: Case) -> Plan:
+def _stride_phases(case: Case, tuning: Tuning) -> Plan:
     """Return a plan that computes one product for each stride phase of dx.
 
     There may be as many stride phases as taps, but only a few different sizes. Stride phases of equal sizes share
@@ -264,16 +237,16 @@ def _stride_phases(case: Case) -> Plan:
     for problem, count in problem_kinds(case.op, case.geometry):
         sizes = sizes_of(problem)
         if sizes not in found:
-            tables = tables_for(sizes, case.dtype, case.threads, case.isa)
-            found[sizes] = SparseProduct(case, (problem, tables)), 0
+            tables = tables_for(sizes, case.dtype, case.threads, case.isa, tuning=tuning)
+            found[sizes] = SparseProduct(case, tuning, (problem, tables)), 0
         plan, before = found[sizes]
         found[sizes] = plan, before + count
     covered = covers(case.geometry)
     kinds = [Phase(plan, times=count) for plan, count in found.values()]
     if covered and [phase.times for phase in kinds] == [1]:
         return kinds[0].plan
-    nbytes = sum(count * _phase_bytes(plan.problem, plan.tables) for plan, count in found.values())
-    each = _EachPhase(case, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))
+    nbytes = sum(count * plan.tables.plan_bytes(plan.problem) for plan, count in found.values())
+    each = _EachPhase(case, tuning, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))
     return Phases(case, kinds, gaps=not covered, each=each)
 
 
@@ -284,8 +257,8 @@ class _EachPhase:
     large, each run makes the plans again, one at a time.
     """
 
-    def __init__(self, case: Case, tables: Mapping[Problem, SparseTables], keep: bool) -> None:
-        self._case, self._tables, self._keep = case, tables, keep
+    def __init__(self, case: Case, tuning: Tuning, tables: Mapping[Problem, SparseTables], keep: bool) -> None:
+        self._case, self._tuning, self._tables, self._keep = case, tuning, tables, keep
         self._made: list[Phase] | None = None
 
     def __iter__(self) -> Iterator[Phase]:
@@ -296,4 +269,5 @@ class _EachPhase:
     def _make(self) -> Iterator[Phase]:
         case = self._case
         for problem in problems(case.op, case.geometry):
-            yield Phase(SparseProduct(case, (problem, self._tables[sizes_of(problem)]), self._keep))
+            phase = problem, self._tables[sizes_of(problem)]
+            yield Phase(SparseProduct(case, self._tuning, phase, self._keep))

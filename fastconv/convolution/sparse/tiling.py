@@ -11,22 +11,6 @@ import math
 from fastconv.convolution.blocking import Problem, balanced_block, ceil_div
 from fastconv.runtime.records import dataclass
 
-#: The largest size, in bytes, of the image elements that a tile reads for one list of weights. These elements and the
-#: sums of the tile fit the first-level cache.
-_CELLS_BYTES = 28 << 10
-#: The largest size, in bytes, of the sums of a block. The sums stay in the second-level cache.
-_SUMS_BYTES = 1 << 19
-#: The largest size, in bytes, of the copy of a padded block in vector lanes. Only kernels of a large extent reach this
-#: limit.
-_BLOCK_BYTES = 1 << 20
-#: The lists of weights take at most this number of bytes, even if no weight is zero.
-LISTS_BYTES = 3 << 23
-#: The largest number of rows of a tile, and the largest number of results in a row of a tile. The C code is compiled
-#: for tiles up to this size.
-_HIGH, _WIDE = 4, 7
-#: Each vector lane computes one part of a block of results. A plane of a part has at most `_MOST_HIGH` rows of at most
-#: `_MOST_WIDE` results.
-_MOST_HIGH, _MOST_WIDE = 16, 21
 #: Tilings are compared by their costs for weights of this density. The chosen tiling is used for weights of any
 #: density.
 USUAL_DENSITY = 0.1
@@ -42,6 +26,34 @@ _LOAD_STORE, _BEGIN_LIST, _READ = 3.0, 8.0, 1.5
 _WAIT = 0.2
 #: The bytes of a cache line.
 _LINE = 64
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The limits of the sizes of blocks, tiles and lists."""
+
+    #: The largest size, in bytes, of the image elements that a tile reads for one list of weights. These elements and
+    #: the sums of the tile fit the first-level cache.
+    cells_bytes: int = 28 << 10
+    #: The largest size, in bytes, of the sums of a block. The sums stay in the second-level cache.
+    sums_bytes: int = 1 << 19
+    #: The largest size, in bytes, of the copy of a padded block in vector lanes. Only kernels of a large extent reach
+    #: this limit.
+    block_bytes: int = 1 << 20
+    #: The lists of weights take at most this number of bytes, even if no weight is zero.
+    lists_bytes: int = 3 << 23
+    #: The largest number of rows of a tile, and the largest number of results in a row of a tile. The C code is
+    #: compiled for tiles of up to 4 rows of 7 results.
+    high: int = 4
+    wide: int = 7
+    #: Each vector lane computes one part of a block of results. A plane of a part has at most `most_high` rows of at
+    #: most `most_wide` results.
+    most_high: int = 16
+    most_wide: int = 21
+
+
+#: The limits that `Sparse` uses by default.
+DEFAULT_TUNING = Tuning()
 
 
 @dataclass(frozen=True)
@@ -73,19 +85,21 @@ def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]
     return useful or [min(boxes, key=lambda box: sum(n / most for n, most in zip(box, limits, strict=True)))]
 
 
-def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
+def _tile(lines: int, wide: int, most: int, tuning: Tuning) -> tuple[int, int]:
     """Return the number of lines of a tile, and the number of results in a line. A line is a row of the tile.
 
     All tiles have about equal sizes. A tile has at most `most` vectors of sums.
     """
-    across = balanced_block(wide, min(_WIDE, most))
+    across = balanced_block(wide, min(tuning.wide, most))
     # A tile has about sixteen vectors of sums, which hide the latency of a multiply-add. With a larger tile, the image
     # elements of fewer channels fit the first-level cache.
-    high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
+    high = max(1, min(tuning.high, lines, most // across, max(1, round(18 / across))))
     return balanced_block(lines, high), across
 
 
-def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> SparseTiling:
+def best_tiling(
+    problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int, tuning: Tuning
+) -> SparseTiling:
     """Return the cheapest tiling.
 
     A tile has at most `most` vectors of sums. A weight takes `entry` bytes in a list.
@@ -97,21 +111,21 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
     vector = lanes * itemsize
     best, least = None, math.inf
     for box in _lane_boxes(lanes, problem):
-        for wide in sorted(n for n in _sizes(w.out, box[3]) if n <= _MOST_WIDE):
-            for high in sorted(n for n in _sizes(h.out, box[2]) if n <= _MOST_HIGH):
+        for wide in sorted(n for n in _sizes(w.out, box[3], tuning.most_wide) if n <= tuning.most_wide):
+            for high in sorted(n for n in _sizes(h.out, box[2], tuning.most_wide) if n <= tuning.most_high):
                 deep = 1 if high * box[2] < h.out else min(ceil_div(d.out, box[1]), max(1, 4 // high))
                 lines = deep * high
-                tile = _tile(lines, wide, most)
+                tile = _tile(lines, wide, most, tuning)
                 tiles = ceil_div(lines, tile[0]) * ceil_div(wide, tile[1])
                 sums = lines * wide
                 block = n_phases * (deep + halo_d) * (high + halo_h) * (wide + halo_w)
                 # The number of vectors that a tile reads in each channel of the image.
                 cells = n_phases * (1 + halo_d) * (tile[0] + halo_h) * (tile[1] + halo_w)
                 cells = min(cells, taps * tile[0] * tile[1])
-                channels = max(1, min(_CELLS_BYTES // (cells * vector), _BLOCK_BYTES // (block * vector)))
+                channels = max(1, min(tuning.cells_bytes // (cells * vector), tuning.block_bytes // (block * vector)))
                 channels = balanced_block(problem.channels, channels)
-                rows = max(1, min(problem.rows, _SUMS_BYTES // (sums * vector)))
-                rows = min(rows, max(1, LISTS_BYTES // (problem.channels * taps * entry)))
+                rows = max(1, min(problem.rows, tuning.sums_bytes // (sums * vector)))
+                rows = min(rows, max(1, tuning.lists_bytes // (problem.channels * taps * entry)))
                 blocks = ceil_div(problem.images, box[0]) * problem.groups
                 for line, parts, part in zip(problem.conv_axes, box[1:], (deep, high, wide), strict=True):
                     blocks *= ceil_div(line.out, parts * part)
@@ -139,21 +153,11 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
     return best
 
 
-def _sizes(out: int, lanes: int) -> set[int]:
+def _sizes(out: int, lanes: int, most_wide: int) -> set[int]:
     """Return the sizes of parts to try along an axis whose `out` outputs are divided among `lanes` lanes.
 
-    If a lane gets at most 64 outputs, only sizes that divide these outputs into about equal parts are tried.
+    If a lane gets at most 64 outputs, only sizes that divide these outputs into about equal parts are tried. Otherwise,
+    all sizes up to `most_wide` are tried.
     """
     most = ceil_div(out, lanes)
-    return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
-
-
-def tiles_of(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Return four numbers for each tile: the number of its lines, the number of results in a line, the first line, and
-    the first result in a line. A line is a row of results.
-    """
-    return [
-        (min(tile[0], lines - line), min(tile[1], wide - first), line, first)
-        for first in range(0, wide, tile[1])
-        for line in range(0, lines, tile[0])
-    ]
+    return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, most_wide + 1)}

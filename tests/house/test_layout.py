@@ -109,11 +109,8 @@ def test_paths_that_pages_name_are_there():
     path_like = re.compile(r"(?<![\w./-])((?:fastconv|tests|benchmarks|examples|docs|tools)/[\w./-]*\w)")
     pages = [TREE / "README.md", TREE / "CONTRIBUTING.md", *(TREE / "docs").rglob("*.md"), *(TREE / ".ci").iterdir()]
     for page in [*pages, *sources.written()]:
-        if page.name in (
-            "test_build.py",
-            "test_recipes.py",
-            "test_kernel_recipe.py",
-        ):  # These modules make trees of their own.
+        # These modules make trees of their own.
+        if page.name in ("test_build.py", "test_recipes.py", "test_kernel_recipe.py"):
             continue
         # A recipe names the files that it makes.
         text = re.sub(r"New file `[^`]+`", "", page.read_text(encoding="utf-8"))

@@ -43,8 +43,8 @@ if _typing.TYPE_CHECKING:
     from fastconv.report.explain import explain
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
-#: Names that most programs do not use, each with its module. A module is imported when its name is first used, because
-#: `scipy.sparse`, which the matrix functions need, takes three times as long to import as everything else here.
+#: Maps names that most programs do not use to their modules. The module is imported when the name is first used. For
+#: example, the matrix functions need `scipy.sparse`, whose import takes three times as long as all other imports.
 _LATER = {
     "LayerSummary": "nets.summary",
     "ReceptiveField": "geometry.receptive",

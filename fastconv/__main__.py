@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain | bench-kernel]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # Suppress the defaults of the subparser, because they would override options before the word `demo`.
+        # Suppress the defaults of the subparser, because they would override the options before the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unfit(out: Path) -> str | None:
-    """Return the reason why the picture cannot be written to `out`, or None. The check runs before the training."""
+    """Return the reason why the picture cannot be written to `out`, or None. This check runs before the training."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"

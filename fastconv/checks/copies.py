@@ -1,7 +1,8 @@
 """C-contiguous copies of arrays, mainly of images in channels-last layout.
 
 NumPy copies an image in channels-last layout element by element in one thread. This copy takes about twenty times as
-long as pooling the image. The kernel used here transposes blocks in registers, at about the speed of memory.
+long as pooling the image. The kernel of this module transposes blocks in registers, and almost reaches the memory
+bandwidth.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
-#: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for them a lookup
-#: in the cache of plans takes longer than the copy.
+#: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for small arrays
+#: the lookup of the block sizes takes longer than the copy.
 _SMALL_BYTES = 1 << 15
 #: A thread copies one block at a time. A block has at most `_BLOCK_HIGH` rows and about `_BLOCK_BYTES` bytes. The
 #: length of a row is a multiple of a cache line (`_LINE` bytes).
@@ -48,11 +49,11 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
     """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
-    should make the copy. This is the case if the kernel cannot read the strides, or if the last axis has the smallest
-    stride, because NumPy then copies contiguous runs.
+    should make the copy.
 
     The kernel transposes planes of two axes: the last axis, along which the copy is contiguous, and the axis along
-    which the array has the smallest stride.
+    which the array has the smallest stride. If both are the same axis, NumPy makes the copy, because it copies
+    contiguous rows fast. NumPy also makes the copy if a stride is not a multiple of the item size.
     """
     if any(stride % itemsize for stride in strides):
         return None

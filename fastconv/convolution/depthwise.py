@@ -1,7 +1,8 @@
-"""Depthwise convolution: groups of few channels and filters, without a matrix product.
+"""Depthwise convolution: direct sums of products for groups of few channels and filters.
 
-A block is a part of the outputs of an image, with the cells of the image that these outputs read. The rows of a block
-are rows of outputs. A sweep is one step of the kernel, which computes some rows of one plane of the result.
+The outputs of an image are divided into blocks. For each block, the compiled kernel makes a padded copy of the image
+elements that the outputs of the block read. It then computes the block in sweeps. A sweep computes some rows of one
+plane of the result.
 """
 
 from __future__ import annotations
@@ -36,38 +37,39 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The largest numbers of channels and of filters of a group. For larger groups, other algorithms are faster, because a
-#: matrix product reads each cell of the image less often.
+#: The largest numbers of channels and of filters in a group. For larger groups, a matrix product is faster, because it
+#: reads each image element less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
-#: The approximate bytes of the padded block, which shares the first-level cache with rows of the result.
+#: The approximate size, in bytes, of the padded copy that belongs to a block. The copy shares the first-level cache
+#: with rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: The largest size, in bytes, of the partial sums of dw that a thread computes at a time. Each weight has one sum for
-#: each lane of a vector.
+#: The largest size, in bytes, of the partial sums of dw that a thread computes at a time. Each weight has one partial
+#: sum in each vector lane.
 _TOTALS_BYTES = 1 << 14
-#: The smallest width of a block, in vectors, and its smallest height, in rows. The margins of smaller blocks would be
-#: large compared with the blocks.
+#: Blocks are not divided further than to a width of `_WIDE_VECTORS` vectors and a height of `_HIGH` rows, because the
+#: halo would be large compared with a smaller block.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: The heights of convolution kernels for which each row of the image is read once for all taps of a column.
+#: For convolution kernels of these heights, each row of the image is read only once for all taps of a kernel column.
 _HEIGHTS = (3, 5)
-#: The largest size, in bytes, of a block with its margins is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the
-#: size of the arguments and the result. A block takes at most `_OVER` times the bytes of the cells that one output
-#: reads. So the size of the block is checked only if these cells take more than `_MOST_BYTES` / `_OVER` bytes.
+#: The padded copy of a block may take `_MOST_BYTES` bytes or, if this is more, `_MOST_TIMES` times the bytes of the
+#: arguments and the result. A copy takes at most `_OVER` times the bytes that one output reads. So the limit is checked
+#: only for kernels of a very large extent.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
-#: The number of vectors past the end of a block that kernels may read or overwrite with zeros.
+#: The compiled kernels may read or clear this number of vectors past the end of a padded copy.
 _LANES_PAST = 2
-#: The number of bytes that a plain copy moves in the time of one multiply-add, divided by the bytes of an element.
+#: The time of one multiply-add, relative to the time in which a plain copy moves one element.
 _PRODUCT_BYTES = 0.06
-#: Each copy of cells into a block is described by this number of integers. So is each step of the kernel (a sweep).
+#: The number of integers that describe one copy into a padded block. A sweep, which is a step of the compiled kernel,
+#: is described by the same number of integers.
 _LIST = 7
 
 
 @dataclass(frozen=True)
 class DepthwiseTables:
-    """The tables of one call of a kernel, and its number of work items, which are divided among threads.
+    """The tables for one call of the compiled kernel, whose `items` work items are divided among threads.
 
-    The workspace of a thread has `space` elements and `lists` integers. `parts` is the number of partial sums of dw. If
-    there is more than one, each is in an array of its own. `covers` is true if the kernel computes every element of the
-    result.
+    The workspace of a thread has `space` elements and `lists` integers. If `parts` is above 1, that many arrays hold
+    partial sums of dw. `covers` is true if the compiled kernel writes every element of the result.
     """
 
     tables: tuple[np.ndarray, ...]
@@ -82,16 +84,17 @@ class DepthwiseTables:
 
 
 class Depthwise(Algorithm):
-    """Direct sums over kernel taps in vectors along the rows, for groups of few channels and filters.
+    """Direct sums over the kernel taps, for groups of few channels and filters. A vector holds neighbouring outputs of
+    a row.
 
-    A block of the image is copied into a padded buffer in the first-level cache, and split into stride phases. So the
-    cells that a row of outputs reads at one tap are contiguous. They are the "row of the tap" below. Several rows of
-    sums stay in registers, and each row of cells is read once for all kernel rows that use it. For channel c and
+    A part of the image is copied into a padded buffer in the first-level cache, and split into stride phases. The
+    elements that a row of outputs reads at one tap are then contiguous. They are called the "row of the tap". Several
+    rows of sums stay in registers, so each row of the buffer is read once for several kernel rows. For channel c and
     filter f of a group:
 
     - forward:          out[f] = sum of w[f, c, tap] * x[c, row of the tap]
     - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, row of the tap], for each stride phase of dx, with a
-      flipped kernel; at stride 2, results of the two stride phases of a row are interleaved in registers
+      flipped kernel; at stride 2, registers interleave the results of the two stride phases of a row
     - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, row of the tap], with a vector of sums for each tap
 
     References
@@ -105,7 +108,7 @@ class Depthwise(Algorithm):
     name = "depthwise"
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse groups of many channels or filters, and kernels whose blocks take too much memory."""
+        """Refuse groups of many channels or filters, and kernels whose extent needs too much workspace."""
         geometry, dtype = case.geometry, case.dtype
         channels, filters = geometry.w_shape[1], geometry.w_shape[0] // geometry.groups
         if channels > _MOST_CHANNELS or filters > _MOST_FILTERS:
@@ -120,18 +123,18 @@ class Depthwise(Algorithm):
             if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(geometry, dtype)):
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"a block of the image for the kernel {geometry.kernel} with dilation {dilation} would take "
+                    f"a padded block of the image for the kernel {geometry.kernel} with dilation {dilation} would take "
                     f"{nbytes} bytes; use 'im2col' or 'auto'"
                 )
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of one call of the kernel."""
+        """Return the plan for a case."""
         return DepthwisePlan(case)
 
 
 class DepthwisePlan(Plan):
-    """One call of the kernel."""
+    """A plan that calls the compiled kernel once."""
 
     algorithm = Depthwise.name
 
@@ -145,12 +148,12 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def tables(self) -> DepthwiseTables | None:
-        """The tables of the kernel; None if no cell of the result depends on the source."""
+        """The tables of the compiled kernel, or None if no output reads the image. In this case, dx is zero."""
         return _plan(self.case.op, self.case.geometry, self.case.dtype, self.case.threads)
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of a padded block for each thread, and of a partial dw for each thread if threads share a group."""
+        """The bytes of the padded blocks of all threads, and of the partial sums of dw."""
         plan, case = self.tables, self.case
         if plan is None:
             return 0
@@ -159,7 +162,7 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the thread with the most work items: multiply-adds, tiles, and copies into blocks."""
+        """The work of the thread with the most work items: multiply-adds, tiles, and copies into padded blocks."""
         plan, case = self.tables, self.case
         memory_work = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
@@ -168,13 +171,15 @@ class DepthwisePlan(Plan):
         return _counts.total(plan.amounts, part) | memory_work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the kernel, which also adds the bias. All stride phases of dx use the same copy of a block of dout."""
+        """Run the compiled kernel, which also adds the bias. For dx, all stride phases read the same padded copy of
+        dout.
+        """
         if self.case.op == "backward_weights":
             self._sum_weights(first, second, result)
             return
         plan, case = self.tables, self.case
         gradient = case.op == "backward_data"
-        if gradient and (plan is None or not plan.covers):  # some cells of the image are read by no output
+        if gradient and (plan is None or not plan.covers):  # the compiled kernel does not write all elements of dx
             result[...] = 0 if third is None else per_channel(third, case.geometry)
         if plan is None:
             return
@@ -189,12 +194,13 @@ class DepthwisePlan(Plan):
                 *plan.tables,
             ),
         )
-        # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
+        # The compiled kernel also multiplies weights by the padding of dout. This gives NaN if a weight is inf or NaN.
+        # So dx is then computed again, without padding.
         if gradient and not (case.geometry.pointwise or _ext.all_finite(second)):
             data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Compute dw. Each thread sums whole groups. If there are few groups, threads share the blocks of a group."""
+        """Compute dw. Each thread computes whole groups. If groups are few, threads share the blocks of a group."""
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
@@ -231,7 +237,9 @@ def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
 
 
 def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, itemsize: int, lanes: int) -> Layout:
-    """Return the layout of blocks that fit the first-level cache. A block has whole rows, unless they are very long."""
+    """Return the layout of padded blocks that fit the first-level cache. A block has whole rows, unless rows are very
+    long.
+    """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
     n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
@@ -247,11 +255,14 @@ def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, items
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Divide the taps (D, H, W) of all channels into entries. An entry is a column of `high` taps.
+    """Divide the taps of all channels into entries. An entry is a whole kernel column of taps, or a single tap.
 
-    The result is a tuple of two arrays and two integers. The arrays have one element for each entry: the offset, in the
-    block, of the cell that the first tap of the entry reads, and the index of the weight of this tap. The integers are
-    the number of taps of an entry, and the distance between the weights of neighbouring taps of an entry.
+    Return two arrays with one element for each entry, and two integers:
+
+    - the offset, in the padded block, of the element that the first tap of the entry reads
+    - the index of the weight of this tap
+    - the number of taps of an entry
+    - the distance between the weights of neighbouring taps of an entry
     """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
@@ -268,17 +279,17 @@ def _entries(
 
 
 def _segments(layout: Layout) -> int:
-    """Return the number of copies that fill one channel of a block: one for each of its planes and stride phases."""
+    """Return the number of copies that fill one channel of a padded block: one for each plane and stride phase."""
     d, h, w = layout.conv_axes
     return len(d.phases) * (layout.block[0] + d.halo) * len(h.phases) * len(w.phases)
 
 
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
-    """Return the work of copying one channel of an image into all blocks of the image.
+    """Return the work of copying one channel of an image into padded blocks.
 
-    `lines` and `cells` are the numbers of rows and of vectors that are copied. `strided` is the number of cells that
-    are copied one by one because of a stride. `segments` is the number of copies: one for each plane and stride phase
-    of a block.
+    `lines` is the number of rows that are copied, and `cells` the number of vectors. `strided` is the number of
+    elements that are copied one by one because of a stride. `segments` is the number of copies: one for each plane and
+    stride phase of a block.
     """
     d, h, w = layout.conv_axes
     deep, high, wide = (
@@ -292,17 +303,17 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
         "strided": float(rows * cells if w.stride > 2 else 0),
-        # If an image is a single block, all images use the same list of copies. The time to make this list is not
-        # counted in this case.
+        # If an image is a single block, all images use the same list of copies. So the time to make the list is not
+        # counted.
         "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
-    """Return the numbers of multiply-adds and of tiles for all blocks of a plane of the result.
+    """Return the number of multiply-adds and the number of tiles for one plane of the result.
 
-    ``each(rows, results)`` returns the numbers of multiply-adds and of tiles for a block of `rows` rows, each with
-    `results` results.
+    ``each(rows, results)`` returns the numbers of multiply-adds and tiles for a block of `rows` rows with `results`
+    results each.
     """
     product = tiles = 0.0
     high, wide = (
@@ -317,7 +328,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
-    """Return an axis of dout whose blocks contain all cells that the stride phases of dx read."""
+    """Return an axis whose padded blocks contain all elements of dout that any stride phase of dx reads."""
     lo = max(conv_axis.lo for conv_axis in conv_axes)
     halo = max(lo - conv_axis.lo + conv_axis.halo for conv_axis in conv_axes)
     out, one = max(conv_axis.out for conv_axis in conv_axes), conv_axes[0]
@@ -326,7 +337,7 @@ def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
 
 
 def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
-    """Return for each tap the index, on the axis `common`, of the cell that output 0 of a stride phase of dx reads."""
+    """Return, for each tap of a stride phase of dx, the index on the axis `common` that output 0 reads."""
     return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
@@ -356,8 +367,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    # A cache of the results of `_tiles`, which are the same for all stride phases whose entries have the same number of
-    # taps. The keys are these numbers of taps.
+    # The results of `_tiles`, by the number of taps of an entry. Stride phases with equal entries have equal results.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(conv_axis.taps for conv_axis in phase)

@@ -16,16 +16,16 @@ from fastconv.geometry.pads import Pad, PadMode
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, threads as _threads
 
-#: The result of `im2col` in messages.
+#: The name of the result of `im2col` in error messages.
 _COLUMNS = "the lowered matrix"
-#: The number of bytes of a block of image rows. A thread adds columns to one block at a time, which stays in the L1
-#: cache.
+#: The number of bytes of a block of image rows in `scatter`. A thread works on one block at a time, which stays in the
+#: L1 cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Compute the im2col matrices of x (N, C, *spatial) with zero padding, and write them to `cols` (N, C * taps, L).
-    Both arrays must have the same float dtype.
+    """Compute the im2col matrices of x (N, C, *spatial) with zero padding, and write them to `cols` (N, C * taps, L). L
+    is the number of output positions. Both arrays must have the same float dtype.
 
     The elements of both arrays must be contiguous along the last axis. For a pointwise convolution (kernel of size 1,
     stride 1, no padding), x must be C-contiguous.
@@ -45,8 +45,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write images to `x` (N, C, *spatial). Each cell of `x` is the sum of the elements of `cols` (N, C * taps, L) that
-    `lower` would copy from this cell. This function is the adjoint of `lower`.
+    """Compute the adjoint of `lower`: add the columns in `cols` (N, C * taps, L) to the windows of images, and write
+    the images to `x` (N, C, *spatial). L is the number of output positions.
     """
     if not cols.size:
         x.fill(0)
@@ -96,7 +96,7 @@ def _geometry(
 
 
 def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
-    """Raise an error if the columns take more bytes than are free, before anything is converted or allocated."""
+    """Raise an error if the result of `im2col` takes more bytes than are free. Called before any array is allocated."""
     try:
         nbytes = _memory.check_bytes(_COLUMNS, geometry.cols_shape, dtype)
         what = f"{_COLUMNS} of shape {geometry.cols_shape} and dtype {dtype}"
@@ -106,7 +106,7 @@ def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
 
 
 def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
-    """Return an uninitialised array for the columns."""
+    """Return an uninitialised array for the result of `im2col`."""
     try:
         return _arrays.empty_result(geometry.cols_shape, dtype, _COLUMNS)
     except ValueError as error:
@@ -114,7 +114,9 @@ def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
 
 
 def _too_large(error: ValueError, geometry: ConvGeometry) -> ValueError:
-    """Return `error` with the arguments in its message. If a signal handler raised `error`, return `error` itself."""
+    """Return `error` with the arguments of the call in its message. If a signal handler raised `error`, return it
+    unchanged.
+    """
     if type(error) not in (ValueError, _memory.TooLargeError):
         return error
     return type(error)(f"x {geometry.x_shape} with kernel_size {geometry.kernel} is too large: {error}")
@@ -132,7 +134,7 @@ def im2col(
     threads: int | None = None,
     **unknown: Any,
 ) -> np.ndarray:
-    """Return one matrix per image whose columns are the windows of the image, one per output position.
+    """Return one matrix per image. Its columns are the windows of the image, one for each output position.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Mirrored, replicated and circular padding of images, and the adjoint of this padding.
 
 Most kernels support zero padding only. For any other padding mode, `extend` makes the padded image, and `fold` computes
-the gradient of the image from the gradient of the padded image. Both take the time of a copy.
+the gradient of the image from the gradient of the padded image. Each function takes as long as a copy of the image.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
     """Write the gradient of the image to `dx`, given the gradient `dpadded` of the padded image.
 
-    `extend` copies each cell of the image to one or more cells of the padded image. The gradient at a cell of the image
-    is the sum of the gradients at these cells of the padded image. This function is the adjoint of `extend`.
+    This function is the adjoint of `extend`, which copies each cell of the image to one or more cells of the padded
+    image. The gradient at a cell of the image is the sum of the gradients at its copies.
     """
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
@@ -50,9 +50,9 @@ def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
     """Return the tables of indices that the kernels in borders.h need, as one array. Missing spatial axes have size 1.
 
     The array has three parts. The first part has the sizes, the padded sizes, and the number of padding cells at the
-    start of the last axis. The second part has, for each axis, the index of the image cell that is copied to each cell
-    of the padded image; along the last axis it has only the cells of the padding. The third part has, for each axis but
-    the last, the list of the padded cells to which each image cell is copied.
+    start of the last axis. The second part has, for each axis and each cell of the padded image, the index of the image
+    cell that is copied to it. For the last axis, the second part covers only the padding. The third part has, for each
+    axis but the last and each image cell, the indices of its copies in the padded image.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

@@ -35,8 +35,8 @@ static inline void fc_prefetch(const void *from, ptrdiff_t bytes)
         FC_PREFETCH((const char *)from + i, 0);
 }
 
-/* Debug builds check conditions. A failed check ends the process, because no exception can be raised without the GIL.
- * */
+/* Debug builds check conditions. A failed check ends the process, because no exception can be raised without the
+ * GIL. */
 #if defined(FASTCONV_DEBUG)
 #define FC_CHECKED 1
 #define fc_check(condition)                                                              \
@@ -64,8 +64,9 @@ static inline ptrdiff_t fc_fetch_add(ptrdiff_t *counter, ptrdiff_t grain)
 #endif
 }
 
-/* The smallest number of bytes for which a run is copied by memcpy. For shorter runs, such as a short row of an image,
- * a loop is faster than the call. setup.py sets a compiler option that keeps such a loop from becoming a call. */
+/* Runs of at least this number of bytes are copied by memcpy. For shorter runs, such as a short row of an image, a loop
+ * is faster than a function call. setup.py sets a compiler option that keeps the compiler from replacing such a loop by
+ * a call. */
 #define FC_CALL_BYTES 1024
 
 /* Copy a short run vector by vector. The last vector overlaps the previous vector, so that no loop over single elements
@@ -98,15 +99,15 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #define FC_NOINLINE
 #endif
 
-/* Clear a run. This function is not inlined, because an inlined function would take registers from the loops that copy,
- * and long runs are rarely cleared. */
+/* Set a run to 0. This function is not inlined, because an inlined function would take registers from the loops that
+ * copy, and long runs are rarely set to 0. */
 static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 {
     memset(dst, 0, bytes);
 }
 
-/* Run a statement for every i < n. In the statement, S is the stride, which is a compile-time constant if it is 1, 2 or
- * 4. */
+/* Run a statement for every i < n. In the statement, S is the stride. If S is 1, 2 or 4, it is a compile-time
+ * constant. */
 #define FC_EACH(n, stride, statement)                                                      \
     do {                                                                                   \
         ptrdiff_t i;                                                                       \
@@ -125,8 +126,8 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
-/* Define functions that read whole arrays by vectors of 16 bytes. The modules that call them are compiled without
- * automatic vectorisation. A compiler without vector extensions gets plain loops. */
+/* Define functions that process arrays in vectors of 16 bytes, because the modules that call them are compiled without
+ * automatic vectorisation. For a compiler without vector extensions, the functions are plain loops. */
 #if defined(__GNUC__)
 typedef float fc_vector_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double fc_vector_f64 __attribute__((vector_size(16), aligned(8), may_alias));
@@ -203,7 +204,7 @@ FC_DEFINE_SCANS(double, f64)
         else                                                                               \
             FC_EACH(n, stride, dst[i * S] += src[i]);                                      \
     }                                                                                      \
-    /* Clear one element in each of `rows` rows. Each of these elements is an unwanted copy. */ \
+    /* Set one element in each of `rows` rows to 0, because it is padding. */                   \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

@@ -7,13 +7,13 @@
 #undef FC_TERMS
 #undef FC_FARTHEST
 #if FC_BYTES == 4
-/* FC_MAGIC is 1.5 * 2^FC_MANTISSA. If FC_MAGIC is added to a number, the lowest bits of the sum are the number, rounded
- * to an integer. */
+/* FC_MAGIC is 1.5 * 2^FC_MANTISSA. Adding FC_MAGIC to a number rounds the number to an integer, and the lowest bits of
+ * the sum are this integer. */
 #define FC_MAGIC 12582912.0f
 #define FC_MANTISSA 23
 #define FC_BIAS 127
 #define FC_TERMS 8
-#define FC_FARTHEST 87.33654f /* exp(-FC_FARTHEST) is the smallest normal number, or slightly more. */
+#define FC_FARTHEST 87.33654f /* exp(-FC_FARTHEST) is about the smallest normal number. */
 #else
 #define FC_MAGIC 6755399441055744.0
 #define FC_MANTISSA 52
@@ -22,7 +22,7 @@
 #define FC_FARTHEST 708.396418532264
 #endif
 
-/* Reinterpret the bits of a float as an integer of the same size, and the reverse. */
+/* Reinterpret the bits of floating-point numbers as integers of the same size. fc_from_bits does the reverse. */
 FC_INLINE FC_I FC_N(fc_bits)(FC_V v)
 {
 #if FC_VECTORS
@@ -55,13 +55,13 @@ FC_INLINE FC_V FC_N(fc_with_sign_of)(FC_V v, FC_V of)
     return FC_N(fc_from_bits)(FC_N(fc_bits)(v) | (FC_N(fc_bits)(of) & FC_N(fc_bits)(FC_N(fc_broadcast)((FC_T)-0.0))));
 }
 
-/* Compute e^-v - 1 and e^-v for v >= 0. The results for NaN are NaN.
+/* Compute e^(-v) - 1 and e^(-v) for v >= 0. If v is NaN, both results are NaN.
  *
- * Let -v = n log 2 + r with |r| <= log(2) / 2. Then e^-v = 2^n e^r. The series r + r^2 / 2! + ... gives e^r - 1; it has
- * FC_TERMS terms, because further terms would not change the sum. */
+ * Let -v = n log(2) + r, where n is an integer and |r| <= log(2) / 2. Then e^(-v) = 2^n e^r. e^r is the sum of the
+ * first FC_TERMS terms of 1 + r + r^2 / 2! + ..., because further terms would not change the sum. */
 FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
 {
-    /* high + low is log 2, and n * high is exact. */
+    /* high + low is log(2). `high` has so few bits that n * high is exact. */
 #if FC_BYTES == 4
     const FC_T high = 0.693359375f, low = -2.12194440e-4f;
 #else
@@ -92,31 +92,31 @@ FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
     FC_V less_one, e;
     const FC_V one = FC_N(fc_broadcast)(1), size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size, &less_one, &e);
-    /* If e^-|x| is below the range of normal numbers, use zero in its place. */
+    /* If e^(-|x|) is below the smallest normal number, replace it by 0. */
     e = FC_N(fc_select)(FC_N(fc_replaces_maximum)(size, FC_N(fc_broadcast)(FC_FARTHEST), 0), FC_N(fc_broadcast)(0), e);
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(FC_N(fc_broadcast)(0), x, 0), e, one) / (one + e);
 }
 
 FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
 {
-    /* tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x. `less_one` is e^-2|x| - 1. It is not computed from
-     * e^-2|x|, because this subtraction would lose digits for small x. */
+    /* |tanh(x)| = (1 - e) / (1 + e), where e is exp(-2 |x|). fc_decay computes e - 1 (`less_one`) directly, because
+     * subtracting 1 from e would lose digits for small x. */
     FC_V less_one, e;
     const FC_V size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size + size, &less_one, &e);
     return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_broadcast)(1) + e)), x);
 }
 
-/* Select `from` in lanes where `sign` is above zero, and `other` elsewhere. If `nan` is set, a NaN in `sign` selects
- * `from`, too. */
+/* Select `from` in lanes where `sign` is above 0, and `other` elsewhere. If `nan` is set, `from` is also selected in
+ * lanes where `sign` is NaN. */
 FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
 {
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(sign, FC_N(fc_broadcast)(0), nan), from, other);
 }
 
-/* Define a kernel that processes one vector at a time. The second vector overlaps the first, so that all stores except
- * the first are aligned to the vector length. The elements after the last whole vector are copied to a vector and
- * followed by zeros. */
+/* Define a kernel that processes one vector at a time. The second vector may overlap the first, so that all stores
+ * after the first are aligned to the vector size. If the last vector is incomplete, it is copied to an array and filled
+ * up with zeros. */
 #define FC_FUNCTION(name, a, b, expression)                                                                     \
     static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
     {                                                                                                       \

@@ -1,13 +1,12 @@
-/* The steps of a call by FFT, and the division of the tiles of all images, channels and filters among threads. This
- * file is included by fft.h. */
+/* The steps of a convolution by FFT, and their division among threads. This file is included by fft.h. */
 
 static inline ptrdiff_t fc_fft_ceil_div(ptrdiff_t n, ptrdiff_t block) { return (n + block - 1) / block; }
 
 static inline ptrdiff_t fc_fft_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* Return the map from the positions of a tile to cells. `outer` is the index of the image or the filter, and `inner` is
- * the index of the channel in group t->g. `unit` is the index of the tile among the tiles of all phases of the outputs:
- * phi * t->tiles + tile. */
+/* Return the map from the positions of a tile to array elements. `outer` is the index of the image or the filter, and
+ * `inner` is the index of the channel in group t->g. `unit` is the index of the tile among the tiles of all phases of
+ * the outputs: phi * t->tiles + tile. */
 static fc_fft_view fc_fft_make_view(const fc_fft_task *t, const fc_fft_array *array, ptrdiff_t outer, ptrdiff_t inner,
                                     ptrdiff_t tau, ptrdiff_t unit)
 {
@@ -27,8 +26,8 @@ static fc_fft_view fc_fft_make_view(const fc_fft_task *t, const fc_fft_array *ar
         if (array->tiled) {
             const ptrdiff_t at = tile % t->tiles_along[axis] * t->tile[axis];
             tile_axis->begin += at * tile_axis->step;
-            /* Exclude positions past the end of the axis, where a circular border would repeat cells of the first
-             * tile. */
+            /* Exclude positions past the end of the axis. Otherwise, a circular border would repeat elements of the
+             * first tile there. */
             tile_axis->count = fc_fft_min(tile_axis->count, array->positions[axis] - at);
         }
         tile /= t->tiles_along[axis];
@@ -80,8 +79,8 @@ static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
     return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_ceil_div(t->axes[1].length, t->lanes);
 }
 
-/* Return the number of positions (elements of tiles) of one work item. A work item is a strip of `lanes` columns, or a
- * plane of a volume. */
+/* Return the number of positions (elements of tiles) of one work item, which is a strip of `lanes` columns or a plane
+ * of a volume. */
 static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 {
     const int is_volume = t->axes[0].length > 1;
@@ -90,7 +89,7 @@ static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
     return t->axes[2].length * (is_volume ? t->axes[1].length : t->lanes);
 }
 
-/* The number of positions (elements of tiles) that a thread transforms between two checks for signals. */
+/* The number of positions (elements of tiles) that a thread transforms between two checks for Ctrl-C. */
 enum { FC_FFT_POLL_POSITIONS = 1 << 16 };
 
 /* Process all work items of one part of the work on a pair of tiles (FC_FFT_OUTER, ...) in this thread. */
@@ -107,8 +106,8 @@ static void fc_fft_run_items(const fc_fft_task *t, const fc_fft_job *job, int pa
     }
 }
 
-/* Set the maps from a pair of tiles to the result array, and the bias. The results belong to row `row` of the weight
- * matrix. */
+/* Set where the results of a pair of tiles are stored, and the bias that is added to them. The results belong to row
+ * `row` of the weight matrix (see fc_fft_run_blocks). */
 static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->backward_data ? row / t->taus : row, tau = t->backward_data ? row % t->taus : 0;
@@ -142,7 +141,7 @@ static void fc_fft_set_gradient_views(const fc_fft_task *t, fc_fft_job *x_job, f
     fc_fft_set_views(t, dout_job->from, &t->result, pair, 0, 0);
 }
 
-/* Compute partial sum `part` of the gradient of group t->g in this thread. The products of x and dout are summed over a
+/* Compute partial sum `part` of the gradient of group t->g in this thread: the products of x and dout, summed over a
  * part of the pairs of tiles. */
 static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, char *sum)
 {
@@ -326,17 +325,16 @@ static int fc_fft_run_fused(fc_fft_task *t)
     return 0;
 }
 
-/* Multiply the spectra in all threads. A work item is a block of about 8 rows of all spectra, which fits into a
- * cache. */
+/* Multiply the spectra in all threads. A work item is about 8 rows of all spectra, which fit into a cache. */
 static int fc_fft_run_multiply(fc_fft_task *t)
 {
     const ptrdiff_t rows = t->pitch / (2 * t->lanes);
     return fc_fft_run_step(t, FC_FFT_MULTIPLY, fc_fft_ceil_div(rows, 8));
 }
 
-/* Run a forward or backward_data call in blocks of rows and columns of the weight matrix, and in blocks of pairs of
- * tiles. The spectra of a block fit into the workspace. The rows of the weight matrix are filters, and the columns are
- * channels. For backward_data, the rows are channels, and the columns are filters. */
+/* Run a forward or backward_data call. The rows of the weight matrix are filters, and its columns are channels. For
+ * backward_data, the rows are channels, and the columns are filters. The call processes blocks of rows, columns and
+ * pairs of tiles, so that the spectra of a block fit into the workspace. */
 static int fc_fft_run_blocks(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;

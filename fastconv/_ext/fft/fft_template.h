@@ -9,7 +9,7 @@
 #undef FC_ROW
 #define FC_ROW (2 * FC_VL)
 
-/* Transform four complex numbers in each lane, in registers. */
+/* Transform four complex numbers in each lane, in registers (a butterfly of radix 4). */
 FC_INLINE void FC_N(fc_fft_butterfly_4)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
@@ -20,8 +20,7 @@ FC_INLINE void FC_N(fc_fft_butterfly_4)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* Transform `radix` complex numbers in each lane, in registers. If real and imaginary parts are swapped, this is the
- * inverse transform. */
+/* Transform `radix` complex numbers in each lane, in registers. Swap `re` and `im` for the inverse transform. */
 FC_INLINE void FC_N(fc_fft_butterfly)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -226,8 +225,8 @@ FC_INLINE void FC_N(fc_fft_transpose)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `width` rows each. The strip has
- * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
+/* Transpose a strip, and store it in the transposed plane, whose strips have `width` rows each. The strip has `rows`
+ * rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
 static void FC_N(fc_fft_store_transposed)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t width,
                                           ptrdiff_t column)
 {

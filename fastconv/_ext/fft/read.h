@@ -1,5 +1,5 @@
-/* Functions that read a tiling from the integers that fastconv.convolution.fft.tables writes. This file is included by
- * fft.h. */
+/* Functions that fill fc_fft_task with the integers that fastconv.convolution.fft.tables computes. This file is
+ * included by fft.h. */
 
 static inline const ptrdiff_t *fc_fft_read_three(ptrdiff_t *to, const ptrdiff_t *from)
 {

@@ -1,6 +1,8 @@
-/* The kernel FC_TILE: a function for each size of a tile, with unrolled loops, and a function that calls one of them.
- * microkernel_template.h includes this file for each pair of layouts FC_OF_A and FC_OF_B, and for tiles with a mask.
- * The functions are separate, because a compiler takes much longer for one that contains all sizes. */
+/* Define the kernel FC_TILE. Each tile size has a function of its own with unrolled loops, because compiling one
+ * function for all sizes would take much longer. FC_TILE calls the function for the size that its arguments give.
+ *
+ * microkernel_template.h includes this file for several layouts of the operands (FC_OF_A and FC_OF_B), with a mask
+ * (FC_MASKED is 1) or without. */
 #if FC_MASKED
 #define FC_SIZES FC_ALL_SIZES(FC_MASKED_TILE_SIZES)
 #define FC_BIAS NULL

@@ -10,7 +10,9 @@ from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_point
 from fastconv._ext.buffers.runs cimport (
     FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short,
 )
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 #: Whether this build checks bounds.

@@ -1,4 +1,4 @@
-/* Means and variances of groups of numbers, and normalisation by them, for every instruction set. */
+/* Mean and variance of groups of elements, and normalisation with them, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -9,7 +9,7 @@
 /* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of groups. A group is a set of numbers that are summed together, such as one channel of all images. */
+/* The layout of groups. A group is a set of elements that are summed together, such as one channel of all images. */
 typedef struct {
     ptrdiff_t runs;        /* the number of runs (contiguous elements) of a group */
     ptrdiff_t n;           /* the number of elements of a run */

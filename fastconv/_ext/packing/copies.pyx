@@ -7,7 +7,9 @@ threads: see threads/team.h.
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "packing/copies.h" nogil:

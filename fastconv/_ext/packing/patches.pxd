@@ -5,6 +5,7 @@
 # each tap, the outputs of a row read contiguous elements of one phase, even with a stride. Phases that no tap reads
 # are not stored.
 
+from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.gemm.microkernel cimport Kernels
 from fastconv._ext.buffers.runs cimport fc_prefetch, floating, zero_short
 
@@ -55,6 +56,25 @@ cdef inline void read_conv_axes(
         axes[i].output_offset, axes[i].output_stride, axes[i].output_size = table[9], table[10], table[11]
         axes[i].phase = phases + i * most_phases
         table += AXIS_NUMBERS
+
+
+cdef inline int set_conv_axes(ConvAxis* axes, layout, phases) except -1:
+    """Set `axes` (3 elements) from a `Layout` of fastconv.convolution.blocking.
+
+    `phases` is the array that `layout.phases()` returned. The axes have pointers into it, so the plan keeps it alive.
+    """
+    cdef Buffer table = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
+    cdef Py_ssize_t i
+    for i in range(3):
+        axis = layout.conv_axes[i]
+        axes[i].size, axes[i].stride, axes[i].lo = axis.size, axis.stride, axis.lo
+        axes[i].out, axes[i].halo, axes[i].n_phases = axis.out, axis.halo, len(axis.phases)
+        axes[i].output_offset, axes[i].output_stride = axis.output_offset, axis.output_stride
+        axes[i].output_size = axis.output_size
+        axes[i].block, axes[i].phase_pitch = layout.block[i], layout.phase_pitches[i]
+        axes[i].pitch = layout.pitches[i]
+        axes[i].phase = <const Py_ssize_t*> table.at + i * (table.n // 3)
+    return 0
 
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,

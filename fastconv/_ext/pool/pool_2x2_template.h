@@ -1,6 +1,6 @@
-/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, which are by far the most common poolings.
- * These kernels read the image directly, without the workspace of pool.h. The argument `cell` is the index, in the
- * plane, of the first element of the first row of the image that a call processes. */
+/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common poolings. These kernels
+ * read the image directly, without the workspace of pool.h. The argument `cell` is the index in the plane of the first
+ * image element that a kernel processes. */
 
 /* Load 2 * FC_VL elements, and split them into the elements with even and with odd indices. Only the first `readable`
  * elements may be read; the other elements are set to 0. */
@@ -56,8 +56,8 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
 }
 
 /* Compute the rows of dx that belong to `rows` rows of outputs. If the width is odd, the last column is set to 0. An
- * index that is outside its window is ignored. Return whether there is such an index. `dout` may be read up to
- * `dout_end`, and `indices` up to the same element. */
+ * index that is outside its window is ignored, and the function then returns 1. `dout` may be read up to `dout_end`,
+ * and `indices` up to the same element. */
 static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, const int32_t *indices, ptrdiff_t width,
                                       ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {

@@ -1,28 +1,24 @@
-/* Maxima and sums over windows, computed axis by axis. The number of steps grows with the logarithm of the window size.
+/* Maxima and sums over windows, computed axis by axis. The number of steps grows only with the logarithm of the window
+ * size.
  *
- * Two adjacent windows of v cells are joined to a window of 2 v cells, and one more cell makes a window of 2 v + 1
- * cells. So a sum over k cells takes log2(k) steps, plus one step for each set bit of k after the first. The terms of
- * the sum form a tree of depth at most 2 log2(k), so the error is as small as the error of a pairwise sum. Nothing is
- * ever subtracted, so an inf or a NaN affects only the windows that contain it. A maximum may read a cell twice, so it
- * takes ceil(log2(k)) steps. If several cells are equal, the first is the maximum. (The running maximum of van Herk, "A
- * fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", 1992, and of Gil and
- * Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But a sum computed in this way adds up
- * prefixes as long as the window, and the steps along a row cannot be vectorised.)
+ * A sum over k cells is built in steps. One step joins two adjacent windows of v cells to a window of 2 v cells. If
+ * needed, another step adds one more cell. For example, sums over 7 cells are built from sums over 1, 2, 3 and 6 cells.
+ * So a sum takes about log2(k) to 2 log2(k) steps, and its rounding error is as small as that of a pairwise sum.
+ * Nothing is ever subtracted, so an inf or a NaN affects only the windows that contain it. For maxima, the joined
+ * windows may overlap, so ceil(log2(k)) steps are enough. If several cells are equal, the first one is the maximum.
  *
- * Level l consists of the windows that exist after l steps. Along the width, a step processes a row, in vectors, in the
- * L1 cache. Along height and depth, rows are processed in order. Each level has a ring buffer with the rows that later
- * windows need. All ring buffers together have about k rows, so the workspace of a work item (`fc_running_item`) has
- * about k rows.
+ * The algorithm of van Herk ("A fast algorithm for local minimum and maximum filters on rectangular and octagonal
+ * kernels", 1992) and of Gil and Werman ("Computing 2-D min, median, and max filters", 1993) takes three steps for any
+ * k. But for sums, it adds up k cells one after another, which has larger rounding errors. Its steps along a row cannot
+ * be vectorised.
  *
- * The kernels read sources and write targets. In the forward pass, the sources are the cells of the image, and the
- * targets are the outputs. In the backward pass of a sum, the sources are the elements of dout, and the targets are the
- * elements of dx.
+ * Along W, each step processes one row, in vectors, in the L1 cache. Along H and D, rows are read in order, and all
+ * steps are done for each new row. Each step has a ring buffer with the earlier rows that it still needs. All ring
+ * buffers of an axis together have about k rows.
  *
- * The backward pass of a sum computes, for each cell, a sum over the outputs that read the cell. Take an axis with
- * stride s, dilation d and g = gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o
- * - 2 d / g, and so on. They read the cell at the taps t, t + s / g, t + 2 s / g, and so on, below k. The number of
- * these taps has only two different values, n and n + 1. The sums of n outputs are one level, and the sums of n + 1
- * outputs are the next level. */
+ * Sources are the elements that a kernel reads, and targets are the elements that it writes. In the forward pass, the
+ * sources are the cells of the image, and the targets are the outputs. In the backward pass of a sum, the sources are
+ * the elements of dout, and the targets are the elements of dx. */
 #ifndef FASTCONV_POOL_RUNNING_H
 #define FASTCONV_POOL_RUNNING_H
 
@@ -32,16 +28,22 @@
 #include "threads/team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum. FC_INPUT_CELLS: the elements that are read. FC_INPUT_SQUARES: the squares of these elements.
- * FC_INPUT_OVER_COUNT: the elements of dout, each divided by the number of cells of its window. FC_INPUT_OVER_NORM: the
- * elements of dout, each divided by the norm of its window. */
+/* The terms of a sum.
+ * - FC_INPUT_CELLS: the elements that are read.
+ * - FC_INPUT_SQUARES: the squares of these elements.
+ * - FC_INPUT_OVER_COUNT: the elements of dout, each divided by the number of cells of its window.
+ * - FC_INPUT_OVER_NORM: the elements of dout, each divided by the norm of its window. */
 enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
-/* The result that is computed from a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number
- * of cells of the window. FC_RESULT_ROOT: the square root of the sum. FC_RESULT_TIMES: the sum times the element of x
- * at the same index. */
+/* The result that is computed from a sum.
+ * - FC_RESULT_SUMS: the sum.
+ * - FC_RESULT_OVER_COUNT: the sum divided by the number of cells of the window.
+ * - FC_RESULT_ROOT: the square root of the sum.
+ * - FC_RESULT_TIMES: the sum times the element of x at the same index. */
 enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
-/* The sums or maxima from which a row of results is computed. FC_FROM_LAST: those after the last step. FC_FROM_EARLY:
- * those before the last step. FC_FROM_NOTHING: none, because no element that is read contributes to the row. */
+/* Where a row of results comes from.
+ * - FC_FROM_LAST: from the sums or maxima after the last step.
+ * - FC_FROM_EARLY: from the sums before the last step.
+ * - FC_FROM_NOTHING: no element contributes to the row. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
     /* The number of elements past the end of a row that may be read or written. It is the number of lanes of the
@@ -51,7 +53,7 @@ enum {
 };
 
 /* A range of results along an axis (outputs or, in the backward pass, elements of dx), and the range of elements that
- * are read to compute these results. */
+ * are read for these results. */
 typedef struct {
     ptrdiff_t begin, end; /* the results [begin, end) */
     ptrdiff_t source;     /* the index of the first element that is read */
@@ -60,61 +62,63 @@ typedef struct {
 
 /* The steps along the axis W. If plus[l] is 0, step l joins two windows whose starts are shift[l] cells apart. If
  * plus[l] is 1, step l adds one cell to each window: the cell that is shift[l] cells after the last cell of the window.
- * In the forward pass, `phases` is 0, and the window of output o starts at cell o * stride - lo. In the backward pass,
- * `phases` is stride / gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases (a
- * window has k taps), and `step` is dilation / gcd(stride, dilation). If `copies_sources` is 1, each row is copied
- * before the first step, because a later step needs the original elements. */
+ * In the forward pass, the window of output o starts at cell o * stride - lo. */
 typedef struct {
     ptrdiff_t size;           /* the row length of the image or, in the backward pass, of dout */
     ptrdiff_t levels;         /* the number of steps */
     ptrdiff_t stride;         /* the stride of the windows, in cells */
     ptrdiff_t lo;             /* the padding before the image, in cells */
     ptrdiff_t dilation;       /* the distance between two taps, in cells */
-    /* in the backward pass: the number of phases into which the taps are divided; otherwise 0 */
+    /* The next four fields are for the backward pass of a sum. In the forward pass, `phases` is 0. The backward pass
+     * computes each cell of dx as a sum over the outputs that read the cell. Let g = gcd(stride, dilation),
+     * phases = stride / g, and step = dilation / g. For t < phases, cell o * stride + t * dilation - lo is read by the
+     * outputs o, o - step, o - 2 * step, and so on. They read the cell by the taps t, t + phases, t + 2 * phases, and
+     * so on. These taps are phase t. */
     ptrdiff_t phases;
-    ptrdiff_t taps;           /* the number of taps of a phase, not counting the additional tap of some phases */
+    ptrdiff_t taps;           /* the number of taps of a phase that has no additional tap */
     ptrdiff_t rest;           /* the number of phases that have one additional tap */
     /* the distance between two outputs that read the same cell by neighbouring taps of a phase */
     ptrdiff_t step;
-    ptrdiff_t copies_sources; /* whether each row is copied before the first step */
+    /* whether each row is copied before the first step, because a later step needs its elements */
+    ptrdiff_t copies_sources;
     const ptrdiff_t *shift;   /* for each step: the distance, in cells, to the window or the cell that is added */
     const ptrdiff_t *plus;    /* for each step: whether a single cell is added */
     const fc_target_range *ranges; /* the ranges of results into which the axis is divided */
 } fc_running_width;
 
-/* The steps along the axis H or D. The elements along the axis are read in ascending order, and are counted from index
- * `first`. Indices outside the array are padding. depth[i] is the number of steps that are done after element i was
- * read, or -1 if no result needs element i. The results target[j] with ends[i - 1] <= j < ends[i] are complete after
- * element i. from[j], an FC_FROM_* constant, tells from which sums or maxima result target[j] is computed. */
+/* The steps along the axis H or D. Rows (along D: planes) are read in ascending order, and row 0 is index `first` of
+ * the array. Rows outside the array are padding. After row i is read, the first depth[i] steps are done. depth[i] is -1
+ * if no result needs row i. The results target[j] with ends[i - 1] <= j < ends[i] are complete after row i. from[j] is
+ * the FC_FROM_* constant of result target[j]. */
 typedef struct {
     ptrdiff_t size;    /* the number of elements along the axis, without padding */
     ptrdiff_t targets; /* the number of results along the axis */
     ptrdiff_t levels;  /* the number of steps */
     /* the number of steps after which the sums of FC_FROM_EARLY are complete, or -1 if no result needs these sums */
     ptrdiff_t early;
-    ptrdiff_t first;   /* the index of the first element that is read */
+    ptrdiff_t first;   /* the index in the array of the first row that is read */
     ptrdiff_t rows;    /* the number of rows of all ring buffers together */
     /* `shift` and `plus` are as in fc_running_width. The ring buffers follow one another in memory. Ring buffer l
      * starts at row ring[l] of this memory. */
     const ptrdiff_t *shift, *plus, *ring;
     const ptrdiff_t *depth, *ends, *target, *from;
-    /* The ranges of results into which the axis is divided. The field `source` of a range is counted from `first`. */
+    /* The ranges of results into which the axis is divided. In these ranges, `source` is counted from index `first`. */
     const fc_target_range *ranges;
 } fc_running_axis;
 
-/* The windows along one axis. A mean divides by the number of cells of the window that are in [low, high). This range
- * is the image, with or without its padding. */
+/* The windows along one axis. A mean divides by the number of those cells of the window that are in [low, high). This
+ * range is the image, with or without its padding. */
 typedef struct {
     ptrdiff_t size;      /* the size of the image, in cells */
     ptrdiff_t k;         /* the number of taps */
     ptrdiff_t stride;    /* the distance between two windows, in cells */
     ptrdiff_t lo;        /* the padding before the image, in cells */
     ptrdiff_t dilation;  /* the distance between two taps, in cells */
-    ptrdiff_t low, high; /* the cells [low, high) that a mean counts */
+    ptrdiff_t low, high; /* a mean counts only the cells [low, high) */
 } fc_running_windows;
 
 /* The steps to do along H or D after a row was read: the first `depth` of the `levels` steps. Each step has a ring
- * buffer of earlier rows. ring_row[l] is the row of the ring buffer of step l that the new row replaces. */
+ * buffer of earlier rows. ring_row[l] is the row that the new row replaces in the ring buffer of step l. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
@@ -142,7 +146,7 @@ static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o
     return taps < 0 ? 0 : taps < w->k ? taps : w->k;
 }
 
-/* Return the number of cells that a mean counts in the window of output o. */
+/* Return by how many cells a mean divides in window o: the number of cells of the window that are in [low, high). */
 static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
 {
     return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
@@ -154,7 +158,8 @@ static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Return the distance, in elements, between the rows of two neighbouring planes in the result of the steps along W. */
+/* The steps along W process a row of each of several planes. Return the distance between the results of two
+ * neighbouring planes, in elements. */
 static inline ptrdiff_t fc_running_plane_pitch(const fc_running_width *w, const fc_target_range *range)
 {
     return !w->phases && w->stride == 1 && w->levels ? range->n : range->end - range->begin;
@@ -175,8 +180,8 @@ typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
     ptrdiff_t n_ranges_w, n_ranges_h, n_ranges_d; /* the number of ranges of results along W, H and D */
-    /* The length in the workspace of a row that is read (`row_pitch`) and of a row of results (`pitch`), in elements,
-     * and the number of rows of results of a work item. */
+    /* `row_pitch` is the length of a row that is read, and `pitch` is the length of a row of results, both in elements
+     * of the workspace. `item_rows` is the number of rows of results of a work item. */
     ptrdiff_t row_pitch, pitch, item_rows;
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* the number of elements of a plane of the input, and of a plane of results */
@@ -233,7 +238,7 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
 }
 
 /* Return the steps to do after row `arrival` of the axis was read. `row_index` is the number of this row, counted from
- * the first row that the work item reads. A step is left out if its windows would start before the first row that the
+ * the first row that the work item reads. Steps are left out if their windows would start before the first row that the
  * work item reads. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t row_index, char *rings, ptrdiff_t pitch)
@@ -249,8 +254,8 @@ static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_ax
     return m;
 }
 
-/* For each window [begin, end) along W, write the number of cells along W that a mean counts. The numbers have the
- * dtype of the kernel. */
+/* For each of the windows [begin, end) along W, write the number of cells along W by which a mean divides. The numbers
+ * have the dtype of the kernel. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
@@ -267,14 +272,14 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
     }
 }
 
-/* Return the number of cells, along D and H together, that a mean counts in the window at (d, h). */
+/* Return the number of cells, along D and H together, by which a mean divides in the window at (d, h). */
 static inline double fc_running_count_dh(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Do the steps along D for row h, after the steps along W and H. Then store the rows of results that are complete after
- * these steps. */
+/* Do the steps along D for row h, whose steps along W and H are done. Then store the rows of results that are complete
+ * after these steps. */
 static inline void fc_running_add_depth_row(const fc_running *g, fc_running_space *at,
                                             const fc_running_merge_step *deep,
                                             ptrdiff_t arrival, const fc_target_range *range_d,

@@ -77,8 +77,8 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* For the backward pass, compute each cell of a row as a sum over the outputs that read the cell: see
- * `fc_running_width`. */
+/* For the backward pass, compute each cell of a row of dx as a sum over the outputs that read the cell: see
+ * fc_running_width. */
 static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_target_range *range, const FC_T *sums,
                                          const FC_T *cells, FC_T *to)
 {
@@ -114,10 +114,10 @@ static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_tar
     }
 }
 
-/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the results
- * are followed by their indices, to which `base` is added. The rows of the planes are `plane_step` elements apart in
- * memory, but are processed as one long row. Windows that overlap two planes are computed, too, but are not used. For
- * maxima, return whether an element of the rows is NaN. */
+/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the indices
+ * of the maxima, plus `base`, follow the results. In memory, the rows of two planes are `plane_step` elements apart,
+ * but all rows are processed as one long row. So windows that overlap two planes are computed, too, but are not used.
+ * For maxima, return whether an element of the rows is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
@@ -205,8 +205,8 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     return has_nan;
 }
 
-/* Combine the current row with earlier rows, which are in the ring buffers. At each step, the current row replaces the
- * oldest row of a ring buffer, and the two rows together give the current row of the next step. */
+/* Combine the current row with earlier rows, which are in the ring buffers. In each step, the current row replaces the
+ * oldest row of a ring buffer. The sum (or the maximum) of these two rows is the current row of the next step. */
 FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
                                          FC_T *const *to,
                                          ptrdiff_t n, ptrdiff_t pitch)
@@ -336,8 +336,8 @@ static void FC_N(fc_running_finish)(int result_op, const void *from, const void 
 }
 
 /* Store the maxima of the n outputs from output `begin` on, and the indices of the maxima. The index of a maximum is
- * `base` plus the index that the steps computed. But if no number of a window is above -inf, the first cell of the
- * window is the maximum. The index of this cell is computed from `origin`, the index of the start of its row. */
+ * `base` plus the index that the steps computed. If all cells of a window are -inf, the first cell of the window is the
+ * maximum. Its index is computed from `origin`, the index of the start of its row. */
 static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
                                            ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *indices,
                                            int int64_indices, ptrdiff_t n)

@@ -29,8 +29,9 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied. Later
- * stores then overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
+/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied. Whole
+ * vectors may go past the end of `to`, because later stores overwrite these elements. Return a mask of the lanes in
+ * which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -68,8 +69,8 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return has_nan;
 }
 
-/* Copy to the workspace all cells of a plane that the rows [begin, end) of outputs at depth `od` read. Return 0 if no
- * cell is NaN. */
+/* Copy to the workspace all cells of a plane that the output rows [begin, end) at depth `od` read. Return whether any
+ * of these cells is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -80,7 +81,8 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const ptrdiff_t needed_rows = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
     const ptrdiff_t first = top < 0 ? -top : 0, rows = top + needed_rows < height ? needed_rows : height - top;
     const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
-    /* With stride 2, split a row into two phases. Cell 0 of the image is an even or an odd cell of the padded row. */
+    /* With stride 2, a row is split into its even and its odd cells. If the left padding is odd, cell 0 of the image is
+     * an odd cell of the padded row. */
     const int by_two = g->stride[2] == 2 && g->n_phases == 2;
     const ptrdiff_t *evens = g->phase + 3 * (g->lo[2] & 1), *odds = g->phase + 3 * (1 - (g->lo[2] & 1));
     const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->phase_pitch + evens[1] : 0;
@@ -112,7 +114,7 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
             for (row = first; row < rows; row++)
                 nan |= FC_N(fc_pool_fill)(square, g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
         }
-        /* Clear the padding around the rows last, because the copies wrote into it. */
+        /* Write the padding around the rows last, because the copies may have overwritten it. */
         for (phase = 0; phase < g->n_phases; phase++) {
             const ptrdiff_t before = g->phase[3 * phase + 1], after = g->phase[3 * phase + 2], all = g->phase_width;
             FC_T *phase_row = to + phase * g->phase_pitch;
@@ -138,8 +140,8 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
 }
 
 /* A vector of n outputs. `from` points to the cells that the first tap of the windows reads. `out` and `indices` point
- * to the values and the indices of the results. `corner` is the index, in the plane, of the first cell of the first
- * window. */
+ * to the places where the results and their indices are stored. `corner` is the index, in the plane, of the first cell
+ * of the first window. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
@@ -149,10 +151,10 @@ typedef struct {
     FC_V count;
 } FC_N(fc_output_vector);
 
-/* Compute `units` vectors of outputs that have the same taps inside the image. Each maximum of a chain of maxima
- * depends on the previous maximum. So the CPU is only fast with several independent chains. If there are few vectors,
- * the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal
- * number never replaces an earlier one. */
+/* Compute `units` vectors of outputs whose windows have the same taps inside the image. A running maximum is a chain of
+ * operations that depend on one another, so the CPU is only fast with several independent chains. If there are few
+ * vectors, the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because
+ * only a larger number replaces a maximum. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
                                    const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
@@ -208,8 +210,8 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             }
         }
         if (parts > 1) {
-            /* Combine the maxima of all parts of the taps. At the next depth of the window, all parts continue from the
-             * combined maximum. */
+            /* Combine the maxima of all parts of the taps. At the next index of the window along D, all parts continue
+             * from the combined maximum. */
             FC_UNROLL
             for (u = 0; u < units; u++) {
                 FC_UNROLL
@@ -241,9 +243,9 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
 }
 
-/* Compute the rows [begin, end) of outputs at depth `od` from the workspace. `indices` is used for the maximum only.
+/* Compute the output rows [begin, end) at depth `od` from the workspace. `indices` is used for the maximum only.
  *
- * A vector may write past its row, but not past `out_end`, the end of the outputs of this chunk. */
+ * A vector may be written past the end of its row, but not past `out_end`, the end of the outputs of this chunk. */
 FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *tables, FC_T *out,
                                   int32_t *indices, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -301,7 +303,8 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
     }
 }
 
-/* Each operation has a function of its own, because a compiler takes much longer for one that contains all. */
+/* Each kind of pooling has a function of its own, because compiling one function for all kinds would take much
+ * longer. */
 #define FC_ROWS_OF(name, op)                                                                                    \
     static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *tables, void *out,       \
                                        int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,      \
@@ -395,8 +398,8 @@ static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const 
 }
 
 /* Compute rows [begin, end) of dx at depth `id` of a plane from the workspace, for a stride of 1 or 2 along W. Each
- * cell of dx is computed as a sum over the outputs that read it. So each cell is written once, and no two threads write
- * the same cell. If x is not NULL, the sum is multiplied by x. */
+ * cell of dx is the sum over the outputs that read it. So each cell is written once, and no two threads write the same
+ * cell. If x is not NULL, the sum is multiplied by x. */
 static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const void *x_, const void *x_end, void *dx_,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {

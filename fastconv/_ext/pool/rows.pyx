@@ -8,7 +8,9 @@ from libc.stdint cimport int32_t
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.runs cimport fc_check, floating, zero
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef inline floating* aligned(floating* p) noexcept nogil:

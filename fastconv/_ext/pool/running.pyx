@@ -6,7 +6,9 @@ A plane is one channel of one image, so an array consists of N * C planes. `dtyp
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.runs cimport fc_check
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 ctypedef const Py_ssize_t* numbers

@@ -89,8 +89,8 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return n_distinct;
 }
 
-/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, whose tap lines
- * fc_list_tap_lines has listed. */
+/* Write the nonzero entries of a matrix row, like fc_list, but read only the nonzero weights. fc_list_tap_lines has
+ * listed the tap lines of these weights. */
 static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -154,7 +154,7 @@ FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t
 }
 
 /* Write the entries of a group of nonzero weights that read the same image row. Weights that read the same element are
- * added up to one entry. The weights must read the elements in ascending order. Return the number of entries. */
+ * added up to one entry. The group must read the elements in ascending order. Return the number of entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
                                            fc_group group, FC_T *values, FC_INDEX *columns)
 {
@@ -172,8 +172,8 @@ FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdif
     return n;
 }
 
-/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, which fc_order_nonzeros
- * has sorted. */
+/* Write the nonzero entries of a matrix row, like fc_list, but read only the nonzero weights, in the order in which
+ * fc_order_nonzeros has sorted them. */
 static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -207,10 +207,10 @@ static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row
     return n;
 }
 
-/* Write the matrix rows of `segments` output positions in one row of the output. Each of these positions is a segment
- * of its own, because mirror padding makes it read image elements in another order, or an element twice. `indptr` has
- * the starts of the matrix rows of the output row, and `first` is the column of the first image element of the image
- * row. `values` and `columns` are a workspace for the entries of one matrix row. */
+/* Write the matrix rows of `segments` positions in one row of outputs. Each of these positions is a segment of its own,
+ * because its padding makes it read image elements in another order, or an element twice. `indptr` has the starts of
+ * the matrix rows of this row of outputs. `first` is the column of the first image element of the image row. `values`
+ * and `columns` are a workspace for the entries of one matrix row. */
 static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
                                           ptrdiff_t segments,
                                           const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,
@@ -257,7 +257,7 @@ static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *r
     nonzeros->visits += segments * (count + from.n_grouped);
 }
 
-/* Copy `count` entries of a list to a matrix row, and add `base` to their columns. */
+/* Copy `count` entries to a matrix row, and add `base` to their columns. */
 FC_INLINE void FC_I_(fc_write_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                      FC_UNSIGNED *indices, const int count)
 {
@@ -268,8 +268,8 @@ FC_INLINE void FC_I_(fc_write_chunk)(const FC_T *values, const FC_UNSIGNED *colu
         indices[i] = columns[i] + base;
 }
 
-/* Write `rows` contiguous matrix rows from one list of n entries. Row i has the columns of the list plus first + i *
- * step. */
+/* Write `rows` contiguous matrix rows of n entries each. All rows have the same values. The columns of row i are
+ * `columns` plus first + i * step. */
 static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
                              ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
 {
@@ -307,7 +307,7 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
 }
 
 /* Compute rows [begin, end) of the product, for a block of columns that is `vectors` vectors wide. For each vector,
- * `sums` independent sums hide the latency of additions. After every SUMMED entries these sums are added to a total,
+ * `sums` independent sums hide the latency of additions. After every SUMMED entries, these sums are added to a total,
  * because long float sums would lose accuracy. */
 FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
                                const int vectors, const int sums)

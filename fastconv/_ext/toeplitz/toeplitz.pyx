@@ -4,7 +4,8 @@ A row of weights has the weights of one filter or, for the transposed matrix, of
 each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is all
 positions along the last axis, for one position along each other axis. `table` describes three axes: see
 fastconv.convolution.toeplitz.pattern. `sizes` comes from fastconv.convolution.toeplitz.csr. `queue` is the shared state
-of the call, which distributes the work among threads: see threads/team.h. Indices have 64 bits if `wide` is set, else 32 bits.
+of the call, which distributes the work among threads: see threads/team.h. Indices have 64 bits if `wide` is
+set, else 32 bits.
 `dtype` is 0 (float32) or 1 (float64).
 """
 

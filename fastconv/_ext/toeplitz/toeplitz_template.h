@@ -25,7 +25,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* Return the number of nonzero weights in one weight row. */
+/* Return the number of nonzero weights of one filter or, for the transposed matrix, of one channel. */
 static ptrdiff_t FC_N(fc_count_nonzeros)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -48,7 +48,8 @@ static ptrdiff_t FC_N(fc_count_nonzeros)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* Build the tree of the nonzero weights of one weight row: see fc_nonzeros. */
+/* Build the tree of the nonzero weights of one filter or, for the transposed matrix, of one channel: see
+ * fc_nonzeros. */
 static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzeros *nonzeros)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -86,7 +87,7 @@ static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzero
 }
 
 /* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
- * its weight. Each lane of a vector belongs to a different image. `vectors` vectors of images are processed. */
+ * its weight. Each lane belongs to a different image. `vectors` vectors of images are processed. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };
@@ -108,8 +109,9 @@ FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, c
     }
 }
 
-/* For each of `count` outputs and each entry j of the output, compute sums[slots[j]] += dy * x[columns[j]], lane by
- * lane. From one output to the next, all columns grow by `x_step`, and the row of dy grows by `dy_step`. */
+/* For each of `count` outputs and each image element j that the output reads, compute
+ * sums[slots[j]] += dy * x[columns[j]], lane by lane. For each further output, `columns` grows by `x_step`, and the row
+ * of dy grows by `dy_step`. */
 static void FC_N(fc_contract)(const fc_contraction *c)
 {
     const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;

@@ -1,8 +1,8 @@
 /* The transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h. */
 #include "winograd/points.h"
 
-/* Expand FC_CASE(points, n) for every supported pair of numbers. n is the number of taps or, for output transforms, the
- * number of outputs of a tile. */
+/* Expand FC_CASE(points, n) for every supported pair. n is the number of taps or, for output transforms, the number of
+ * outputs of a tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
     FC_CASE(4, 2)                                                                           \
@@ -90,8 +90,8 @@ static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *
     }
 }
 
-/* Each combination of the numbers of points and taps has a function of its own, because a compiler takes much longer
- * for one function that contains all combinations. Below, the same holds for the numbers of points and outputs. */
+/* Each combination of the numbers of points and taps has a function of its own, because compiling one function for all
+ * combinations would take much longer. The same holds for the numbers of points and outputs. */
 #define FC_CASE(p, t)                                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_lines), p, t)(                                               \
         const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines,               \
@@ -255,12 +255,12 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t filter_step, pt
             to[f * filter_step + i * column_step] = from[f * pitch + i];
 }
 
-/* Transform one row of a tile back and store its outputs [begin, end) in the result, for a vector of filters. The row
- * has `wide` points that are `step` elements apart.
+/* Apply the output transform to one row of a tile, and store its outputs [begin, end) in the result, for a vector of
+ * filters. The row has `wide` points that are `step` elements apart.
  *
- * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
- * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
- * the caller then only computes the image again. */
+ * A lane of `check` becomes NaN if one of its outputs is inf or NaN: the sum of the outputs is then inf or NaN, and
+ * zero times this sum is NaN. The sum may also overflow although all outputs are finite. That is harmless, because the
+ * caller then only computes the image again. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias,
                                FC_T *to, ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
@@ -335,8 +335,9 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
 FC_CASES
 #undef FC_CASE
 
-/* Transform the products of one tile back and store the outputs in the result, for the first `filters` lanes of a
- * vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2], box[3]). */
+/* Apply the output transform to the products of one tile, and store the outputs in the result, for the first `filters`
+ * lanes of a vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2],
+ * box[3]). */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)

@@ -1,4 +1,4 @@
-"""Lists the integers that describe a tiling for the kernel of `fft`, in the order that ``_ext/fft/read.h`` expects."""
+"""Lists the integers that describe a tiling to the compiled kernel of `fft`, in the order of ``_ext/fft/read.h``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOST = 1 << 62
 
 #: Five integers for each axis of an array: the distance between neighbouring positions, the index of position 0, the
 #: distance between neighbouring phases of the outputs, the distance between neighbouring phases of the taps, and the
-#: number of positions of a tile. Distances are numbers of elements. The docstring of `phase_axes` explains phases.
+#: number of positions of a tile. Distances are numbers of elements. `phase_axes` explains phases.
 _Axes = list[tuple[int, int, int, int, int]]
 
 
@@ -69,13 +69,13 @@ def _array(
 
 
 def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
-    """Return the integers that describe x or dx to the kernel. A tile of x is read with a margin."""
+    """Return the integers that describe x or dx to the kernel. A tile of x includes a margin."""
     phase_axes = tiling.problem.phase_axes
     sizes = tuple(phase_axis.size for phase_axis in phase_axes)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
     for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
-        # A tile of x has a margin, unless one cyclic transform serves a whole circular image.
+        # A tile of x includes a margin, unless one cyclic transform serves a whole circular image.
         count = tile if tiling.problem.op == "backward_data" else min(tile + phase_axis.margin, length)
         origin = phase_axis.step * phase_axis.first - phase_axis.lo
         axes.append(
@@ -87,7 +87,7 @@ def _x_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
 
 
 def _out_like(tiling: FftTiling, geometry: ConvGeometry) -> list[int]:
-    """Return the integers that describe out or dout to the kernel. For dx, a tile of dout is read with a margin."""
+    """Return the integers that describe out or dout to the kernel. For dx, a tile of dout includes a margin."""
     phase_axes, back = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
     sizes = tuple(phase_axis.out for phase_axis in phase_axes)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups

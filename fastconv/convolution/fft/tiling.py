@@ -1,10 +1,10 @@
 """Chooses the tiles and blocks of a convolution by `fft`, and estimates their cost.
 
 A signal is an image with one axis. A tile of a signal is folded into a plane, and both axes of the plane are
-transformed. A pair is two tiles of an image, which one complex transform transforms together. A strip is a part of a
-plane that is as wide as a vector. Each row of a strip is a vector of real parts and a vector of imaginary parts. The
-weights of a group are a matrix of kernels: its rows are filters and its columns channels, or the reverse for dx. Each
-phase of the taps (see `phase_axes`) counts as a channel.
+transformed. A pair is two tiles of an image that share one complex transform. A strip is a part of a plane that is as
+wide as a vector. Each row of a strip is a vector of real parts and a vector of imaginary parts. The weights of a group
+are a matrix of kernels: its rows are filters and its columns channels. For dx, its rows are channels and its columns
+filters. Each phase of the taps (see `phase_axes`) counts as a channel.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 
 #: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
-#: spectra fit. A single transform of the kernel may exceed the limit.
+#: spectra fit. If a single transform of the kernel is larger, the limit is exceeded.
 SPACE_BYTES = 24 << 20
-#: The largest number of bytes of a spectrum for which two spectra fit a second-level cache beside input and output.
+#: Two spectra of at most this number of bytes fit a second-level cache, together with input and output.
 _NEAR_BYTES = 3 << 17
-#: The numbers of tiles to try along an axis.
+#: The numbers of tiles to try along an axis of the image.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost per result of the shorter
-#: tiles. For volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of
-#: tiles with the lowest estimated costs.
+#: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost of the shorter tiles. For
+#: volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` tile sizes with the
+#: lowest estimates.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
-#: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The others are costs in
-#: cycles: `_STEP` of a step that all threads finish together, `_PRODUCT` of a product of two rows, and `_BYTES_COST` of
-#: 64 bytes of the image or the result.
+#: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The other constants are costs
+#: in cycles. `_STEP` is the cost of a step, after which all threads wait for each other. `_PRODUCT` is the cost of a
+#: product of two rows. `_BYTES_COST` is the cost of 64 bytes of the image or the result.
 _FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
 
 
@@ -66,10 +66,12 @@ class FftTiling:
     """The sizes of tiles and blocks.
 
     For each axis, `lengths` has the length of the transform, `tile` the number of results of a tile, and `tiles` the
-    number of tiles. `row_block`, `column_block`, `pair_block` and `group_block` are the numbers of rows and columns of
-    kernels, of pairs of tiles and of groups whose spectra are in memory at a time. With `fused`, products are computed
-    strip by strip while a tile is in the cache. With `shared`, all threads work on the same pair of tiles; otherwise
-    each thread has a pair of its own.
+    number of tiles. The four blocks limit the spectra that are in memory at a time: `row_block` and `column_block`
+    count rows and columns of kernels, `pair_block` pairs of tiles, and `group_block` groups.
+
+    If `fused` is true, products are computed strip by strip while a tile is in the cache. A strip is a part of a plane,
+    as wide as a vector. If `shared` is true, all threads work on the same pair of tiles; otherwise each thread has its
+    own pair.
     """
 
     problem: FftProblem
@@ -85,7 +87,7 @@ class FftTiling:
 
     @functools.cached_property
     def pairs(self) -> int:
-        """The number of pairs of tiles of all images."""
+        """The number of pairs of tiles of all images. The two tiles of a pair share one complex transform."""
         units = math.prod(self.tiles) * math.prod(phase_axis.phis for phase_axis in self.problem.phase_axes)
         return self.problem.images * -(-units // 2)
 
@@ -96,14 +98,14 @@ class FftTiling:
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
-        """The length of a tile along each axis of the image. A tile of a signal has as many elements as the plane into
-        which it is folded.
+        """The length of a tile along each axis of the image. A one-dimensional tile is folded into a plane, and has as
+        many elements as the plane.
         """
         return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
     def strips(self) -> int:
-        """The number of strips of a plane. A strip is as wide as a vector."""
+        """The number of strips of a plane. A strip is a part of a plane, as wide as a vector."""
         return -(-self.lengths[1] // self.problem.lanes)
 
     @property
@@ -115,8 +117,8 @@ class FftTiling:
     def pitch(self) -> int:
         """The distance, in elements, between neighbouring spectra.
 
-        The distance is one row more than a spectrum, so that equal elements of several spectra are in different cache
-        sets.
+        The distance is one row more than a spectrum. So elements with the same index in different spectra are in
+        different cache sets.
         """
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
@@ -129,8 +131,8 @@ class FftTiling:
 
     @property
     def flat(self) -> int:
-        """The number of elements of the planes that a thread holds if products are computed strip by strip; 0 if the
-        thread holds no planes.
+        """The number of elements of transformed planes that a thread stores while it computes products strip by strip;
+        0 if it stores none.
         """
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
@@ -138,8 +140,8 @@ class FftTiling:
 
     @property
     def volume(self) -> int:
-        """The number of elements of the volumes that are transformed along some of the axes, but not yet along all; 0
-        if the image has no depth.
+        """The number of elements of volumes that are transformed along some axes, but not yet along all axes; 0 if the
+        image has no depth.
         """
         if self.lengths[0] == 1:
             return 0
@@ -159,8 +161,8 @@ class FftTiling:
 
     @property
     def parts(self) -> int:
-        """The number of partial sums of dw if products are computed strip by strip. Each partial sum is computed by a
-        single thread, in a fixed order.
+        """The number of partial sums of dw if products are computed strip by strip. A single thread computes each
+        partial sum, in a fixed order.
         """
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
@@ -192,8 +194,8 @@ class FftTiling:
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
         """Return the cost of all passes of a transform, and the number of rows that the transform moves.
 
-        To move a row is to load, transpose and store it. A column is as wide as a vector. `columns` is the
-        number of columns that are not all zero. By default, it is the number of all columns.
+        To move a row is to load, transpose and store it. A column is as wide as a vector. `columns` is the number of
+        columns that are not all zero. None means all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -204,7 +206,7 @@ class FftTiling:
 
     @functools.cached_property
     def work(self) -> dict[str, float]:
-        """The work of the busiest thread: passes, moves of rows, products of rows, bytes, and steps.
+        """The amounts of work of the busiest thread: passes, moves of rows, products of rows, bytes, and steps.
 
         All threads finish a step before any thread begins the next.
         """
@@ -225,8 +227,8 @@ class FftTiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return the numbers of transforms of kernels, of transforms of tiles and of steps if products are computed
-        strip by strip while a tile is in the cache.
+        """Return three numbers for products that are computed strip by strip while a tile is in the cache: the numbers
+        of transforms of kernels, of transforms of tiles, and of steps.
         """
         p, pairs = self.problem, self.pairs
         if self.gradient:
@@ -267,7 +269,7 @@ class FftTiling:
 
     @property
     def distant(self) -> bool:
-        """Whether a tile does not fit a second-level cache beside its input and output."""
+        """Whether the spectrum of a tile is too large for a second-level cache, together with its input and output."""
         return self.pitch * self.problem.itemsize > _NEAR_BYTES
 
     def cost(self) -> float:
@@ -297,8 +299,8 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # Sizes of tiles whose spectra fit `SPACE_BYTES` come first. The other sizes follow, in the order of the number
-        # of elements of a spectrum.
+        # Tiles whose spectra fit `SPACE_BYTES` are tried first. Larger tiles follow, in the order of the sizes of their
+        # spectra.
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
@@ -313,7 +315,7 @@ def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> 
 
 
 def _estimate(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """Return an estimate of `FftTiling.cost` for tiles of the given size, and the number of elements of a spectrum."""
+    """Return an estimate of `FftTiling.cost` for a tile size, and the number of elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -354,12 +356,12 @@ def _tilings(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...
 
 
 def _blocks(tiling: FftTiling) -> FftTiling:
-    """Return the tiling with the largest blocks of rows, columns and pairs that fit `SPACE_BYTES`."""
+    """Return the tiling with the largest blocks of rows, of columns and of pairs of tiles that fit `SPACE_BYTES`."""
     problem = tiling.problem
     free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
-    # While the spectra do not fit, halve the number of pairs if the pairs have more spectra than the weights. Otherwise
-    # halve the number of rows of weights or, if there is only one row, the number of columns.
+    # While the spectra do not fit, halve the number of pairs of tiles if the pairs have more spectra than the weights.
+    # Otherwise halve the number of rows of weights or, if there is only one row, the number of columns.
     while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
@@ -373,7 +375,7 @@ def _blocks(tiling: FftTiling) -> FftTiling:
 
 
 def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield each size of tiles to try: the lengths of its transforms, and its numbers of results, along three axes."""
+    """Yield each tile size to try: the lengths of the transforms, and the numbers of results, along three axes."""
     phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:
         phase_axis = phase_axes[2]
@@ -396,7 +398,7 @@ def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[in
 
 
 def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
-    """Return the tiles to try along an axis: for each, the length of its transform and its number of results.
+    """Return the tiles to try along an axis: the length of the transform of each tile, and its number of results.
 
     A longer tile is tried only if its cost per result is clearly below that of all shorter tiles. A tile of a whole
     circular image is always tried.

@@ -1,6 +1,7 @@
-"""Lays out the calls of the kernels of `implicit`: one call for each stride phase of dx, or one call for other ops.
+"""Computes the arguments of the kernel calls of `implicit`: one call for each stride phase of dx, or one call for other
+ops.
 
-Stride phases are of the same kind if their calls differ only in the offsets of results and weights.
+Two calls are of the same kind if they differ only in the offsets of their results and weights.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ from fastconv.runtime.plan_cache import is_large, plans
 #: For dw, the approximate largest and smallest number of output positions of a block. A panel of dout holds the
 #: positions of one block.
 _SUMMED, _LEAST_SUMMED = 320, 128
-#: The largest number of panels of image cells that stay in the second-level cache, and the largest number of their
-#: bytes. With pruned weights, a few rows of dw at a time are computed from these panels. `_PANELS_AT_A_TIME` must
-#: not exceed MOST_PANELS_AT_A_TIME of implicit_weights.pyx.
+#: For dw, the largest number of panels of image cells that are packed at a time, and the largest number of their bytes.
+#: These panels stay in the second-level cache. With pruned weights, they serve a few rows of dw at a time.
+#: `_PANELS_AT_A_TIME` must not exceed MOST_PANELS_AT_A_TIME of implicit_weights.pyx.
 _PANELS_AT_A_TIME, _PANELS_BYTES = 64, 1 << 17
 #: The largest number of lanes of a vector in any instruction set.
 _MOST_LANES = 64
@@ -56,7 +57,8 @@ _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
 _SHARED_BYTES = 1 << 24
 #: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
 _STRIDED_COST = 3
-#: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
+#: The largest number of calls that a plan stores. If dx has more stride phases, `call_kinds` computes the arguments of
+#: one call of each kind.
 _FEW_PHASES = 16
 
 #: Pairs of a call and the number of calls of its kind. Calls of a kind differ only in the offsets of results and
@@ -65,7 +67,7 @@ Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
 def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
-    """Return the calls of a case. The calls are cached unless their tables are large.
+    """Return the kernel calls for a case. The calls are cached unless their tables are large.
 
     If the outputs read only padding, dx needs no calls, and the tuple is empty.
     """
@@ -94,8 +96,8 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
 def call_kinds(case: Case) -> Kinds:
     """Return pairs of a call and the number of calls of its kind, from which the work of a case is computed.
 
-    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out. Otherwise all calls are
-    laid out, and the number in each pair is 1.
+    If there are more than `_FEW_PHASES` stride phases, the result has only one call of each kind. Otherwise it has all
+    calls, and the number in each pair is 1.
     """
     if problem_count(case.op, case.geometry) <= _FEW_PHASES:
         return tuple((call, 1) for call in kernel_calls(case))
@@ -119,7 +121,7 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 def _tiling_of(
     problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, ImplicitTiling]
 ) -> ImplicitTiling:
-    """Return the tiling of a problem. `tilings` caches one tiling for each kind of stride phase."""
+    """Return the tiling of a product. `tilings` caches one tiling for stride phases of equal sizes."""
     if problem.pointwise:
         return tile_product(problem, itemsize, threads, tile)
     key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)
@@ -246,7 +248,7 @@ def _slice(weights: tuple[int, ...]) -> slice:
 def _shared_out(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Return the numbers of images and of outputs of a smaller block, so that threads have about equal work.
+    """Return the number of images and the shape of a smaller block, so that threads have about equal work.
 
     The smaller block has at least half the size of `block`. Each thread computes every `threads`-th block.
     """

@@ -1,4 +1,4 @@
-"""One call of a kernel of `implicit`: the tables, the workspace, the work, and the repacking of weights."""
+"""One call of a kernel of `implicit`: its tables, its workspace, its work, and the repacking of weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RepackWeights:
     """Copies the weights of a product to an array whose last axis has one element for each row of the product.
 
     The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product. The
-    copy saves time: without it, every block would read single weights with large strides when it packs a panel of rows.
+    copy saves time. Without it, every block would read single weights with large strides when it packs a panel of rows.
     """
 
     shape: tuple[int, ...]
@@ -38,9 +38,9 @@ class RepackWeights:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """The arguments of one call of a kernel, which uses at most `threads` threads."""
+    """The arguments of one call of a compiled kernel, which uses at most `threads` threads."""
 
-    #: The kernel: an `implicit.Multiply` or, for dw, an `implicit_weights.Contract`, made from the tables.
+    #: The compiled kernel: an `implicit.Multiply` or, for dw, an `implicit_weights.Contract`, made from the tables.
     kernel: Any
     tables: tuple[np.ndarray, ...]
     threads: int
@@ -58,7 +58,7 @@ class KernelCall:
     #: the dictionary is empty.
     sizes: dict[str, int] = field(default_factory=dict)
     repack: RepackWeights | None = None
-    #: The number of elements of packed weights that all threads share.
+    #: The number of elements of the packed weights that all threads share.
     shared: int = 0
 
     @cached_property

@@ -1,10 +1,10 @@
-"""The tiling of `implicit`: the sizes of blocks along outputs, channels, k and rows, and the mode. The mode is the way
-in which tiles read the image.
+"""The tiling of `implicit`: the sizes of blocks along outputs, channels, k and rows, and the mode in which tiles read
+the image.
 
 A product is [rows x k] @ [k x positions], where k is channels * taps, and positions are output positions. A tile is the
 part of the result whose sums stay in registers. It has at most `mr` rows and `nr` positions: `vectors` vectors of
-`lanes` lanes. A block is a part of the outputs, and the cells that they read are copied to a padded buffer. A panel is
-an array of packed weights or of packed positions.
+`lanes` lanes. A block is a part of the outputs. The cells that its outputs read are copied to a padded buffer. A panel
+is an array of packed weights or of packed cells.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from dataclasses import replace
 from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
 from fastconv.runtime.records import dataclass
 
-#: The modes, which are the ways in which tiles read the image. The enum `Mode` of implicit_tiles.pxd explains them.
+#: The modes: the ways in which tiles read the image. The enum `Mode` of implicit_tiles.pxd explains them.
 CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
-#: The bytes of a padded block, and of packed weights. Both together fit the second-level cache.
+#: The approximate bytes of a padded block, and of packed weights. Both together fit the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
-#: The depth of a block of k is `_KC` for tiles wider than `_WIDE` bytes, and `_KC_NARROW` for other tiles. If packed
-#: weights then exceed `PANEL_BYTES`, the depth is made smaller, but not below `_KC_MIN`. Sums are stored after each
-#: block of k.
+#: A product is computed in blocks along k, and sums are stored after each block. A block has about `_KC` steps for
+#: tiles wider than `_WIDE` bytes, and about `_KC_NARROW` steps for other tiles. If its packed weights would exceed
+#: `PANEL_BYTES`, it has fewer steps, but at least `_KC_MIN`.
 _KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
-#: The positions of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and the panel takes
-#: at most `_NEAR_BYTES` bytes, which fit the first-level cache.
+#: The image cells of a tile are packed into a panel if at least `_PACKING_ROWS` tiles use the panel, and if it takes at
+#: most `_NEAR_BYTES` bytes. Panels of this size fit the first-level cache.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
 #: The largest number of tiles that are multiplied, one after another, by the same rows of weights. It equals MOST_TILES
 #: of implicit_product.pxd.
 _MOST_TILES = 16
-#: The approximate number of output positions of a block. With this number, packing the weights takes little time
-#: compared with the products.
+#: The approximate number of output positions of a block. With so many positions, a block takes little time to pack the
+#: weights, compared with its products.
 _NC = 480
-#: The factors on `_NC` that are tried, so that all threads can get equal numbers of blocks.
+#: The factors on `_NC` that are tried. With smaller blocks, threads may get more equal numbers of blocks.
 _NC_SHARES = 1, 0.82, 0.67, 0.5
-#: The factor on the cost if the rows of a product are divided into blocks.
+#: The factor on the cost if the rows of a product are divided into several blocks.
 _SPLIT_COST = 1.06
-#: The overhead of a tile for each of its rows and each step along k, in vector operations.
+#: The overhead of a tile, in vector operations, for each of its rows and each step along k.
 _NARROW = 0.5
 #: The number of vector operations to pack one weight.
 _PACKED_COST = 0.8
 #: The number of vector operations to copy a vector into a block, and the overhead of a row, counted as copied vectors.
 _COPIED, _ROW_COPIED = 2, 3
-#: The factor on the vector operations of tiles with swapped operands, and the number of vector operations to transpose
-#: each result back.
+#: Two costs of tiles with swapped operands: the factor on their vector operations, and the number of vector operations
+#: to transpose each result back.
 _SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
-#: Two limits in the mode SWAPPED: `_KC_SWAPPED` for the depth of a block of k, and `_SWAPPED_BYTES` for the bytes of
-#: the packed positions, and for the bytes of a padded block. Both limits are high, because positions are read only once
-#: for each panel of weights.
+#: In the mode SWAPPED, `_KC_SWAPPED` limits the steps of a block along k. `_SWAPPED_BYTES` limits the bytes of its
+#: packed cells, and the bytes of its padded cells. Both limits are high, because the cells are read only once for each
+#: panel of weights.
 _KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
 #: Threads share packed weights if each thread has at least this number of blocks for each group.
 _SHARED_BLOCKS = 2
 
 
 def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Return the axes of a pointwise layer whose spatial axes are joined into one axis."""
+    """Return the axes of a pointwise (1x1) layer, with all spatial axes joined into one."""
     n = math.prod(conv_axis.out for conv_axis in conv_axes)
     return lift([ConvAxis(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
@@ -66,7 +66,7 @@ def block_of(
 ) -> tuple[int, tuple[int, int, int]]:
     """Return the number of images of a block, and its number of outputs along each axis.
 
-    A block has about `positions` outputs in all. It has more outputs if it would otherwise be smaller than its margins.
+    A block has about `positions` outputs in all. It has more if its margins would otherwise be larger than the block.
     """
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = conv_axes
@@ -100,7 +100,8 @@ def block_of(
 
 @dataclass(frozen=True)
 class Blocking:
-    """The blocks of outputs of a product, the mode in which tiles read the image, and the cost of a block.
+    """The blocks into which the outputs of a product are divided, the mode in which tiles read the image, and the cost
+    of a block.
 
     A block has `count` images and ``block[i]`` outputs along axis i. Its padded rows are `row` elements apart.
     """
@@ -110,13 +111,13 @@ class Blocking:
     block: tuple[int, int, int]
     row: int
     mode: int
-    #: Whether the positions of a tile are packed into a panel before they are multiplied.
+    #: Whether the image cells of a tile are packed into a panel before they are multiplied.
     packing: bool
-    #: The numbers of vector operations of one step along k: `product` to multiply all rows of weights by all positions
-    #: of the block, and `copied` to pack the positions.
+    #: The numbers of vector operations of a block for each step along k. `product` is the number to multiply all rows
+    #: of weights by all positions of the block. `copied` is the number to pack the image cells.
     product: float
     copied: float
-    #: The number of vector operations to copy the source into a block.
+    #: The number of vector operations to copy the image into the padded buffer of a block.
     filled: float
 
     def blocks(self, problem: Problem) -> int:
@@ -128,7 +129,7 @@ class Blocking:
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """Return the cost of tiles with `positions` positions in all, in vector operations for each row and step along k.
+    """Return the cost of tiles with `positions` positions in all: the vector operations for each row and step along k.
 
     The cost per position is higher in narrow tiles.
     """
@@ -137,7 +138,7 @@ def _tiles(positions: int, vectors: int, lanes: int) -> float:
 
 
 def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int) -> int:
-    """Return the depth of a block of k in the mode SWAPPED."""
+    """Return the number of steps of a block along k, in the mode SWAPPED."""
     return max(_KC, min(_KC_SWAPPED, _SWAPPED_BYTES // (count * math.prod(block) * itemsize)))
 
 
@@ -165,10 +166,10 @@ def _modes(
     k = problem.channels * math.prod(conv_axis.taps for conv_axis in conv_axes)
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
-    # Tiles at the edge of the result are stored through a buffer, once for each block of k.
+    # Tiles at the edge of the result are first stored to a buffer, and then copied, once for each block of k.
     edge_cost = 2 * rows / min(k, _KC)
     edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
-    # Without packing, tiles read positions directly from the block, and nothing is copied.
+    # Without packing, tiles read the padded block directly, and nothing is copied.
     copy = 2 if packing else 0
     swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
     swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
@@ -223,7 +224,7 @@ class ImplicitTiling:
     block_channels: int
     kc: int
     #: The number of tiles that are multiplied by the same rows of weights before the kernel goes on to the next rows.
-    #: The positions of these tiles stay in the first-level cache.
+    #: The image cells of these tiles stay in the first-level cache.
     tiles: int
     #: Whether threads share packed weights. Sharing saves time if each thread has several blocks.
     shared: bool
@@ -242,7 +243,8 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
     ways = [conv_axes]
     if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
-    # Strided results are stored element by element, which is slow. Deeper blocks of k need fewer such stores.
+    # If results have a stride, they are stored element by element, which is slow. With more steps along k in each
+    # block, results are stored less often.
     target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
     block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
     near = target_kc * nr * itemsize <= _NEAR_BYTES
@@ -268,8 +270,8 @@ def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int,
             blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(blocking, mc), len(candidates), blocking, mc))
     _, _, blocking, mc = min(candidates)
-    # A block of k has all taps of its channels, unless a channel has many more taps than the depth of a block. The size
-    # of the packed weights limits the depth, except in the mode SWAPPED, which packs the weights of one tile at a time.
+    # A block along k has all taps of its channels, unless a channel has too many taps. The size of the packed weights
+    # limits the block. This limit does not apply in the mode SWAPPED, which packs the weights of one tile at a time.
     if blocking.mode == SWAPPED:
         target_kc = _kc_swapped(blocking.count, blocking.block, itemsize)
         of_channel = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row).channel_pitch(itemsize)

@@ -18,12 +18,12 @@ from fastconv.convolution.separable.factors import factors_of, lifted_kernel
 from fastconv.convolution.separable.tables import SeparableTables, border_of, tables_for
 from fastconv.runtime import threads as _threads, workspace as _workspace
 
-#: The time to compute one element of a factor, relative to the time to compare a weight with the product of factors.
+#: The time to compute one element of a factor, relative to the time to compare a weight with a product of factors.
 _ENTRY = 10
 
 
 class SeparablePlan(Plan):
-    """Computes the factors of the weights, and calls the kernel once."""
+    """Computes the factors of the weights, and calls the compiled kernel once."""
 
     algorithm = "separable"
     uses_transforms = needs_rank_one = True
@@ -31,18 +31,18 @@ class SeparablePlan(Plan):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self.kernel = lifted_kernel(case.geometry)
-        # In a forward op, the kernel may handle the padding mode, so that the image need not be padded first.
+        # In a forward op, the compiled kernel may support the padding mode. The image is then not padded first.
         self.reads_borders = border_of(case.op, case.geometry) > 0
 
     @cached_property
     def tables(self) -> SeparableTables | None:
-        """The tables of the kernel; None if no output reads a cell of the image."""
+        """The tables of the compiled kernel, or None if every output reads only padding."""
         case = self.case
         return tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The order in which the kernel reads the factors."""
+        """The order in which the compiled kernel reads the factors."""
         return np.empty(0, np.intp) if self.tables is None else self.tables.order
 
     @cached_property
@@ -54,8 +54,8 @@ class SeparablePlan(Plan):
     def workspace_bytes(self) -> int:
         """The bytes of the factors and of the workspaces of all threads.
 
-        The workspace of a thread holds sums of a block: planes of sums along depth (for volumes only), and rows of sums
-        along all axes but the last.
+        The workspace of a thread holds sums of a block: rows of sums along all axes but the last and, for volumes,
+        planes of sums along depth.
         """
         filters = self.case.geometry.w_shape[0]
         return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize
@@ -65,7 +65,7 @@ class SeparablePlan(Plan):
         """The amounts of work of the thread with the most work items.
 
         `down` is the number of vector multiply-adds along all axes but the last, and `across` the number along the last
-        axis. `woven` is the number of cells that are copied one by one because of a stride. `weights` is the work to
+        axis. `woven` is the number of elements that are copied one by one because of a stride. `weights` is the work to
         compute the factors.
         """
         tables, case = self.tables, self.case
@@ -85,14 +85,14 @@ class SeparablePlan(Plan):
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """Compute the result, including the bias. Return None if it is finite, else the number of infs and NaNs of each
-        image.
+        """Compute the result, including the bias. If the result is finite, return None. Otherwise, return the number of
+        infs and NaNs of each image.
 
         Raises ValueError, before anything is written, if some kernel is not an outer product.
         """
         tables = self.tables
         factors = factors_of(second, self.kernel, self.order)
-        if tables is None or not tables.covers:  # the kernel does not compute all results
+        if tables is None or not tables.covers:  # the compiled kernel does not write all results
             result[...] = 0 if third is None else per_channel(third, self.case.geometry)
         if tables is None:
             return None

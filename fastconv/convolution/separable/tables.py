@@ -1,4 +1,4 @@
-"""Makes the tables that the kernel of `separable` reads: axes with stride phases, blocks, and the order of factors."""
+"""Makes the tables that the kernel of `separable` reads: axes, stride phases, blocks and the order of factors."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The kernel first sums a block along all axes but the last. The rows of these sums take about `_ROWS_BYTES` bytes, and
-#: fit the first-level cache beside rows of the image. For high kernels, the rows may take `_MOST_ROWS_BYTES` bytes and
-#: stay in the second-level cache, because small blocks would read many rows of the image twice.
+#: A block is first summed along all axes but the last. The rows of these sums take about `_ROWS_BYTES` bytes, so that
+#: they fit the first-level cache together with rows of the image. For high kernels, the rows may take
+#: `_MOST_ROWS_BYTES` bytes and stay in the second-level cache, because small blocks would read many rows of the image
+#: twice.
 _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
-#: For volumes, a block is first summed along depth. The planes of these sums take about this number of bytes, and
-#: stay in the second-level cache.
+#: A block of a volume is first summed along depth. The planes of these sums take about this number of bytes, so that
+#: they stay in the second-level cache.
 _PLANES_BYTES = 1 << 18
-#: The largest number of results in a row of a block, and the largest number of planes of a block. If the kernel is
-#: wide, the rows of a block may be longer.
+#: A row of a block has at most `_WIDE` results, unless the kernel is very wide. A block has at most `_DEEP` planes.
 _WIDE, _DEEP = 4096, 4
-#: If padded images are at most this wide, the kernel handles the padding mode. The rows of a block are
-#: then as long as the rows of the result.
+#: If padded images are at most this wide, the compiled kernel supports all padding modes. The rows of a block are then
+#: as long as the rows of the result.
 _WIDEST = 1 << 14
 _BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: The number of rows of results that are computed together, because they read many of the same rows of the image.
@@ -46,12 +46,12 @@ _HIGH = 4
 
 @dataclass(frozen=True)
 class SeparableTables:
-    """The arguments of the kernel, and the amounts of work.
+    """The arguments of the compiled kernel, and the amounts of work.
 
-    For each element of a row of factors, `order` has the index of its tap. `space` is the number of elements of the
-    workspace of a thread, and `items` the number of work items. `down` is the number of multiply-adds along all axes
-    but the last, and `across` the number along the last axis. `single_cells` is the number of cells that are copied one
-    by one because of a stride.
+    `order` lists the elements of the factors in the order in which the compiled kernel reads them. `space` is the
+    number of elements of the workspace of a thread, and `items` the number of work items. `down` is the number of
+    multiply-adds along all axes but the last, and `across` the number along the last axis. `single_cells` is the number
+    of elements that are copied one by one because of a stride.
     """
 
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -79,7 +79,9 @@ def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, is
 
 @dataclass(frozen=True)
 class StridePhases:
-    """One axis of a convolution. It has one `ConvAxis` for each stride phase of dx. Other ops have only one."""
+    """One axis of a convolution. For backward_data, it has one `ConvAxis` for each stride phase of dx. Otherwise, it
+    has a single `ConvAxis`.
+    """
 
     conv_axes: tuple[ConvAxis, ...]
 
@@ -90,12 +92,14 @@ class StridePhases:
 
     @property
     def pad(self) -> int:
-        """The largest `lo` of all stride phases. Output 0 of a stride phase reads cell ``-lo`` first."""
+        """The largest `lo` of all stride phases. The first element that output 0 of a stride phase reads has index
+        ``-lo``.
+        """
         return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def halo(self) -> int:
-        """The distance from the first to the last of the cells that the outputs 0 of all stride phases read."""
+        """The distance from the first to the last element that output 0 of any stride phase reads."""
         return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
@@ -104,7 +108,9 @@ class StridePhases:
         return sum(conv_axis.out * conv_axis.taps for conv_axis in self.conv_axes)
 
     def span(self, block: int) -> int:
-        """Return the number of cells, including padding, that `block` outputs of each stride phase read."""
+        """Return the number of elements, including padding, that `block` neighbouring outputs of each stride phase
+        read.
+        """
         return (block - 1) * self.conv_axes[0].stride + self.halo + 1
 
 
@@ -121,10 +127,10 @@ def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[StridePhases, StridePh
 
 
 def border_of(op: Op, geometry: ConvGeometry) -> int:
-    """Return the number that stands for the padding mode in separable.h.
+    """Return the number of the padding mode, as separable.h defines it.
 
-    The number is 0 for 'zeros'. If the kernel does not handle the mode, the number is also 0, because the image is then
-    padded before the call.
+    The number is 0 for the mode 'zeros'. It is also 0 if the compiled kernel does not support the mode, because the
+    image is then padded before the call.
     """
     widest = geometry.axes[-1].padded
     if op != "forward" or geometry.rank != 2 or widest > _WIDEST:

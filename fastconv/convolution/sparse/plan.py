@@ -22,8 +22,8 @@ from fastconv.convolution.wrappers import Phase, Phases
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: What a call of the kernel does: list the nonzero weights, multiply by them, compute dot products, or copy the dot
-#: products to dw.
+#: The step that a call of the compiled kernel takes: list the nonzero weights, multiply by them, compute dot products,
+#: or copy the dot products to dw.
 _LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
 
 
@@ -37,17 +37,17 @@ def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
 
 
 class SparsePlan(Plan):
-    """The properties of all plans of `sparse`."""
+    """The base class of all plans of `sparse`."""
 
     algorithm = "sparse"
     exploits_sparsity = True
 
 
 class SparseProduct(SparsePlan):
-    """Computes one product. The forward op and dw are one product each, and each stride phase of dx is one product.
+    """Computes one product of weights and images: the forward op, dw, or one stride phase of dx.
 
-    The rows of weights are divided into row blocks. For a few row blocks at a time, the kernel first lists their
-    nonzero weights, and then multiplies by them.
+    The rows of weights are divided into row blocks. The compiled kernel processes a few row blocks at a time: it first
+    lists their nonzero weights, and then multiplies by them.
     """
 
     steps: tuple[int, ...] = _LIST, _MULTIPLY
@@ -59,7 +59,7 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def problem(self) -> Problem:
-        """The sizes and offsets that define the product: those of one stride phase, or of the whole op."""
+        """The sizes and offsets of the product, which is one stride phase of dx or the whole op."""
         if self._of_phase is not None:
             return self._of_phase[0]
         (problem,) = problems(self.case.op, self.case.geometry)
@@ -67,7 +67,7 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def tables(self) -> SparseTables:
-        """The tables of the product, with the sizes of blocks and lists."""
+        """The tables of the product, which include the sizes of blocks and lists."""
         if self._of_phase is not None:
             return self._of_phase[1]
         case = self.case
@@ -91,12 +91,12 @@ class SparseProduct(SparsePlan):
         return list(self._planned_calls())
 
     def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield the arguments of each call of the kernel: the step, such as `_LIST`, the first row block, the number of
-        row blocks, the number of work items, and the estimated time. The time is given as the number of bytes that a
-        plain copy moves in that time.
+        """Yield five arguments of each call of the compiled kernel.
 
-        The lists of the row blocks of one call take at most `LISTS_BYTES` bytes, unless the call has only one row
-        block.
+        The arguments are the step (such as `_LIST`), the first row block, the number of row blocks, the number of work
+        items, and the estimated time. The time is given as the number of bytes that a plain copy moves in that time.
+
+        The lists of weights of one call take at most `LISTS_BYTES` bytes, unless the call has only one row block.
         """
         tables = self.tables
         product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
@@ -115,7 +115,7 @@ class SparseProduct(SparsePlan):
     def workspace_bytes(self) -> int:
         """The bytes of the lists of weights, and of the workspaces of all threads.
 
-        The workspace of a thread holds a padded block, the copy of the block in lanes, and sums.
+        The workspace of a thread holds a padded block, a copy of the block that is arranged in vector lanes, and sums.
         """
         return self._lists + self.case.threads * self.tables.space + LINE
 
@@ -145,7 +145,9 @@ class SparseProduct(SparsePlan):
         self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
 
     def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Make all calls of the kernel. A call with step `step`, such as `_LIST`, gets the array ``results[step]``."""
+        """Make all calls of the compiled kernel. For step `step`, such as `_LIST`, the kernel gets the array
+        ``results[step]``.
+        """
         arrays, weight_at = self._phase or self._tables_of_phase()
         tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
         with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
@@ -162,10 +164,10 @@ class SparseProduct(SparsePlan):
                 )
 
     def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the tables of the product, and make them if necessary.
+        """Make the tables of the product, and store them if they are small.
 
         The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
-        stored, so each run makes them again.
+        stored, and each run makes them again.
         """
         made = self.tables.of_phase(self.problem)
         if self._keep and not is_large(_phase_bytes(self.problem, self.tables)):
@@ -174,7 +176,7 @@ class SparseProduct(SparsePlan):
 
 
 def _phase_bytes(problem: Problem, tables: SparseTables) -> int:
-    """Return the number of bytes of the tables that `SparseProduct` makes for a problem."""
+    """Return the number of bytes of the tables that `SparseProduct` makes for one product."""
     return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
 
 
@@ -188,11 +190,11 @@ class SparseForward(SparseProduct):
 
 
 class SparseWeightGradient(SparseProduct):
-    """Computes the gradients of the nonzero weights. The kernel computes dot products of a tile of dout with the cells
-    that each tap reads.
+    """Computes the gradients of the nonzero weights. Each gradient is a dot product of dout with the image elements
+    that the tap of the weight reads.
 
-    The blocks of outputs are divided into parts, and each part has its own sums. So the result does not depend on which
-    thread computes a part.
+    The blocks of outputs are divided into parts, and each part has its own partial sums. So the result does not depend
+    on which thread computes a part.
     """
 
     masks = True
@@ -206,7 +208,7 @@ class SparseWeightGradient(SparseProduct):
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the gradients of nonzero weights, and set the gradients of zero weights to zero."""
         if third is None:
-            raise ValueError("a plan of sparse for the gradient of nonzero weights needs the weights as a mask")
+            raise ValueError("backward_weights by 'sparse' needs the weights as a mask in argument third, got None")
         result.fill(0)
         self._run(first, third, None, {_LIST: second, _DOT: second, _SCATTER: result})
 
@@ -214,16 +216,16 @@ class SparseWeightGradient(SparseProduct):
 class SparseGradient(SparsePlan):
     """Computes the gradient of the image, with one product for each stride phase.
 
-    The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
-    dx is computed again, one tap at a time, if a weight is not finite.
+    The products also multiply weights by the padding of dout. If a weight is an infinity or NaN, its product with zero
+    is NaN. dx is then computed again, one tap at a time, without padding.
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # The index of the first element of each stride phase in each channel of image 0. If a weight is not finite, at
-        # least one of these elements of dx is inf or NaN.
+        # The index of the first element of each stride phase of dx, in all channels of image 0. If a weight is not
+        # finite, at least one of these elements is inf or NaN.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
     def __str__(self) -> str:
@@ -236,7 +238,7 @@ class SparseGradient(SparsePlan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the largest workspace that a product needs."""
+        """The largest workspace, in bytes, of the products."""
         return self.plan.workspace_bytes
 
     @cached_property
@@ -255,8 +257,8 @@ class SparseGradient(SparsePlan):
 def _stride_phases(case: Case) -> Plan:
     """Return a plan that computes one product for each stride phase of dx.
 
-    There may be as many stride phases as taps, but only a few of them differ in size. Stride phases of equal sizes
-    share tables.
+    There may be as many stride phases as taps, but only a few different sizes. Stride phases of equal sizes share
+    tables.
     """
     found: dict[Problem, tuple[SparseProduct, int]] = {}
     for problem, count in problem_kinds(case.op, case.geometry):

@@ -1,4 +1,4 @@
-"""Makes the tables that the kernels of `sparse` read: the layout of blocks and lanes, and the offset of each tap."""
+"""Makes the tables that the kernels of `sparse` read: the layout of padded blocks, and the offset of each tap."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ LINE = 64
 
 @dataclass(frozen=True)
 class SparseTables:
-    """The tables of a product. All stride phases of equal sizes share them.
+    """The tables of one product of weights and images. Stride phases of dx with equal sizes share tables.
 
-    A row block is a number of rows of weights whose nonzero weights are listed and multiplied together. `list_bytes` is
-    the number of bytes of the lists of a row block, and `units` the number of lists of all row blocks. `space` is the
-    number of bytes of the workspace of a thread. `product` is the number of vector operations of the products if no
-    weight is zero, and `overhead` the number of all other vector operations.
+    A row block is a group of rows of weights that are listed and multiplied together. `list_bytes` is the number of
+    bytes of the lists of a row block. `units` is the number of lists of all row blocks. `space` is the number of bytes
+    of the workspace of a thread. `product` is the number of multiply-adds of vectors if no weight is zero. `overhead`
+    is the number of all other vector operations.
     """
 
     axes: np.ndarray
     phases: np.ndarray
     sizes: np.ndarray
-    #: Three tables: the offsets of the rows of cells that are copied to lanes, the offsets of the rows of results, and
-    #: the tiles, as `tiling.tiles_of` returns them.
+    #: Three tables: the offsets of the rows that are copied from a padded block to vector lanes, the offsets of the
+    #: rows of results, and the tiles that `tiling.tiles_of` returns.
     offsets_and_tiles: tuple[np.ndarray, np.ndarray, np.ndarray]
-    #: `tap_offsets` has the offset of each tap, and `channel_pitch` is the distance between neighbouring channels. Both
-    #: count elements of the part of a block that one lane holds.
+    #: `tap_offsets` has the offset of each tap. `channel_pitch` is the distance between neighbouring channels. Both are
+    #: in elements of a single vector lane.
     tap_offsets: np.ndarray
     channel_pitch: int
     channels: int
@@ -57,7 +57,7 @@ class SparseTables:
     weights: int
     product: float
     overhead: float
-    #: `dots` is true if the kernel computes dot products for dw. `parts` is the number of partial sums of dw.
+    #: `dots` is true if the compiled kernel computes dot products for dw. `parts` is the number of partial sums of dw.
     dots: bool
     parts: int
 
@@ -67,9 +67,9 @@ class SparseTables:
         return sum(table.nbytes for table in (self.sizes, *self.offsets_and_tiles, self.tap_offsets))
 
     def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the arguments of the kernel for a problem: a tuple of tables, and an array `weight_at`.
+        """Return arguments of the compiled kernel for one product: a tuple of tables, and an array `weight_at`.
 
-        For dot products, `weight_at` has the index of the weight that belongs to each offset.
+        For dot products, `weight_at` maps each offset to the index of its weight.
         """
         axes, taps = self.axes.copy(), math.prod(problem.kernel)
         axes[:, [LO, OUTPUT_OFFSET]] = [(line.lo, line.output_offset) for line in problem.conv_axes]
@@ -86,9 +86,9 @@ class SparseTables:
 
 
 def sizes_of(problem: Problem) -> Problem:
-    """Return a copy of the problem without the offsets of its source, results and weights.
+    """Return a copy of the problem in which the offsets of its source, results and weights are zero.
 
-    The copies of stride phases of equal sizes are equal. So stride phases of equal sizes can share tables.
+    Stride phases of equal sizes have equal copies, so they can share tables.
     """
 
     def same(line: ConvAxis) -> ConvAxis:
@@ -99,7 +99,7 @@ def sizes_of(problem: Problem) -> Problem:
 
 
 def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> SparseTables:
-    """Return the tables of a product or, if `dots` is true, of dot products. `sizes` is a result of `sizes_of`."""
+    """Return the tables of a product or, if `dots` is true, of dot products. `sizes` comes from `sizes_of`."""
     return plans.find_sized(_nbytes, make_tables, sizes, dtype, threads, isa, dots)
 
 
@@ -111,8 +111,8 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
     """Make the tables that `tables_for` returns and caches."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
-    # The bytes that a weight takes in a list: 4 for its offset, and the bytes of its value. For dot products, the list
-    # has a sum for each thread instead of the value.
+    # The bytes of a weight in a list: 4 for its offset, and the bytes of its value. For dot products, the list has one
+    # sum for each thread instead of the value.
     entry = 4 + itemsize * (threads if dots else 1)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = tiling.part

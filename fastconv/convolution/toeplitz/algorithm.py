@@ -14,11 +14,13 @@ _MOST_BYTES = 1 << 30
 class Toeplitz(Algorithm):
     """Products with the sparse Toeplitz matrix of the convolution.
 
-    Let A be the matrix of the convolution of one image, as `toeplitz_matrix` returns it. Each column of X is an image.
+    Let A be the matrix of the convolution of one image, as `toeplitz_matrix` returns it. Each column of X is an image,
+    and each column of Y is the output of this image.
 
-    - forward:          Y = A @ X
-    - backward_data:    dX = A.T @ dY, where A.T is built row by row, like A
-    - backward_weights: dw[f, c, tap] = the sum of dY[row] * X[column] over the entries of A that hold w[f, c, tap]
+    - forward: ``Y = A @ X`` with the Toeplitz matrix A. Each column of X is an image.
+    - backward_data: ``dX = A.T @ dY``. The transpose A.T is built row by row, like A.
+    - backward_weights: the gradient of a weight is the sum of ``dY[row] * X[column]`` over the entries of A that hold
+      this weight.
 
     Only the matrix rows of some filters (for backward_data, of some channels) are in memory at a time. The matrix has
     no entries for zero weights, so zero weights are skipped even if the image has a NaN or infinity at their taps. For
@@ -43,5 +45,5 @@ class Toeplitz(Algorithm):
         return reason
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of the op."""
+        """Return the plan for a case."""
         return plan_weights(case) if case.op == "backward_weights" else MatrixPlan(case)

@@ -1,4 +1,4 @@
-"""Upper bounds of the memory for the pattern of a Toeplitz matrix, computed before the pattern is made."""
+"""Upper bounds for the memory of the sparsity pattern of a Toeplitz matrix, computed before the pattern is made."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Upper bounds of the memory and the number of segments of a pattern, computed as if no weight were zero."""
+    """Upper bounds for a sparsity pattern, computed as if no weight were zero."""
 
-    #: The number of bytes in use while the pattern is made, and the number of bytes of the pattern itself.
+    #: The number of bytes in use while the pattern is made, and the number of bytes of the finished pattern.
     making: int
     held: int
-    #: The product of the numbers of segments along the axes. `csr.build` makes an array of counts with this number of
-    #: elements for each row of weights.
+    #: The product of the numbers of segments along the axes. A segment is a set of matrix rows with entries for the
+    #: same taps. For each filter (or channel), `csr.build` makes an array of counts with this number of elements.
     segments: int
 
 
-#: The memory for each tap, each segment and each stride phase of an axis, as a number of 8-byte integers. `_MAKING` is
-#: the memory in use while the pattern is made, as measured in the worst case. `_HELD` is the memory in use afterwards.
+#: The memory for each tap, for each segment and for each stride phase of an axis, counted in 8-byte integers. `_MAKING`
+#: is the memory in use while the pattern is made, as measured in the worst case. `_HELD` is the memory of the finished
+#: pattern.
 _MAKING, _HELD = (13, 30, 40), (3, 12, 0)
 
 
 def needs(geometry: ConvGeometry, of: str) -> Needs:
-    """Return the bounds for a pattern with zero padding.
+    """Return the bounds for the pattern of a convolution with zero padding.
 
-    The pattern is that of `csr.of_outputs` if `of` is "outputs", and that of `csr.of_cells` if it is "cells".
+    If `of` is "outputs", the pattern is that of `csr.of_outputs`. If `of` is "cells", it is that of `csr.of_cells`.
     """
     making = held = 0
     segments = 1
@@ -43,7 +44,7 @@ def needs(geometry: ConvGeometry, of: str) -> Needs:
 
 
 def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
-    """Return the largest number of segments of outputs along an axis, and the number of stride phases, which is 1.
+    """Return an upper bound for the number of segments along an axis, and the number of stride phases, which is 1.
 
     A segment is a run of outputs at which the same taps read the image and not the padding.
     """
@@ -54,10 +55,10 @@ def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
 
 
 def _segments_of_cells(axis: Axis) -> tuple[int, int]:
-    """Return the largest number of segments of input cells along an axis, and the number of stride phases.
+    """Return an upper bound for the number of segments of input cells along an axis, and the number of stride phases.
 
-    The cells of a segment are equally spaced, and the same taps read each of them. Cells that no tap reads are in
-    segments, too.
+    The cells of a segment are equally spaced, and the same taps read each of them. Cells that no tap reads also form
+    segments.
     """
     size, k, stride, _, dilation, _ = axis.row()
     period = stride // math.gcd(stride, dilation)

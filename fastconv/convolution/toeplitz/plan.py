@@ -16,10 +16,11 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.plan_cache import is_large
 
-#: The approximate bytes of the matrix rows that are built together. They stay in cache while they are multiplied.
+#: The approximate number of bytes of the matrix rows that are built together. These rows stay in cache while they are
+#: multiplied.
 _BLOCK_BYTES = 1 << 22
-#: The limits of one product: the largest number of images that are its right-hand sides, and the largest number of
-#: bytes of these images and their results.
+#: The limits for the right-hand sides of one product: the largest number of images, and the largest number of bytes of
+#: these images and their results.
 _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 
 
@@ -32,10 +33,9 @@ def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
 
 
 def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
-    """Return the numbers of rows, columns and entries of the part of the matrix that belongs to one filter.
+    """Return the numbers of rows, columns and entries of the matrix for a single filter.
 
-    For backward_data, return the numbers of rows, columns and entries of the part of the transpose that belongs to one
-    channel.
+    For backward_data, return these numbers of the transposed matrix for a single channel.
     """
     filters, channels = geometry.w_shape[0], geometry.x_shape[1]
     cells = math.prod(geometry.x_shape[2:])
@@ -52,8 +52,8 @@ def _images_at_once(geometry: ConvGeometry, dtype: np.dtype) -> int:
 def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
     """Return the amounts of work of an op that processes `images` images at a time.
 
-    `product` is the number of vector multiply-adds, `entries` the number of entries that are built for all blocks of
-    images, and `transposed` the number of elements that are copied between images and columns.
+    `product` is the number of vector multiply-adds. `entries` is the number of entries that are built for all blocks of
+    images. `transposed` is the number of elements that are transposed between images and matrix columns.
     """
     geometry = zero_padded(case.geometry)
     blocks = -(-geometry.x_shape[0] // images)
@@ -76,7 +76,7 @@ def _check_free(plan: Plan) -> None:
 
 
 class _Pattern:
-    """A callable that returns the pattern of a matrix.
+    """A callable that returns the sparsity pattern of a matrix.
 
     The first run makes the pattern, because most plans are only compared by cost and never run. A large pattern is not
     stored, so each run makes it again.
@@ -105,7 +105,7 @@ def _columns(images: np.ndarray, width: int) -> np.ndarray:
 
 
 class MatrixPlan(Plan):
-    """Multiplies the matrix by images, or its transpose by dout, for some rows and some images at a time."""
+    """Multiplies the matrix by images or, for dx, its transpose by dout. Each step takes some rows and some images."""
 
     algorithm = "toeplitz"
     exploits_sparsity = True
@@ -126,7 +126,7 @@ class MatrixPlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the pattern, of matrix rows in memory, and of arrays whose columns are images and results."""
+        """The bytes of the pattern, of one block of matrix rows, and of arrays whose columns are images and results."""
         geometry, case, block = self.geometry, self.case, self.block
         forward = case.op == "forward"
         width = _csr.lanes(self.images, case.dtype.itemsize)[1]
@@ -183,7 +183,7 @@ class MatrixPlan(Plan):
     def _multiply_rows(
         self, matrix: _csr.Csr, images: np.ndarray, isa: int, bias: np.ndarray | None, targets: np.ndarray
     ) -> None:
-        """Multiply rows of the matrix by images. Write the products, plus the bias, to `targets`.
+        """Multiply some rows of the matrix by images, add the bias, and write the results to `targets`.
 
         `targets` has shape (images, filters or channels, positions).
         """

@@ -1,4 +1,4 @@
-"""Lays out the calls of the kernels of `winograd`: blocks of tiles, the workspace, and the work."""
+"""Computes the arguments of the kernels of `winograd`: the sizes of blocks, the workspace, and the amounts of work."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from fastconv.runtime.records import dataclass
 #: The largest number of bytes of the workspace of all threads together.
 _SPACE_BYTES = 28 << 20
 #: The largest number of tiles of a block. If the weights fit the second-level cache, `_FEW_TILES` tiles are enough.
-#: With these numbers of tiles, reading the weights takes little time compared with the products.
+#: With so many tiles, a block takes little time to read the weights, compared with its products.
 _TILES, _FEW_TILES = 64, 24
-#: The number of bytes of the second-level cache that the tiles and products of a block may take. Weights are assumed to
-#: fit the rest of this cache if they have at most this number of bytes.
+#: The bytes of the second-level cache that are reserved for the tiles and products of a block. Weights of more than
+#: this number of bytes are assumed not to fit beside them.
 _BLOCK_BYTES = 1 << 19
 #: The approximate number of filters whose products are computed in one pass over the tiles of a block. With so few
-#: filters, tiles and products stay in the cache until the products are transformed back.
+#: filters, tiles and products stay in the cache until the products are transformed to outputs.
 _PASS = 32
-#: The largest number of panels of weights in one pass over the tiles of a block. It equals MOST_PANELS of winograd.pyx.
+#: The largest number of panels of weights in one pass over the tiles of a block. It equals MOST_PANELS of
+#: winograd_product.pxd.
 _MOST_PANELS = 64
 #: For dw, the largest number of filters whose gradients a thread sums at a time. The same limit applies to the number
 #: of channels times the number of subkernels.
@@ -44,14 +45,14 @@ _TRANSPOSED_BYTES = 1 << 17
 
 @dataclass(frozen=True)
 class Tiles:
-    """The arguments of one call of a kernel.
+    """The arguments of one call of a compiled kernel.
 
     The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
     stored, so each run makes them again.
     """
 
     make: Callable[[], tuple[np.ndarray, ...]]
-    #: The approximate number of elements of the tables.
+    #: The approximate number of elements of all tables.
     length: int
     #: The number of elements of the workspace of a thread.
     space: int
@@ -78,10 +79,10 @@ class Tiles:
 
 
 def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """Return the arguments of the call with the smallest estimated time.
+    """Return the arguments of the kernel call with the smallest estimated time.
 
-    `points` has the candidates for the number of interpolation points along an axis. If `taps` is not None, only
-    subkernels with these numbers of taps are candidates.
+    `points` lists the numbers of interpolation points along an axis to try. If `taps` is not None, only subkernels with
+    these numbers of taps are tried.
     """
     return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps)
 
@@ -106,7 +107,7 @@ def _find_cheapest(
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
-    """Return the offsets, in elements, of `count` consecutive volumes, whose sizes along the axes are `sizes`."""
+    """Return the offset, in elements, of each of `count` consecutive arrays of shape `sizes`."""
     return np.arange(count, dtype=np.intp) * math.prod(sizes)
 
 
@@ -129,7 +130,7 @@ def _product_tiles(
     v_step = ceil_div(k, lanes) * lanes + line
     pass_rows = min(min(ceil_div(_PASS, unit), _MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
-    # The workspace of a thread holds the transformed tiles and weights of a block and their products, at all points.
+    # The workspace of a thread holds the transformed tiles of a block, the transformed weights, and their products.
     share = _SPACE_BYTES // itemsize // threads
     u_pitch = line
     fixed = points * (k * pass_rows + line) + _TRANSPOSED_BYTES // itemsize

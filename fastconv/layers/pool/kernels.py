@@ -1,8 +1,9 @@
-"""The kernels of pooling, in the ordered list `KERNELS`, and the choice of one for a case.
+"""The kernels of pooling, and the choice of a kernel.
 
-Windows of 2 x 2 cells at a stride of 2, and windows over whole planes, have their own kernels. Other small windows are
-computed tap by tap, with a row of outputs in vectors. All other windows are computed axis by axis (module `running`).
-The kernels for the gradient of a maximum add each element of dout to a single cell of dx.
+There are special kernels for windows of 2 x 2 cells with stride 2, and for windows that cover a whole plane (one
+channel of one image). The kernel `rows` computes other small windows tap by tap, in vectors along a row of outputs. The
+module `running` has the kernel for all other windows, which works axis by axis. The kernels for the gradient of max
+pooling add each element of dout to a single cell of dx.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The approximate time of the kernel `rows`, as a multiple of the time to copy the same number of bytes.
+#: The kernel `rows` takes about this many times as long as a copy of the same number of bytes.
 _ROWS_SLOWNESS = 1
-#: The time overhead of a block of rows, as the number of bytes that a copy moves in this time.
+#: The time to start a block of rows, as the number of bytes that a copy moves in the same time.
 _ITEM_BYTES = 500
-#: The time to add an element of dout to a cell of dx, as a multiple of the time to copy the index of the cell.
+#: Adding an element of dout to a cell of dx takes about this many times as long as copying the index of the cell.
 _SCATTERED = 5
-#: The minimum width of images for which the 2x2 stride-2 kernel computes the gradient of the maximum. For narrower
-#: images the kernel `scatter` is faster.
+#: The minimum width of an image for which the 2x2 kernel computes the gradient of max pooling. For narrower images, the
+#: kernel `scatter` is faster.
 _LEAST_WIDTH_2X2 = 24
-#: The maximum number of cells of a plane for which indices of maxima have 32 bits.
+#: The maximum number of cells of a plane for which the indices of maxima are int32.
 _INT32_CELLS = np.iinfo(np.int32).max
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """Return an array (N, C, *spatial) in the shape (N * C, cells)."""
+    """Return an array (N, C, *spatial) reshaped to (N * C, cells), where `cells` is the product of the spatial axes."""
     return array.reshape(math.prod(array.shape[:2]), -1)
 
 
@@ -103,9 +104,9 @@ class _WholePlanes(PoolKernel):
 
 @dataclass(frozen=True)
 class _Plan2x2(PoolPlan):
-    """The plan of any op for 2 x 2 windows at a stride of 2.
+    """The plan of any op for 2 x 2 windows with stride 2.
 
-    For the gradient of the maximum, `run` returns whether every index is in its window.
+    For the gradient of max pooling, `run` returns whether the index of every maximum lies in its window.
     """
 
     case: PoolCase
@@ -132,7 +133,7 @@ class _Plan2x2(PoolPlan):
 
 
 class _Kernel2x2(PoolKernel):
-    """The kernel for windows of 2 x 2 cells at a stride of 2 that all lie within the image."""
+    """The kernel for 2 x 2 windows with stride 2 that all lie within the image."""
 
     name = _Plan2x2.name
 
@@ -154,7 +155,7 @@ class _Kernel2x2(PoolKernel):
 
 @dataclass(frozen=True)
 class _RowsPlan(PoolPlan):
-    """The plan of any op except the gradient of the maximum, for small windows."""
+    """The plan of any op for small windows, except the gradient of max pooling."""
 
     case: PoolCase
     rows: _pool_tables.RowsTable
@@ -183,7 +184,7 @@ class _RowsPlan(PoolPlan):
 
 
 class _Rows(PoolKernel):
-    """The kernel that computes small windows tap by tap, with the outputs of a row in vectors."""
+    """The kernel for small windows. It processes them tap by tap, in vectors along a row of outputs."""
 
     name = _RowsPlan.name
 
@@ -216,10 +217,10 @@ def _direction(case: PoolCase) -> str:
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It first runs `plan`. If an index is outside its window, it also runs
-    `otherwise`.
+    """A plan of the gradient of max pooling that runs `plan`. If `plan` finds the index of a maximum outside its
+    window, the slower plan `otherwise` computes dx again.
 
-    An index is outside its window only if the caller has changed the cache.
+    The index of a maximum is outside its window only if the caller has changed the cache.
     """
 
     case: PoolCase
@@ -246,9 +247,9 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It processes a plane in bands (ranges of rows).
+    """A plan of the gradient of max pooling that processes a plane in bands (ranges of rows).
 
-    `run` returns whether the index of every maximum lies in a band that overlaps the window of this maximum.
+    `run` returns whether the index of every maximum lies in a band that overlaps the window of the maximum.
     """
 
     case: PoolCase
@@ -281,7 +282,9 @@ class _BandsPlan(PoolPlan):
 
 
 class _Bands(PoolKernel):
-    """The kernel for the gradient of the maximum if many windows overlap. It compensates for rounding errors."""
+    """The kernel for the gradient of max pooling if many windows overlap. A cell of dx may then be a long sum, so the
+    kernel corrects rounding errors.
+    """
 
     name = _BandsPlan.name
 
@@ -299,9 +302,9 @@ class _Bands(PoolKernel):
 
 @dataclass(frozen=True)
 class _ScatterPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It adds the elements of dout one by one to cells of dx.
+    """A plan of the gradient of max pooling that adds the elements of dout one by one to cells of dx.
 
-    `run` returns whether every index is in its plane.
+    `run` returns whether the index of every maximum lies in its plane.
     """
 
     case: PoolCase
@@ -322,7 +325,7 @@ class _ScatterPlan(PoolPlan):
 
 
 class _Scatter(PoolKernel):
-    """The kernel for the gradient of the maximum if few windows overlap."""
+    """The kernel for the gradient of max pooling if few windows overlap."""
 
     name = _ScatterPlan.name
 
@@ -333,7 +336,7 @@ class _Scatter(PoolKernel):
         return _ScatterPlan(case)
 
 
-#: The kernels in the order in which `make_plan` tries them. The first kernel that supports a case computes it.
+#: The kernels in the order in which `make_plan` tries them. It chooses the first kernel that supports the case.
 KERNELS: tuple[PoolKernel, ...] = (
     _Nothing(),
     _WholePlanes(),
@@ -358,7 +361,7 @@ def plan_for(
     include_pad: bool = True,
     index_dtype: np.dtype = INT32,
 ) -> PoolPlan:
-    """Return the plan of an op of a pooling. The plan is cached, unless its tables are large."""
+    """Return the plan of an op of a pooling. The plan is cached unless its tables are large."""
     return plans.find_sized(_nbytes, make_plan, op, geometry, dtype, threads, include_pad, index_dtype, _isa.current)
 
 

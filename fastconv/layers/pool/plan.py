@@ -1,4 +1,4 @@
-"""The classes `PoolCase`, which describes one op of a pooling, `PoolPlan`, which computes it, and `PoolKernel`."""
+"""A `PoolCase` describes one computation of a pooling. A `PoolKernel` makes a `PoolPlan` that runs this computation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array: TypeAlias = np.ndarray
 Given: TypeAlias = np.ndarray | None
 PoolOp = Literal["maximum", "mean", "norm", "maximum_gradient", "mean_gradient", "norm_gradient"]
 
-#: The dtypes of the indices of maxima. 32 bits take half the memory, and are enough for most planes.
+#: The dtypes of the indices of maxima. int32 takes half the memory of int64, and suffices for most planes.
 INDEX_DTYPES = INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 #: The value of the argument `indices` for ops that neither write nor read indices.
 NO_INDICES = np.empty(0, np.int32)
@@ -24,7 +24,7 @@ NO_INDICES = np.empty(0, np.int32)
 
 @dataclass(frozen=True)
 class PoolCase:
-    """The values that a plan depends on: op, shapes and options, dtypes, threads and instruction set."""
+    """All values that a plan depends on: op, shapes and options, dtypes, number of threads and instruction set."""
 
     op: PoolOp
     geometry: PoolGeometry
@@ -47,7 +47,7 @@ class PoolCase:
 
     @cached_property
     def finds_maxima(self) -> bool:
-        """Whether the op is the maximum or its gradient, which use indices of maxima."""
+        """Whether the op is 'maximum' or 'maximum_gradient'. Only these two ops use indices of maxima."""
         return self.op.startswith("maximum")
 
     @cached_property
@@ -67,7 +67,7 @@ class PoolCase:
 
 
 class PoolPlan:
-    """The computation of one `PoolCase`, ready to run.
+    """The plan of one `PoolCase`. `run` does the computation.
 
     Attributes
     ----------
@@ -90,9 +90,9 @@ class PoolPlan:
     ) -> bool:
         """Compute `target` from `source`: out from x, or dx from dout. `target` may be uninitialised.
 
-        The op 'maximum' also writes `indices`, and the op 'maximum_gradient' reads them. For the op 'norm_gradient',
-        `norms` is the output of the forward pass, and `factors` is x. The op 'maximum_gradient' returns whether every
-        index lies in its plane. All other ops return True.
+        The op 'maximum' also writes `indices`, the index of each maximum in its plane. The op 'maximum_gradient' reads
+        `indices`, and returns whether every index lies in its plane. All other ops return True. For the op
+        'norm_gradient', `norms` is the output of the forward pass, and `factors` is x.
         """
         raise NotImplementedError
 
@@ -103,7 +103,9 @@ class PoolKernel:
     name = ""
 
     def unsupported(self, case: PoolCase) -> str | None:
-        """Return the reason why the kernel cannot or should not compute the case, or None if it supports the case."""
+        """Return the reason why the kernel cannot or should not compute the case. Return None if the kernel supports
+        the case.
+        """
         raise NotImplementedError
 
     def plan(self, case: PoolCase) -> PoolPlan:

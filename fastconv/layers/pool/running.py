@@ -1,11 +1,11 @@
-"""Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
+"""Pooling axis by axis, for windows of any size. This module makes the table for the kernel ``pool/pool_running.h``.
 
-In the names of this module, sources are the cells that the kernel ``pool/pool_running.h`` reads, and targets are the
-cells that it writes. An arrival is a source, numbered in the order of reading. The time of a pooling hardly grows with
-the size of its windows, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step
-joins shorter windows, and its results are called a level. Each thread has a workspace with ring buffers for about k
-rows of one piece (a part of a plane). Pieces are narrow, so that the workspace is small. The division into pieces does
-not affect results, because each result is a sum of the same terms in the same order.
+The kernel makes windows of k cells along an axis in about log2(k) steps. Each step joins shorter windows. So the time
+of a pooling hardly grows with the size of its windows. In this module, sources are the cells that the kernel reads,
+arrivals are sources in the order of reading, and targets are the cells that the kernel writes.
+
+A plane (one channel of one image) is divided into narrow pieces. Each thread has ring buffers for about k rows of one
+piece. The division does not affect results, because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -24,37 +24,35 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Values of the enums in pool_running.h. The first line has the operations. The second line has the terms of a sum. The
-#: third line has the results of a sum. The fourth line says from which windows a result is computed: those that the
-#: last step joins, those that an earlier step joins, or none.
+#: The constants of the enums in pool_running.h. Line 1: the operations. Line 2: the terms of a sum. Line 3: the result
+#: that is computed from a sum. Line 4: the step after which a result is computed, or that no cell contributes to it.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
 _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
-#: `_SLACK` is the number of elements past the end of a row that a vector may read or write (FC_RUNNING_SLACK). The
-#: length of a row in the workspace is a multiple of `_MULTIPLE` elements.
+#: A vector may read or write up to `_SLACK` elements past the end of a row (FC_RUNNING_SLACK). The length of a row in
+#: the workspace is a multiple of `_MULTIPLE` elements.
 _SLACK = 16
 _MULTIPLE = 32
-#: The number of bytes of workspace that fit into the L2 cache. A plan may use up to four times this number if
-#: the larger workspace saves time.
+#: This many bytes of workspace fit into the L2 cache. A plan may use up to four times as many bytes if that saves time.
 RING_BYTES = 1 << 20
-#: The minimum width of a piece, in elements, unless the plane itself is narrower.
+#: The minimum width of a piece (a part of a plane), in elements. Only a narrower plane has narrower pieces.
 _LEAST_WIDTH = 64
-#: The maximum length, in elements, of a workspace row in which rows of several planes are side by side.
+#: The maximum length, in elements, of a workspace row that holds rows of several planes side by side.
 GROUP_ELEMENTS = 512
-#: The maximum number of bytes of workspace per thread. A pooling whose windows need more raises an error.
+#: The maximum workspace of a thread, in bytes. A pooling that needs a larger workspace raises an error.
 MOST_BYTES = 1 << 30
-#: The time in nanoseconds that a step (see `steps`) takes for one vector. In each pair, the first number is for a step
-#: that joins windows along a row, and the second is for a step that joins windows across rows.
+#: The times, in nanoseconds, that a step (see `steps`) takes for one vector: first the time of a step along a row, then
+#: the time of a step across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
-#: Times in nanoseconds. `_READ` is for reading or writing a vector, `_CELL` for copying one cell, `_ROW` for the start
-#: of a row of the input, and `_GIVE` for the start of a row of the result.
+#: Times in nanoseconds: `_READ` to read or write a vector, `_CELL` to copy a cell, `_ROW` to start a row of the input,
+#: and `_GIVE` to start a row of the result.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
-#: The number of bytes that a copy moves in a nanosecond.
+#: The number of bytes that a memory copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
-#: The maximum number of cells from the first to the last cell of a piece (a part of a plane) in float32. The number is
-#: limited because the indices of the cells have 32 bits.
+#: For maxima in float32, the maximum number of cells from the first to the last cell of a piece (a part of a plane).
+#: The kernel then stores the indices of the cells in 32 bits.
 _MOST_CELLS = np.iinfo(np.int32).max
 
 Row = tuple[int, int, int, int, int, int]
@@ -62,10 +60,10 @@ Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """Return the steps that join single cells to windows of k taps.
+    """Return the steps that make windows of k taps from single cells.
 
     A step is a pair of ints. The step ``(0, n)`` joins two windows whose starts are n cells apart. The step ``(1, n)``
-    extends a window by the cell that is n cells after its last cell.
+    adds one cell to a window: the cell that is n cells after its last cell.
 
     >>> steps(6, 1, False)
     [(0, 1), (1, 1), (0, 3)]
@@ -92,11 +90,10 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the first input row that is read. Rows are numbered from this row. Result i needs the
-    rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
-    windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
-    the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
-    number.
+    `first` is the index of the first input row that is read. All other row numbers are counted from this row. Result i
+    needs the rows from `begin[i]` to `end[i]`, and is computed after row `end[i]` is read. `gets[i]` tells whether
+    result i is computed after all steps, after the first `early` steps, or from no cells at all. The windows after
+    `early` steps have one tap less than the final windows. `early` is -1 if no result needs such windows.
     """
 
     steps: Steps
@@ -113,11 +110,11 @@ class _Walk(NamedTuple):
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Return four numbers that describe the phases into which the gradient along an axis divides the taps.
+    """Return four numbers that describe how the gradient along an axis divides the taps into n phases.
 
-    A phase has every n-th tap, where n is the number of phases. All windows that read a cell read it at taps of one
-    phase. The four numbers are n, the minimum number of taps in a phase, the number of phases with one tap more, and
-    the distance between two outputs that read the same cell at neighbouring taps of a phase.
+    A phase has every n-th tap. All windows that contain a given cell read it by taps of the same phase. The numbers are
+    n, the minimum number of taps in a phase, the number of phases that have one tap more, and the distance between two
+    outputs that read the same cell by neighbouring taps of a phase.
     """
     _, k, stride, _, dilation, _ = row
     common = math.gcd(stride, dilation)
@@ -152,14 +149,14 @@ def _walk_backward(row: Row) -> _Walk:
     gets[unread] = _FROM_NOTHING
     begin = int(first[~unread].min()) if not unread.all() else 0
     end = int(last[~unread].max()) if not unread.all() else 0
-    # A cell of dx that no window reads is written when its neighbours are written.
+    # A cell of dx that no window reads is written together with its neighbours.
     last = np.where(unread, np.clip(cell // stride, begin, end), last)
     first = np.where(unread, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
 class _Numbers:
-    """Collects the lists that follow the header of a table. `at` is the length of the table so far."""
+    """The lists that follow the header of a table. `at` is the length of the table so far."""
 
     def __init__(self, head: int) -> None:
         self.parts: list[np.ndarray] = []
@@ -174,7 +171,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each row that is read, the last level (result of a step) that needs the row, or -1 if none does."""
+    """Return, for each row, how many steps are done after the row is read, or -1 if no result needs the row."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -217,9 +214,8 @@ def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int
 
 
 def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return four numbers: `begin`, `end`, and the input columns that are needed for this range of columns.
-
-    The third returned number is the index of the first needed input column. The fourth is the number of these columns.
+    """Return `begin` and `end`, a range of result columns, and two more numbers: the index of the first input column
+    that these results need, and the number of input columns that they need.
     """
     _, k, stride, lo, dilation, _ = row
     if not backward:
@@ -230,7 +226,7 @@ def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, 
 
 
 def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
-    """Divide the range from 0 to n into pieces of nearly the same size."""
+    """Divide the range from 0 to n into ranges of nearly the same size."""
     ends = [n * i // pieces for i in range(pieces + 1)]
     return list(itertools.pairwise(ends))
 
@@ -238,9 +234,8 @@ def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
 class RunningTable(NamedTuple):
     """The table that the kernel reads, and the numbers that a call of the kernel needs.
 
-    `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the pieces
-    of all planes. `time` is the total time in nanoseconds on one thread. `width` is the number of elements that a row
-    of the result has in a piece.
+    `space` is the workspace of a thread, in elements. `items` is the number of work items: the pieces of all planes.
+    `time` is the estimated time on one thread, in nanoseconds. `width` is the row length of the results of a piece.
     """
 
     table: np.ndarray
@@ -257,7 +252,7 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """The time and the workspace of a plan, as functions of the number of pieces of a plane along each axis."""
+    """Estimates of the time and the workspace of a plan, for a given number of pieces along each axis of a plane."""
 
     def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
         self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
@@ -268,7 +263,7 @@ class _Costs:
         self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
     def arrivals(self, axis: int, targets: int) -> int:
-        """Return the number of input cells along `axis` from which `targets` consecutive results are computed."""
+        """Return the number of input cells along `axis` that `targets` consecutive results need."""
         _, k, stride, _, dilation, _ = self.rows[axis]
         reach = (k - 1) * dilation
         return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
@@ -279,19 +274,19 @@ class _Costs:
         return deep, high, wide
 
     def space(self, cuts: _Cuts) -> int:
-        """Return the number of elements of workspace per thread: ring buffers, and a few single rows."""
+        """Return the workspace of a thread, in elements. It consists of ring buffers and a few single rows."""
         _, high, wide = self.sizes(cuts)
         deep_rows, high_rows = self.rings
         rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
         return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
-        """Return the number of cells of the image from the first to the last cell that is read for a piece."""
+        """Return the number of cells of the image from the first to the last cell that a piece needs."""
         deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
     def of(self, cuts: _Cuts, group: int = 1) -> float:
-        """Return the time in nanoseconds for a piece of one plane, on one thread of an AVX-512 machine.
+        """Return the estimated time of a piece of one plane, in nanoseconds, on one thread of an AVX-512 machine.
 
         `group` is the number of planes whose rows the kernel processes side by side.
         """
@@ -315,7 +310,7 @@ def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
 
 
 def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
-    """Return the time of a pooling in nanoseconds, on one thread of an AVX-512 machine."""
+    """Return the estimated time of a pooling, in nanoseconds, on one thread of an AVX-512 machine."""
     costs = _Costs(geometry, maximum, backward, itemsize)
     return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
 
@@ -325,7 +320,7 @@ def _pitch(wide: int) -> int:
 
 
 def _pieces(n: int, most: int) -> Iterator[int]:
-    """Yield the numbers of pieces, up to `most`, that `_choose` tries for an axis with n results."""
+    """Yield the numbers of pieces that `_choose` tries for an axis with n results, up to the number `most`."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
@@ -333,7 +328,9 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """Return the number of pieces along each axis: the fastest choice, with a small workspace if possible."""
+    """Return the number of pieces along each axis: the fastest choice with a small workspace. If every workspace is too
+    large, return the choice with the smallest one.
+    """
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -344,7 +341,7 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                     continue
                 space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The last factor is larger for a large workspace, because it is too large to stay in the caches.
+                # The factor 1 + min(space, 1) lengthens the time, because a large workspace does not stay in the cache.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
@@ -375,13 +372,13 @@ def _make(
     ranges_h = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
     row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
-    # A workspace row may hold rows of several planes. For each plane it has room for a row that is read or for a row of
-    # the result, whichever is longer.
+    # If a workspace row holds rows of several planes, it has room for one row of each plane. This is a row of the input
+    # or of the result, whichever is longer.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
     high = max(end - begin for begin, end in ranges_h)
     deep_rows, high_rows = costs.rings
     space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
-    # Check the workspace before the tables are made, because the tables of a large window are long.
+    # Check the workspace before the tables are made, because large windows have long tables.
     _check_space(geometry, space, itemsize)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     numbers = _Numbers(71)
@@ -409,7 +406,7 @@ def _make(
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Return the number of planes whose rows are processed side by side. It is 1 unless rows are short."""
+    """Return the number of planes whose rows are processed side by side. It is above 1 only if rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
@@ -425,7 +422,7 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
 def plan(
     geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
 ) -> RunningTable:
-    """Return the table and the sizes for a pooling. The result is cached, unless the table is large."""
+    """Return the table of a pooling, and the numbers for the call. They are cached unless the table is large."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
     return plans.find_sized(_nbytes, _plan, geometry, *key)
 
@@ -447,7 +444,7 @@ def _plan(
     return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
-#: For each op, three arguments of the kernel: the operation, the terms of a sum, and the result of a sum.
+#: For each op, three arguments of the kernel: the operation, the terms of a sum, and the result computed from the sum.
 _STEPS: dict[str, tuple[int, int, int]] = {
     "maximum": (MAXIMUM, CELLS, SUMS),
     "mean": (SUM, CELLS, BY_COUNT),
@@ -459,7 +456,7 @@ _STEPS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class AxisByAxisPlan(PoolPlan):
-    """The plan of any op except the gradient of the maximum, for windows of any size."""
+    """The plan of any op for windows of any size, except the gradient of max pooling."""
 
     case: PoolCase
     running: RunningTable

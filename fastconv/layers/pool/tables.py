@@ -1,4 +1,5 @@
-"""Tables for the pooling kernels that work row by row: one for each geometry and direction (forward or backward).
+"""Tables for the pooling kernels that work row by row. Each geometry has a table for the forward and for the backward
+pass.
 
 A table is one array of integers: a header, then lists. The header has sizes, and the index at which each list begins.
 ``_ext/pool/pool.h`` explains the integers.
@@ -16,28 +17,28 @@ from fastconv.geometry.pool import PoolGeometry, taps_within
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 
-#: The number of elements past the end of a workspace row that a vector may read or write (FC_SLACK in pool.h).
+#: A vector may read or write up to this many elements past the end of a workspace row (FC_SLACK in pool.h).
 SLACK = 16
-#: The approximate number of elements of a block (a part of a plane). A block fits in the L1 cache.
+#: The approximate number of elements of a block. A block is a set of consecutive rows that fits into the L1 cache.
 BLOCK_ELEMENTS = 3072
-#: The maximum number of elements of workspace per thread. Other kernels compute windows that need more.
+#: The maximum workspace of a thread, in elements. If windows need more, another kernel computes them.
 _MOST_ELEMENTS = 1 << 16
-#: The maximum number of taps of a window. Other kernels compute larger windows, because the tables would be long.
+#: The maximum number of taps of a window. Larger windows would have long tables, so another kernel computes them.
 _MOST_TAPS = 1024
 #: The maximum number of successive additions in the sum over a window. A kernel adds the taps of each row, and then the
-#: sums of the rows. np.sum has as many successive additions: it adds 16 numbers one after another, then eight such
-#: sums, and then the sums of blocks of 128 numbers.
+#: sums of the rows. With this limit, the rounding error is about that of np.sum.
 MOST_IN_TURN = 32
 
-#: The number of bytes of a band. A band is a range of rows of dx. A thread adds gradients to one band at a time.
+#: The approximate size of a band in bytes. A band is a range of rows of dx. A thread adds gradients to one band at a
+#: time.
 BAND_BYTES = 1 << 19
-#: The number of elements of a page (FC_PAGE in pool.pyx). A page has a rounding error for each of `PAGE` sums.
+#: The number of elements of a page (FC_PAGE in pool.pyx). A page holds the rounding errors of `PAGE` cells of dx.
 PAGE = 64
-#: The maximum number of bytes of all pages of a thread. A page is an array with the rounding errors of some sums.
+#: The maximum size of all pages of a thread together, in bytes. A page holds the rounding errors of `PAGE` cells of dx.
 LOST_BYTES = 1 << 23
 
-#: The names of the integers in the header, in the order in which _ext/pool/rows.pyx reads them. The header begins with
-#: the sizes of the three axes, which have no names here.
+#: The names of the integers in the header, in the order in which _ext/pool/rows.pyx reads them. Before these integers,
+#: the header has the sizes of the three axes.
 HEADER = (
     *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "phase_width", "left", "right"),
     *("range_d", "range_h", "phase", "tap_offset", "tap_distance", "first_inside", "count_d", "count_h", "count_w"),
@@ -59,16 +60,18 @@ def _round_up(n: int) -> int:
 def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
     """Return the number of rows of outputs in a block.
 
-    The block fills about `BLOCK_ELEMENTS` elements. If the stride exceeds the extent of a window, a block has one row.
+    A block has about `BLOCK_ELEMENTS` elements. If the stride is larger than a window, windows in neighbouring rows
+    share no input, so a block has one row.
     """
     return max(1, min(outputs, (BLOCK_ELEMENTS // row - extent) // stride + 1)) if stride <= extent else 1
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Return the sizes, in elements, of the two parts of a thread's workspace: small tables, and a batch of blocks.
+    """Return the sizes of the workspace of a thread. It consists of small tables and a batch of blocks. `batch` is the
+    number of blocks. All other sizes are in elements.
 
-    A thread writes all blocks of a batch to its workspace, and then reads them. If blocks are small, a batch has
-    several blocks, because reading a block right after writing it would stall.
+    A thread first writes all blocks of a batch to its workspace, and then reads them. A batch has several blocks if
+    blocks are small, because a thread that reads a block right after writing it would stall.
     """
     tables = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))
@@ -136,10 +139,10 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 def _readers(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
-    """Return, for each cell along an axis, the outputs that read the cell.
+    """Return, for each cell along an axis, the outputs whose windows contain the cell.
 
-    The second list has the outputs for all cells, one cell after another. The first list has the index at which the
-    outputs for each cell end.
+    The result is two lists. The second list has the outputs of cell 0, then those of cell 1, and so on. The first list
+    has, for each cell, the index at which its outputs end in the second list.
     """
     outputs: list[int] = []
     ends = []
@@ -153,13 +156,15 @@ def _readers(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -
 
 
 def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """Return the table for `backward_rows`, or None if windows are too large or the stride along W is above 2."""
+    """Return the table for the kernel `backward_rows`. Return None if the windows are too large for this kernel, or the
+    stride along W is above 2.
+    """
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
         return None
-    # Along the width, cell r + stride * i is read by the outputs i + shift, for each shift in shifts[r]. There is one
-    # shift for each tap that can read such a cell.
+    # Along the width, output i + shift reads cell r + stride * i, for each shift in shifts[r]. Each tap that can read
+    # such a cell gives one shift.
     shifts = [
         [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
         for r in range(stride)
@@ -196,8 +201,8 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 class RowsTable(NamedTuple):
     """The table that a row kernel reads, and the numbers that a call of the kernel needs.
 
-    `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the blocks
-    of all planes. `width` is the number of elements of a row that the kernel computes in vectors.
+    `space` is the workspace of a thread, in elements. `items` is the number of work items: the blocks of all planes.
+    `width` is the number of elements of a row that the kernel computes in vectors.
     """
 
     table: np.ndarray
@@ -206,16 +211,16 @@ class RowsTable(NamedTuple):
     width: int
 
 
-#: Times in nanoseconds. `_TAP` is for one tap of one vector of outputs, `_ROW` for the start of a row, `_READ` for
-#: reading a vector, and `_CELL` for reading a single cell.
+#: Times in nanoseconds: `_TAP` for one tap of a vector of outputs, `_ROW` to start a row, `_READ` to read a vector, and
+#: `_CELL` to read a single cell.
 _TAP = {"max": 0.72, "sum": 0.36, "backward": 0.55}
 _ROW, _READ, _CELL = 6.0, 0.5, 0.75
 
 
 def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> float:
-    """Return the time of a row kernel in nanoseconds, on one thread of an AVX-512 machine.
+    """Return the estimated time of a row kernel, in nanoseconds, on one thread of an AVX-512 machine.
 
-    The time is inf if a sum would have more than `MOST_IN_TURN` successive additions, so that another kernel is chosen.
+    If a sum would have more than `MOST_IN_TURN` successive additions, the time is inf, so another kernel is chosen.
     """
     d, h, w = _lifted(geometry)
     taps = d[1] * h[1] * w[1]
@@ -228,8 +233,8 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
         return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
     vectors = -(-w[5] // lanes)
     read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
-    # `again` is the estimated number of times that each row is read. It may be above 1 if each block has a single row
-    # of outputs, because neighbouring blocks then read some of the same rows.
+    # `again` is the estimated number of times that an input row is read. It is above 1 if windows of different blocks
+    # share rows.
     again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
     tap = _TAP["sum" if sums else "max"] * taps
     return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
@@ -238,9 +243,10 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
 def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarray, int]:
     """Divide a plane into bands along its first axis.
 
-    Return a table with a row for each band, and the number of cells of the longest band. A row has four indices: the
-    first cell, the end of the cells, the first output whose window may overlap the band, and the end of these outputs.
-    A band is at least half as long as a window, because a short band would read many outputs for few cells.
+    Return a table with a row for each band, and the number of cells of the longest band. A row of the table has four
+    indices: the first cell of the band, its last cell plus 1, the first output whose window may overlap the band, and
+    the last such output plus 1. A band is at least half as long as a window. Shorter bands would be inefficient,
+    because a thread would read many outputs for few cells.
     """
     return plans.find(_bands, geometry, itemsize, threads, BAND_BYTES)
 
@@ -261,16 +267,18 @@ def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int)
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
-    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages of a thread."""
+    """Return the number of blocks of `PAGE` cells in the longest band, and the number of pages of a thread. A page
+    holds the rounding errors of one block.
+    """
     blocks = -(-longest // PAGE)
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 
 
 class Sizes2x2(NamedTuple):
-    """The sizes for the kernel of 2 x 2 windows at a stride of 2.
+    """The sizes for the kernel for 2 x 2 windows with stride 2.
 
-    `height` and `width` are those of x, `rows` is the number of rows of outputs in a block, and `items` is the number
-    of blocks of all planes.
+    `height` and `width` are the sizes of x. `rows` is the number of rows of outputs in a block, and `items` is the
+    number of blocks of all planes.
     """
 
     height: int
@@ -280,7 +288,7 @@ class Sizes2x2(NamedTuple):
 
 
 def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> RowsTable | None:
-    """Return the table and the sizes for one direction, or None if the row kernels do not support the windows."""
+    """Return the `RowsTable` for one direction, or None if the row kernels do not support the windows."""
     return plans.find(_plan, geometry, direction, include_pad, BLOCK_ELEMENTS)
 
 
@@ -300,7 +308,7 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 
 def sizes_2x2(geometry: PoolGeometry) -> Sizes2x2 | None:
-    """Return the sizes for 2 x 2 windows at a stride of 2 within the image, or None for any other windows."""
+    """Return the sizes for 2 x 2 windows with stride 2 and without padding, or None for any other windows."""
     return plans.find(_sizes_2x2, geometry, BLOCK_ELEMENTS) if geometry.is_2x2_stride_2 else None
 
 

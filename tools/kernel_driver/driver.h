@@ -40,15 +40,15 @@ int driver_next(driver_timer *timer);
 void driver_end(driver_timer *timer, const char *format, ...);
 
 /* Time `call`, an expression, and print a line that starts with a name in printf's format. */
-#define TIME(pair, operations, bytes, call, ...)                            \
-    do {                                                                    \
+#define TIME(pair, operations, bytes, call, ...)                           \
+    do {                                                                   \
         driver_timer timer_ = driver_begin((pair), (operations), (bytes)); \
-        while (driver_next(&timer_)) {                                      \
-            ptrdiff_t left_;                                                \
-            for (left_ = timer_.calls; left_ > 0; left_--)                  \
-                call;                                                       \
-        }                                                                   \
-        driver_end(&timer_, __VA_ARGS__);                                   \
+        while (driver_next(&timer_)) {                                     \
+            ptrdiff_t left_;                                               \
+            for (left_ = timer_.calls; left_ > 0; left_--)                 \
+                call;                                                      \
+        }                                                                  \
+        driver_end(&timer_, __VA_ARGS__);                                  \
     } while (0)
 
 /* The program may be linked with the kernels of some dtypes and instruction sets only. References to kernels are
@@ -60,21 +60,21 @@ void driver_end(driver_timer *timer, const char *format, ...);
 
 /* Define the function of a family, whose body follows. `kernels` is what fc_FAMILY_for(dtype, isa) returns. The function
  * returns 0 if these kernels are not linked. */
-#define FAMILY(name)                                                                         \
-    WEAK_KERNELS(fc_##name##_kernels)                                                        \
-    static void time_kernels(const driver_pair *pair, const fc_##name##_kernels *kernels);   \
-    int driver_##name(const driver_pair *pair)                                               \
-    {                                                                                        \
-        const fc_##name##_kernels *kernels = fc_##name##_for(pair->dtype, pair->isa);        \
-        if (kernels != NULL)                                                                 \
-            time_kernels(pair, kernels);                                                     \
-        return kernels != NULL;                                                              \
-    }                                                                                        \
+#define FAMILY(name)                                                                       \
+    WEAK_KERNELS(fc_##name##_kernels)                                                      \
+    static void time_kernels(const driver_pair *pair, const fc_##name##_kernels *kernels); \
+    int driver_##name(const driver_pair *pair)                                             \
+    {                                                                                      \
+        const fc_##name##_kernels *kernels = fc_##name##_for(pair->dtype, pair->isa);      \
+        if (kernels != NULL)                                                               \
+            time_kernels(pair, kernels);                                                   \
+        return kernels != NULL;                                                            \
+    }                                                                                      \
     static void time_kernels(const driver_pair *pair, const fc_##name##_kernels *kernels)
 
-#define FOR_EACH_FAMILY(row)                                                                                        \
+#define FOR_EACH_FAMILY(row)                                                                                       \
     row(activation) row(borders) row(copies) row(depthwise) row(fft) row(lrn) row(microkernel) row(norm) row(peak) \
-    row(planes) row(pool) row(pool_running) row(separable) row(sparse) row(toeplitz) row(winograd)
+        row(planes) row(pool) row(pool_running) row(separable) row(sparse) row(toeplitz) row(winograd)
 
 /* A family is part of the program if its file is linked. */
 #define DECLARE_FAMILY(name) int driver_##name(const driver_pair *pair) __attribute__((weak));

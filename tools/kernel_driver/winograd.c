@@ -18,8 +18,8 @@ static void time_points(const driver_pair *pair, const fc_winograd_kernels *kern
         at[i] = i * pair->lanes;
     TIME(pair, 0, 2 * cells * vector, kernels->input(points, points, d, at, v, pair->lanes), "input, %d x %d points",
          points, points);
-    TIME(pair, 0, (TAPS * TAPS + cells) * vector,
-         kernels->weights(points, TAPS, points, TAPS, g, at, v, pair->lanes), "weights, %d x %d points", points, points);
+    TIME(pair, 0, (TAPS * TAPS + cells) * vector, kernels->weights(points, TAPS, points, TAPS, g, at, v, pair->lanes),
+         "weights, %d x %d points", points, points);
     TIME(pair, 0, (cells + outs * outs) * vector,
          kernels->output(points, outs, points, outs, v, pair->lanes, bias, y, outs * outs, outs, 1, pair->lanes, box,
                          check),

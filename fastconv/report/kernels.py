@@ -14,9 +14,9 @@ from fastconv.report.kernel_work import WORK, Work, copy, peak
 from fastconv.runtime import isa as _isa, threads as _threads
 
 #: The number of pairs of runs of a measurement.
-_RUNS = 9
+_RUNS = 15
 #: The length of a run, in seconds, unless a single call takes longer.
-_SECONDS = 4e-3
+_SECONDS = 2e-3
 
 #: The columns of the table.
 HEADER = ("family", "size", "time of a call", "rate", "share")

@@ -258,10 +258,12 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     }
 }
 
+/* clang-format off */
 #define FC_SWEEPS(high)                                                                                      \
     FC_SWEEP(high, 1, 1) FC_SWEEP(high, 2, 1) FC_SWEEP(high, 3, 1) FC_SWEEP(high, 4, 1) FC_SWEEP(high, 5, 1) \
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
+/* clang-format on */
 
 /* Each tile size has a function of its own with unrolled loops, because compiling one function for all sizes would take
  * much longer. */

@@ -76,9 +76,11 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
 
 /* Each pair of `high` and `count` has a function of its own, because compiling one function for all pairs would take
  * much longer. */
+/* clang-format off */
 #define FC_ALL_DOTS                                                                                   \
     FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7) \
     FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
+/* clang-format on */
 
 #define FC_DOTS(high, count)                                                                              \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(                                        \

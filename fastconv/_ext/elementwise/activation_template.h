@@ -67,10 +67,12 @@ FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
 #else
     const FC_T high = 6.93145751953125e-1, low = 1.42860682030941723212e-6;
 #endif
+    /* clang-format off */
     static const FC_T inverse_factorials[15] = {
         (FC_T)1, (FC_T)1, (FC_T)(1. / 2), (FC_T)(1. / 6), (FC_T)(1. / 24), (FC_T)(1. / 120), (FC_T)(1. / 720),
         (FC_T)(1. / 5040), (FC_T)(1. / 40320), (FC_T)(1. / 362880), (FC_T)(1. / 3628800), (FC_T)(1. / 39916800),
         (FC_T)(1. / 479001600), (FC_T)(1. / 6227020800.), (FC_T)(1. / 87178291200.)};
+    /* clang-format on */
     const FC_V magic = FC_N(fc_broadcast)(FC_MAGIC), farthest = FC_N(fc_broadcast)(FC_FARTHEST);
     const FC_V x = -FC_N(fc_select)(FC_N(fc_replaces_maximum)(v, farthest, 0), farthest, v);
     const FC_V rounded = x * FC_N(fc_broadcast)((FC_T)1.44269504088896340736) + magic, n = rounded - magic;

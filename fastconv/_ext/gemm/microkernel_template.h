@@ -252,10 +252,12 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
     case k:                                                                                                            \
         FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n);         \
         break;
+    /* clang-format off */
         FC_ROW_MASKED(1) FC_ROW_MASKED(2) FC_ROW_MASKED(3) FC_ROW_MASKED(4)
 #undef FC_ROW_MASKED
     default:
         fc_check(0);
+    /* clang-format on */
     }
 }
 

@@ -65,10 +65,12 @@
 
 /* The instruction sets, from the slowest to the fastest. Each row has the enumerator, the name, and the vector size in
  * bytes. */
+/* clang-format off */
 #define FC_FOR_EACH_ISA(row, argument)       \
     row(argument, FC_BASELINE, baseline, 16) \
     row(argument, FC_AVX2, avx2, 32)         \
     row(argument, FC_AVX512, avx512, 64)
+/* clang-format on */
 
 #define FC_ENUMERATOR(argument, enumerator, name, bytes) enumerator,
 enum { FC_FOR_EACH_ISA(FC_ENUMERATOR, ) FC_ISAS };

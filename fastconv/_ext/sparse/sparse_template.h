@@ -239,6 +239,7 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 
 /* All tile sizes that fit into the registers. Each size has a function of its own with unrolled loops, because
  * compiling one function for all sizes would take much longer. */
+/* clang-format off */
 #define FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 1) FC_ADD_ROWS(height, 2) FC_ADD_ROWS(height, 3)
 #define FC_ADD_ROWS_7(height) \
     FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 4) FC_ADD_ROWS(height, 5) FC_ADD_ROWS(height, 6) FC_ADD_ROWS(height, 7)
@@ -247,6 +248,7 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 #else
 #define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_3(3) FC_ADD_ROWS(3, 4) FC_ADD_ROWS_3(4)
 #endif
+/* clang-format on */
 
 #define FC_ADD_ROWS(height, width)                                                                                     \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                               \
@@ -356,6 +358,7 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
     }
 }
 
+/* clang-format off */
 #define FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 1) FC_DOT_ROWS(height, 2) FC_DOT_ROWS(height, 3)
 #define FC_DOT_ROWS_6(height) FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 4) FC_DOT_ROWS(height, 5) FC_DOT_ROWS(height, 6)
 #if FC_REGISTERS >= 32
@@ -367,6 +370,7 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
     FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_3(2) FC_DOT_ROWS(2, 4) FC_DOT_ROWS(2, 5)              \
     FC_DOT_ROWS_3(3) FC_DOT_ROWS(4, 1) FC_DOT_ROWS(4, 2)
 #endif
+/* clang-format on */
 
 #define FC_DOT_ROWS(height, width)                                                                                     \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                               \

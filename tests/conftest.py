@@ -16,8 +16,9 @@ from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
 from fastconv.runtime import isa as _isa
 
-# A loaded machine is slow at times, and a deadline would report that as a failure.
-settings.register_profile("fastconv", deadline=None, max_examples=60)
+# A loaded machine is slow at times, and a deadline would report that as a failure. Each run draws other examples, so
+# many runs with few examples find what one run with many finds. `.ci/run` draws more.
+settings.register_profile("fastconv", deadline=None, max_examples=int(os.environ.get("TEST_EXAMPLES", "20")))
 settings.load_profile("fastconv")
 
 
@@ -28,6 +29,18 @@ def pytest_cmdline_main(config):
     single = config.option.usepdb or config.option.collectonly
     if whole and not single and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
+
+
+def pytest_collection_modifyitems(items):
+    """Run a case with all instruction sets and block sizes one after the other, so that they share expected results."""
+    first, varied = {}, ("isa", "each_isa", "blocks", "pieces")
+
+    def place(item):
+        values = item.callspec.params.items() if hasattr(item, "callspec") else ()
+        case = frozenset((name, id(value)) for name, value in values if name not in varied)
+        return first.setdefault((item.nodeid.partition("[")[0], case), len(first))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(params=["as they are", "tiny"])
@@ -112,6 +125,14 @@ def made(monkeypatch):
         return results
 
     return note
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch with one thread, because the threads of several test processes would wait for each other's CPUs."""
+    module = pytest.importorskip("torch")
+    module.set_num_threads(1)
+    return module
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import oracle
@@ -26,6 +28,16 @@ TRANSFORMS = {"fft": 1.0, "winograd": 4.0}
 OPS = ("forward", "backward_data", "backward_weights")
 
 
+@contextlib.contextmanager
+def in_case(name):
+    """Adds the name of a case to the message of an exception, for tests that loop over cases."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the case {name}")
+        raise
+
+
 def outer_products(w):
     """Outer products with the shape of w; the first columns, rows and so on of w are the factors."""
     made = np.ones(w.shape)
@@ -40,8 +52,10 @@ def kernels_for(algorithm, w):
     return outer_products(w) if algorithm == "separable" else w
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
+    """A geometry; the oracle's windows and results for it are computed once in a process, because many tests use them."""
+
     name: str
     x: tuple[int, ...]
     w: tuple[int, ...]
@@ -57,18 +71,57 @@ class Case:
     def geometry(self):
         return conv_geometry(self.x, self.w, **self.options)
 
+    def gradient(self, dtype=np.float64):
+        """dout for the arrays of this case."""
+        return np.random.default_rng(2).standard_normal(self.geometry.out_shape).astype(dtype)
+
+    @property
+    def shared(self):
+        """The options that the functions of the oracle take by name."""
+        return {"groups": self.options.get("groups", 1), "flip": self.options.get("flip", False)}
+
     def table(self):
         """The windows of the oracle; the pads are given as numbers."""
-        axes = self.geometry.axes
-        stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
-        return oracle.windows(
-            self.x[2:],
-            self.w[2:],
-            stride,
-            [(a.lo, a.hi) for a in axes],
-            dilation,
-            self.options.get("pad_mode", "zeros"),
-        )
+        return _table(self)
+
+    def expected(self, dtype=np.float64, algorithm="auto"):
+        """The results of the oracle for `arrays` and `gradient`."""
+        return _expected(self, dtype, algorithm == "separable")
+
+
+class Expected(NamedTuple):
+    out: np.ndarray
+    dx: np.ndarray
+    dw: np.ndarray
+    db: np.ndarray
+
+
+def read_only(*arrays):
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+@functools.cache
+def _table(case):
+    axes = case.geometry.axes
+    table, out = oracle.windows(
+        case.x[2:],
+        case.w[2:],
+        [a.stride for a in axes],
+        [(a.lo, a.hi) for a in axes],
+        [a.dilation for a in axes],
+        case.options.get("pad_mode", "zeros"),
+    )
+    return *read_only(table), out
+
+
+@functools.cache
+def _expected(case, dtype, rank_one):
+    x, w, b = case.arrays(dtype, algorithm="separable" if rank_one else "auto")
+    table, out_spatial = case.table()
+    out = oracle.conv(x, w, b, table, out_spatial, **case.shared)
+    return Expected(*read_only(out, *oracle.conv_gradients(x, w, case.gradient(dtype), table, **case.shared)))
 
 
 CASES = [
@@ -222,14 +275,26 @@ def reason(algorithm, geometry, dtype=np.float64):
     """The reason why an algorithm cannot compute a geometry; None if it can compute all three ops."""
     if algorithm == "auto":
         return None
-    reasons = [refused(algorithm, PlanCase.of(op, geometry, np.dtype(dtype))) for op in OPS]
+    reasons = (refused(algorithm, PlanCase.of(op, geometry, np.dtype(dtype))) for op in OPS)
     return next(filter(None, reasons), None)
 
 
-def skip_unsupported(algorithm, geometry, dtype=np.float64):
-    why = reason(algorithm, geometry, dtype)
-    if why is not None:
-        pytest.skip(f"{algorithm}: {why}")
+def pairs(algorithms, among=CASES):
+    """Each algorithm with the cases that it computes, which do not depend on the dtype."""
+    found = [(name, case) for name in algorithms for case in among if _supports(name, case)]
+    assert {name for name, _ in found} == set(algorithms)
+    return found
+
+
+@functools.cache
+def _supports(algorithm, case):
+    return reason(algorithm, case.geometry) is None
+
+
+def supported(algorithms, among=CASES):
+    """Parametrizes a test by the pairs of `algorithm` and `case`."""
+    found = pairs(algorithms, among)
+    return pytest.mark.parametrize(("algorithm", "case"), found, ids=[f"{name}-{case.name}" for name, case in found])
 
 
 def close(actual, expected, dtype, algorithm="auto"):

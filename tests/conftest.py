@@ -26,8 +26,9 @@ from fastconv.layers import calls
 from fastconv.layers.pool import tuning as pooling
 from fastconv.runtime import isa as _isa
 
-# A loaded machine is slow at times, and a deadline would report that as a failure.
-settings.register_profile("fastconv", deadline=None, max_examples=60)
+# A loaded machine is slow at times, and a deadline would report that as a failure. Each run draws other examples, so
+# many runs with few examples find what one run with many finds. `.ci/run` draws more.
+settings.register_profile("fastconv", deadline=None, max_examples=int(os.environ.get("TEST_EXAMPLES", "20")))
 settings.load_profile("fastconv")
 
 
@@ -58,6 +59,18 @@ TINY_SEPARABLE = SeparableTuning(rows_bytes=1, most_rows_bytes=1, planes_bytes=1
 TINY_POOLING = pooling.Tuning(
     block_elements=90, band_bytes=200, ring_bytes=100, least_width=3, power_bytes=1, window_bytes=1
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Run a case with all instruction sets and block sizes one after the other, so that they share expected results."""
+    first, varied = {}, ("isa", "each_isa", "blocks", "pieces")
+
+    def place(item):
+        values = item.callspec.params.items() if hasattr(item, "callspec") else ()
+        case = frozenset((name, id(value)) for name, value in values if name not in varied)
+        return first.setdefault((item.nodeid.partition("[")[0], case), len(first))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(params=["as they are", "tiny"])
@@ -122,6 +135,14 @@ def made(monkeypatch):
         return results
 
     return note
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch with one thread, because the threads of several test processes would wait for each other's CPUs."""
+    module = pytest.importorskip("torch")
+    module.set_num_threads(1)
+    return module
 
 
 @pytest.fixture

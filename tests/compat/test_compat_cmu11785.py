@@ -255,8 +255,7 @@ def test_central_differences(name, rng):
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_against_pytorch(rank, rng):
-    torch = pytest.importorskip("torch")
+def test_against_pytorch(rank, torch, rng):
     A = rng.standard_normal((2, 3, 9, 8)[: rank + 2])
     layer, W, b = make(f"Conv{rank}d", rng, float, 3, 4, 3, 2, 1)
     tensors = [torch.tensor(a, requires_grad=True) for a in (A, W, b)]

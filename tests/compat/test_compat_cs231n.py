@@ -331,7 +331,7 @@ def course_data(rng, dtype):
 
 @pytest.mark.parametrize("loss", [cs231n.softmax_loss, cs231n.svm_loss])
 def test_a_nets_gradients(loss, rng):
-    net, (X, y) = Net(rng, np.float64), course_data(rng, np.float64)
+    net, (X, y) = Net(rng, np.float64), (array[:20] for array in course_data(rng, np.float64))
     net.loss_function = loss
     _, grads = net.loss(X, y)
     for name, value in net.params.items():

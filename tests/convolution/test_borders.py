@@ -1,5 +1,6 @@
 """Borders that repeat cells of the image: extended copies with their adjoint, and `fft`, which needs no copy."""
 
+import functools
 import tracemalloc
 
 import numpy as np
@@ -143,19 +144,31 @@ def close(actual, expected, dtype):
 @pytest.mark.parametrize("algorithm", ["fft", "auto", "implicit"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("x", "w", "options"), LAYERS, ids=lambda value: str(value))
-def test_against_loops(x, w, options, mode, algorithm, blocks, rng):
+def test_against_loops(x, w, options, mode, algorithm, blocks):
     options = {**options, "pad_mode": mode}
     if mode == "reflect":  # The cell at the border is not repeated.
         pads = conv_geometry(x, w, **{**options, "pad_mode": "zeros"}).pads
         options["pad"] = [(min(lo, n - 1), min(hi, n - 1)) for n, (lo, hi) in zip(x[2:], pads, strict=True)]
     for dtype, threads in ((np.float32, 1), (np.float64, 2)):
-        image, weights = (rng.standard_normal(shape).astype(dtype) for shape in (x, w))
-        b = rng.standard_normal(w[0]).astype(dtype)
-        out, cache = conv_forward(image, weights, b, options, algorithm=algorithm, threads=threads)
-        dout = rng.standard_normal(out.shape).astype(dtype)
-        found = out, *conv_backward(dout, cache)
-        for actual, expected in zip(found, by_oracle(image, weights, b, dout, options), strict=True):
+        *arrays, dout, wanted = example(x, w, dtype, Options(options))
+        out, cache = conv_forward(*arrays, options, algorithm=algorithm, threads=threads)
+        for actual, expected in zip((out, *conv_backward(dout, cache)), wanted, strict=True):
             close(actual, expected, dtype)
+
+
+class Options(dict):
+    """Options that hash, so that `example` is computed once for all algorithms."""
+
+    def __hash__(self):
+        return hash(repr(self))
+
+
+@functools.lru_cache(maxsize=4)
+def example(x, w, dtype, options):
+    """x, w, b and dout, and the results of the oracle."""
+    rng, out = np.random.default_rng(1), conv_geometry(x, w, **options).out_shape
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in (x, w, w[0], out)]
+    return *arrays, by_oracle(*arrays, options)
 
 
 @pytest.fixture

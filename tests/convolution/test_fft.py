@@ -1,5 +1,6 @@
 """The FFT algorithm: all lengths and tilings, phases, errors against SciPy, images that must not affect each other."""
 
+import functools
 import itertools
 import math
 
@@ -42,6 +43,7 @@ def _arrays(geometry, dtype, seed):
     return [rng.standard_normal(s).astype(dtype) for s in (geometry.x_shape, geometry.w_shape, geometry.out_shape)]
 
 
+@functools.cache
 def expected(x_shape, w_shape, dtype, seed=0, **options):
     """Results of the reference in float64, for inputs rounded to `dtype`."""
     geometry = fastconv.conv_geometry(x_shape, w_shape, **options)

@@ -1,17 +1,16 @@
 """With inf and NaN in weights, images and gradients, results are inf or NaN exactly where the sum of products is."""
 
+import functools
 import itertools
 
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, refused
+from cases import CASES, read_only, supported
 
 from fastconv import conv_backward, conv_forward, conv_transpose
 from fastconv.convolution import taps
-from fastconv.convolution.choose import REGISTRY
 from fastconv.convolution.implicit_gemm import algorithm as implicit
-from fastconv.convolution.plan import OPS, Case
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: The weights to replace, as flat indices from the front or the end, and their values.
@@ -32,54 +31,52 @@ def same_where_not_finite(actual, expected):
     np.testing.assert_allclose(actual[finite], expected[finite], rtol=0, atol=atol)
 
 
-def check(case, algorithm, dtype, x, w, dout):
-    (table, _), options = case.table(), case.options
+def check(algorithm, case, dtype, bad):
+    x, w, dout, expected = spoilt(case, dtype, bad)
     with np.errstate(invalid="ignore", over="ignore"):
-        out, cache = conv_forward(x, w, None, options, algorithm=algorithm)
-        shared = {"groups": options.get("groups", 1), "flip": options.get("flip", False)}
-        same_where_not_finite(out, oracle.conv(x, w, None, table, out.shape[2:], **shared))
-        dx, dw, _ = conv_backward(dout, cache)
-        wanted_dx, wanted_dw, _ = oracle.conv_gradients(x, w, dout, table, **shared)
-    same_where_not_finite(dx, wanted_dx)
-    same_where_not_finite(dw, wanted_dw)
-    assert dx.dtype == dw.dtype == dtype
+        out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
+        results = out, *conv_backward(dout, cache)[:2]
+    for actual, wanted in zip(results, expected, strict=True):
+        assert actual.dtype == dtype
+        same_where_not_finite(actual, wanted)
+
+
+@functools.lru_cache(maxsize=8)
+def spoilt(case, dtype, bad):
+    """x, w and dout with values that are not finite, and the results of the oracle."""
+    rng, (x, w, _), dout = np.random.default_rng(1), case.arrays(dtype), case.gradient(dtype)
+    if bad == "everything":
+        for array in (x, w, dout):
+            places = rng.choice(array.size, min(3, array.size), replace=False)
+            array.flat[places] = (np.nan, np.inf, -np.inf)[: len(places)]
+    else:
+        for at, value in BAD_WEIGHTS[bad].items():
+            w.flat[at] = value
+    table, out_spatial = case.table()
+    with np.errstate(invalid="ignore", over="ignore"):
+        out = oracle.conv(x, w, None, table, out_spatial, **case.shared)
+        gradients = oracle.conv_gradients(x, w, dout, table, **case.shared)[:2]
+    return *read_only(x, w, dout), read_only(out, *gradients)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
-def test_weights_in_implicit(case, dtype, isa, rng):
-    for name in ("first", "last") if dtype == np.float32 else ("both signs",):
-        x, w, _ = case.arrays(dtype)
-        for at, value in BAD_WEIGHTS[name].items():
-            w.flat[at] = value
-        check(case, "implicit", dtype, x, w, rng.standard_normal(case.geometry.out_shape).astype(dtype))
+def test_weights_in_implicit(case, dtype, isa):
+    for bad in ("first", "last") if dtype == np.float32 else ("both signs",):
+        check("implicit", case, dtype, bad)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "reference", "depthwise", "sparse", "toeplitz"])
-@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
-def test_weights(case, algorithm, rng):
+@supported(["im2col", "reference", "depthwise", "sparse", "toeplitz"], LAYERS)
+def test_weights(algorithm, case):
     """None of these weights is zero, so `sparse` and `toeplitz` skip none."""
-    if any(refused(algorithm, Case.of(op, case.geometry, np.dtype(np.float32))) for op in OPS):
-        pytest.skip("unsupported")
-    for name in ("first", "both signs"):
-        x, w, _ = case.arrays(np.float32)
-        for at, value in BAD_WEIGHTS[name].items():
-            w.flat[at] = value
-        check(case, algorithm, np.float32, x, w, rng.standard_normal(case.geometry.out_shape).astype(np.float32))
+    for bad in ("first", "both signs"):
+        check(algorithm, case, np.float32, bad)
 
 
-@pytest.mark.parametrize("algorithm", ["implicit", "im2col", "depthwise"])
-@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
-def test_everything_at_once(case, algorithm, blocks, rng):
+@supported(["implicit", "im2col", "depthwise"], LAYERS)
+def test_everything_at_once(algorithm, case, blocks):
     """Weights, images and gradients all contain NaN, inf and -inf, in one layer with padding."""
-    if REGISTRY[algorithm].unsupported(Case.of("forward", case.geometry, np.dtype(np.float32))):
-        pytest.skip("unsupported")
-    x, w, _ = case.arrays(np.float32)
-    dout = rng.standard_normal(case.geometry.out_shape).astype(np.float32)
-    for array in (x, w, dout):
-        places = rng.choice(array.size, min(3, array.size), replace=False)
-        array.flat[places] = (np.nan, np.inf, -np.inf)[: len(places)]
-    check(case, algorithm, np.float32, x, w, dout)
+    check(algorithm, case, np.float32, "everything")
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

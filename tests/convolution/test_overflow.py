@@ -90,7 +90,7 @@ def test_auto_has_inf_and_nan_where_the_sums_have_them(case, transform, blocks):
 
 def check_auto(case, what, at, value, dtype):
     x, w, b = case.arrays(dtype)
-    dout = np.random.default_rng(2).standard_normal(case.geometry.out_shape).astype(dtype)
+    dout = case.gradient(dtype)
     arrays = {"x": x, "w": w, "dout": dout}
     for name, array in arrays.items():  # The factors of a large number are below 1.
         array *= 0.1 if name != what else 1
@@ -98,10 +98,9 @@ def check_auto(case, what, at, value, dtype):
     with np.errstate(all="ignore"):
         exact = steps(x, w, b, dout, case.options, "exact")
         table, out_spatial = case.table()
-        groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
-        expected = [oracle.conv(x, w, b, table, out_spatial, groups, flip)]
+        expected = [oracle.conv(x, w, b, table, out_spatial, **case.shared)]
         # test_nonfinite.py tests how weights affect dx.
-        expected += exact[1:] if what == "w" else oracle.conv_gradients(x, w, dout, table, groups, flip)[:2]
+        expected += exact[1:] if what == "w" else oracle.conv_gradients(x, w, dout, table, **case.shared)[:2]
     with np.errstate(all="warn"):  # No warning is needed, because the definition gives inf, too.
         found = steps(x, w, b, dout, case.options, "auto")
     # Errors of a transform grow with its largest number, and the image is recomputed only if the transform overflows.

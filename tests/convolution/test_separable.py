@@ -7,7 +7,7 @@ import re
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, TRANSFORMS, outer_products
+from cases import CASES, TRANSFORMS, outer_products, read_only
 from conftest import forget_geometries
 
 import fastconv
@@ -254,6 +254,18 @@ def test_a_refused_kernel_leaves_no_trace(op, rng):
 # Values.
 
 
+@functools.lru_cache(maxsize=2)
+def large_layer(shape, dtype, **options):
+    """Arrays, and the output and gradients by `implicit` in float64, which the tests of all instruction sets share."""
+    rng, k = np.random.default_rng(1), (5, 6) if len(shape) == 2 else (3, 2, 4)
+    x = rng.standard_normal((2, 2, *shape)).astype(dtype)
+    w = outer_products(rng.standard_normal((4, 1, *k)).astype(dtype))
+    b = rng.standard_normal(4).astype(dtype)
+    exact, cache = conv_forward(x.astype(float), w.astype(float), b, **options, groups=2, algorithm="implicit")
+    dout = rng.standard_normal(exact.shape).astype(dtype)
+    return x, w, b, dout, read_only(exact, *conv_backward(dout.astype(float), cache))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize("shape", [(300, 35), (34, 700), (5, 9000), (70, 70), (3, 33, 34), (20, 9, 40)], ids=str)
 @pytest.mark.parametrize(
@@ -271,15 +283,9 @@ def test_a_refused_kernel_leaves_no_trace(op, rng):
     ],
     ids=str,
 )
-def test_many_blocks(shape, options, dtype, isa, rng):
+def test_many_blocks(shape, options, dtype, isa):
     """Images of many blocks along each axis, all three ops, two filters per channel, one and two threads."""
-    k = (5, 6) if len(shape) == 2 else (3, 2, 4)
-    x = rng.standard_normal((2, 2, *shape)).astype(dtype)
-    w = outer_products(rng.standard_normal((4, 1, *k)).astype(dtype))
-    b = rng.standard_normal(4).astype(dtype)
-    exact, cache = conv_forward(x.astype(float), w.astype(float), b, **options, groups=2, algorithm="implicit")
-    dout = rng.standard_normal(exact.shape).astype(dtype)
-    wanted = [exact, *conv_backward(dout.astype(float), cache)]
+    x, w, b, dout, wanted = large_layer(shape, dtype, **options)
     bound = 60 * np.finfo(dtype).eps
     for threads in (1, 2):
         out, cache = conv_forward(x, w, b, **options, groups=2, algorithm="separable", threads=threads)
@@ -298,50 +304,62 @@ def test_whole_numbers_are_exact(case, dtype, isa, blocks, rng):
     w = outer_products(rng.integers(-3, 4, case.w).astype(dtype))
     b = rng.integers(-9, 9, case.w[:1]).astype(dtype)
     table, out_spatial = case.table()
-    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     out, cache = conv_forward(x, w, b, case.options, algorithm="separable")
-    assert np.array_equal(out, oracle.conv(x, w, b, table, out_spatial, groups, flip))
+    assert np.array_equal(out, oracle.conv(x, w, b, table, out_spatial, **case.shared))
     dout = rng.integers(-4, 5, out.shape).astype(dtype)
-    wanted = oracle.conv_gradients(x, w, dout, table, groups, flip)
+    wanted = oracle.conv_gradients(x, w, dout, table, **case.shared)
     for actual, expected in zip(conv_backward(dout, cache), wanted, strict=True):
         assert np.array_equal(actual, expected)
 
 
-def test_every_width_and_height(isa, rng):
+def test_every_width_and_height(isa):
     """Rows with any number of vectors and remaining lanes, and columns with any remainder after whole tiles."""
-    for dtype, (high, wide) in itertools.product(
-        DTYPES, [*((n, 11) for n in range(1, 20)), *((6, n) for n in range(1, 150))]
-    ):
-        x = rng.integers(-4, 5, (1, 1, high, wide)).astype(dtype)
-        for kernel in ((3, 3), (1, 4), (7, 1)):
-            w = outer_products(rng.integers(-3, 4, (1, 1, *kernel)).astype(dtype))
-            out, cache = conv_forward(x, w, None, pad="same", algorithm="separable")
-            exact, exact_cache = conv_forward(x, w, None, pad="same", algorithm="reference")
-            assert np.array_equal(out, exact), (high, wide, kernel)
-            assert np.array_equal(conv_backward(x, cache)[0], conv_backward(x, exact_cache)[0]), (high, wide, kernel)
+    sizes = [*((n, 11) for n in range(1, 20)), *((6, n) for n in range(1, 120))]
+    for dtype, size, kernel in itertools.product(DTYPES, sizes, ((3, 3), (1, 4), (7, 1))):
+        x, w, exact, exact_dx = whole_numbers(size, kernel)
+        x, w = x.astype(dtype), w.astype(dtype)
+        out, cache = conv_forward(x, w, None, pad="same", algorithm="separable")
+        assert np.array_equal(out, exact), (size, kernel)
+        assert np.array_equal(conv_backward(x, cache, need_dw=False)[0], exact_dx), (size, kernel)
+
+
+@functools.cache
+def whole_numbers(size, kernel):
+    """x, w, and by `reference` the output and the gradient of x for a gradient x of the output."""
+    rng = np.random.default_rng(size)
+    x = rng.integers(-4, 5, (1, 1, *size)).astype(float)
+    w = outer_products(rng.integers(-3, 4, (1, 1, *kernel)).astype(float))
+    exact, cache = conv_forward(x, w, None, pad="same", algorithm="reference")
+    return x, w, exact, conv_backward(x, cache)[0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize("k", [(3, 3), (15, 15), (31, 31), (129, 129), (9, 9, 9)], ids=str)
-def test_error_bound(k, dtype, isa, rng):
+def test_error_bound(k, dtype, isa):
     """The error bound in the docstring of `Separable`, for kernels rounded twice and images of any magnitude."""
-    axes = len(k)
-    shape = (40, 37) if k[0] == 129 else (150, 140) if axes == 2 else (20, 21, 22)
+    w, images = images_of_any_magnitude(k, dtype)
+    for x, exact, scale in images:
+        out = conv(x[None, None], w[None, None], pad="same", algorithm="separable")[0, 0]
+        bound = (sum(k) + 2 * len(k) ** 2 + 2 * len(k)) * np.finfo(dtype).eps / 2 * scale
+        assert (np.abs(out - exact) <= bound + np.finfo(dtype).smallest_normal).all()
+
+
+@functools.lru_cache(maxsize=2)
+def images_of_any_magnitude(k, dtype):
+    """A Gaussian, and images with their exact outputs and those of their magnitudes."""
+    rng = np.random.default_rng(1)
+    shape = (40, 37) if k[0] == 129 else (100, 90) if len(k) == 2 else (20, 21, 22)
     w = outer(*(gaussian(n).astype(dtype) for n in k))
-    w = (w / w.sum())[None, None]
+    w = w / w.sum()
+    images, wide = [], np.float64 if dtype == np.float32 else np.longdouble
     for x in (
         rng.standard_normal(shape),
         np.exp(rng.normal(0, 5, shape)),
-        np.eye(*shape[:2])[..., None] * np.ones(shape[2:]),
+        np.eye(*shape[:2]).reshape(*shape[:2], *(1,) * (len(shape) - 2)) * np.ones(shape),
     ):
-        x = np.ascontiguousarray(x.reshape(1, 1, *shape).astype(dtype))
-        out = conv(x, w, pad="same", algorithm="separable")
-        wide = np.float64 if dtype == np.float32 else np.longdouble
-        exact, scale = (
-            sum_of_products(a.astype(wide), b.astype(wide)) for a, b in ((x[0, 0], w[0, 0]), (np.abs(x[0, 0]), w[0, 0]))
-        )
-        bound = (sum(k) + 2 * axes**2 + 2 * axes) * np.finfo(dtype).eps / 2 * scale
-        assert (np.abs(out[0, 0] - exact) <= bound + np.finfo(dtype).smallest_normal).all()
+        x = x.astype(dtype)
+        images.append((x, *(sum_of_products(a.astype(wide), w.astype(wide)) for a in (x, np.abs(x)))))
+    return w, images
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])

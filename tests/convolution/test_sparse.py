@@ -46,11 +46,10 @@ def test_pruned_weights_against_loops(case, dtype, blocks):
     x, w, b = case.arrays(dtype)
     w = pruned(w, 0.6)
     table, out_spatial = case.table()
-    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     out, cache = conv_forward(x, w, b, case.options, algorithm="sparse")
-    close(out, oracle.conv(x, w, b, table, out_spatial, groups, flip), dtype)
-    dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
-    dx, dw, db = oracle.conv_gradients(x, w, dout, table, groups, flip)
+    close(out, oracle.conv(x, w, b, table, out_spatial, **case.shared), dtype)
+    dout = case.gradient(dtype)
+    dx, dw, db = oracle.conv_gradients(x, w, dout, table, **case.shared)
     for keep, wanted in ((False, dw), (True, np.where(w == 0, 0, dw))):
         gradients = conv_backward(dout, cache, pruned=keep)
         for actual, expected in zip(gradients, (dx, wanted, db), strict=True):
@@ -122,11 +121,11 @@ def test_zero_weights_take_no_part(value, options, isa, rng):
         _, met = conv_forward(mark, ones, None, {**options, "algorithm": "reference"})
         _, meets, _ = conv_backward(np.ones_like(dout), met)
         assert np.array_equal(np.isfinite(dw), (meets == 0) | (w == 0))
+    _, cache = conv_forward(x, w, None, options, algorithm="sparse")
+    _, marked = conv_forward(x, ones, None, options, algorithm="reference")
     for at in np.ndindex(1, 4, *dout.shape[2:]):
         bad, mark = dout.copy(), np.zeros_like(dout)
         bad[at], mark[at] = value, 1
-        _, cache = conv_forward(x, w, None, options, algorithm="sparse")
-        _, marked = conv_forward(x, ones, None, options, algorithm="reference")
         dx = conv_backward(bad, cache, need_dw=False)[0]
         assert np.array_equal(np.isfinite(dx), conv_backward(mark, marked, need_dw=False)[0] == 0)
 

@@ -1,9 +1,8 @@
 """Minimal filtering with every number of points: results, the documented error bound, and cells that take no part."""
 
 import numpy as np
-import oracle
 import pytest
-from cases import CASES, close, registry, skip_unsupported
+from cases import close, registry, supported
 from test_precision import steps_of
 
 import fastconv
@@ -21,20 +20,14 @@ def points(request, monkeypatch, forget):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_winograd_at_any_number_of_points(case, dtype, points, blocks):
+@supported(["winograd"])
+def test_winograd_at_any_number_of_points(algorithm, case, dtype, points, blocks):
     """The cheapest number of points depends on the machine, but all numbers have to give right results."""
-    skip_unsupported("winograd", case.geometry, dtype)
     x, w, b = case.arrays(dtype)
-    table, out_spatial = case.table()
-    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
-    out, cache = conv_forward(x, w, b, case.options, algorithm="winograd")
-    close(out, oracle.conv(x, w, b, table, out_spatial, groups, flip), dtype, "winograd")
-    dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
-    for actual, wanted in zip(
-        conv_backward(dout, cache), oracle.conv_gradients(x, w, dout, table, groups, flip), strict=True
-    ):
-        close(actual, wanted, dtype, "winograd")
+    out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
+    results = out, *conv_backward(case.gradient(dtype), cache)
+    for actual, wanted in zip(results, case.expected(dtype), strict=True):
+        close(actual, wanted, dtype, algorithm)
 
 
 #: Error bounds by number of points for sums over 64 channels or more, in eps times the largest |x| times the sum of

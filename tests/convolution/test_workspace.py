@@ -41,8 +41,7 @@ def asked_for(call):
     return peak
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize(("dtype", "threads"), [(np.float32, 1), (np.float64, 2), (np.float32, 5)], ids=str)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, threads, rng, monkeypatch):

@@ -15,6 +15,7 @@ from fastconv import (
 from fastconv.graph import Tape
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 F = torch.nn.functional
 DTYPES = {"f32": (np.float32, 2e-4), "f64": (np.float64, 1e-11)}
 

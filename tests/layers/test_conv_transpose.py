@@ -1,5 +1,6 @@
 """Transposed convolution: against loops that scatter kernels, against PyTorch, and by the identities that define it."""
 
+import functools
 import itertools
 import math
 
@@ -75,13 +76,29 @@ def arrays(x_shape, w_shape, groups=1, dtype=np.float64):
     return tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
 
 
+@functools.cache
+def by_loops(name, dtype, rank_one):
+    """The output with and without bias by `scatter`, and the gradients by `reference` in float64.
+
+    `test_gradients_cell_by_cell` checks the gradients of `reference`.
+    """
+    x_shape, w_shape, options = CASES[name]
+    x, w, b = (array.astype(float) for array in arrays(x_shape, w_shape, options.get("groups", 1), dtype))
+    if rank_one:
+        w = kernels_for("separable", w.astype(dtype)).astype(float)
+    out, cache = conv_transpose_forward(x, w, b, options, algorithm="reference")
+    dout = np.random.default_rng(1).standard_normal(out.shape).astype(dtype).astype(float)
+    return scatter(x, w, b, **options), scatter(x, w, None, **options), conv_transpose_backward(dout, cache)
+
+
 @pytest.mark.parametrize("algorithm", ["auto", *fastconv.algorithms("backward_data")])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-@cases
-def test_all(x_shape, w_shape, options, dtype, algorithm):
+@pytest.mark.parametrize("name", CASES)
+def test_all(name, dtype, algorithm):
+    x_shape, w_shape, options = CASES[name]
     x, w, b = arrays(x_shape, w_shape, options.get("groups", 1), dtype)
     w = kernels_for(algorithm, w)
-    expected = scatter(x.astype(float), w.astype(float), b.astype(float), **options)
+    with_bias, without, gradients = by_loops(name, dtype, algorithm == "separable")
     try:
         out, cache = conv_transpose_forward(x, w, b, options, algorithm=algorithm)
     except ValueError as error:
@@ -89,18 +106,11 @@ def test_all(x_shape, w_shape, options, dtype, algorithm):
         return
     tolerance = 1e-4 if dtype == np.float32 else 1e-11
     assert out.dtype == dtype and out.flags.c_contiguous
-    np.testing.assert_allclose(out, expected, atol=tolerance)
-    np.testing.assert_allclose(
-        conv_transpose(x, w, algorithm=algorithm, **options), scatter(x, w, None, **options), atol=tolerance
-    )
+    np.testing.assert_allclose(out, with_bias, atol=tolerance)
+    np.testing.assert_allclose(conv_transpose(x, w, algorithm=algorithm, **options), without, atol=tolerance)
     dout = np.random.default_rng(1).standard_normal(out.shape).astype(dtype)
     dx, dw, db = conv_transpose_backward(dout, cache)
-    # Each cell is compared with `reference` in float64, which `test_gradients_cell_by_cell` checks.
-    exact = [array.astype(float) for array in (x, w, b)]
-    wanted = conv_transpose_backward(
-        dout.astype(float), conv_transpose_forward(*exact, options, algorithm="reference")[1]
-    )
-    for gradient, array, values in zip((dx, dw, db), (x, w, b), wanted, strict=True):
+    for gradient, array, values in zip((dx, dw, db), (x, w, b), gradients, strict=True):
         assert gradient.shape == array.shape and gradient.dtype == dtype
         np.testing.assert_allclose(gradient, values, atol=tolerance * 10)
     np.testing.assert_allclose(db, dout.sum(axis=(0, *range(2, x.ndim))), atol=tolerance * 10)
@@ -129,8 +139,7 @@ def test_gradients_cell_by_cell(x_shape, w_shape, options, algorithm):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_torch(rank, dtype):
-    torch = pytest.importorskip("torch")
+def test_torch(rank, dtype, torch):
     call = getattr(torch.nn.functional, f"conv_transpose{rank}d")
     tolerance = 1e-4 if dtype == np.float32 else 1e-11
     for stride, pad, more, dilation, groups in itertools.product((1, 2, 3), (0, 2), (0, 1, 2), (1, 3), (1, 2)):

@@ -1,7 +1,10 @@
 """Pooling by norms and by any function: against loops over windows, PyTorch, other poolings and differences."""
 
+import functools
+
 import numpy as np
 import pytest
+from cases import in_case
 from test_pooling import CASES, geometry_and_windows
 
 import fastconv
@@ -43,10 +46,9 @@ def back(shares, table, shape):
 
 
 @pytest.mark.parametrize("kernels", ["vectors", "general", "ratios"])
-@pytest.mark.parametrize("p", [1, 2, 3, 2.5, np.float32(1.5)])
 @dtypes
-@cases
-def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch, forget):
+@pytest.mark.parametrize("name", CASES)
+def test_lp(name, dtype, kernels, threads, isa, monkeypatch, forget):
     if kernels != "vectors":
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._OWN_KERNELS", 0.0)
     if kernels == "ratios":
@@ -54,24 +56,36 @@ def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch, f
         monkeypatch.setattr("fastconv.layers.pool.powers._SUMS", (np.inf, np.inf))
         monkeypatch.setattr("fastconv.layers.pool.powers._FACTORS", (np.inf, np.inf))
     forget()
+    options, (x, dout, results) = CASES[name][1], norms_of(name, dtype)
+    exact, summed = ((2e-6, 1e-6), 1e-5) if dtype == np.float32 else ((1e-13, 1e-13), 1e-12)
+    for p, (norms, wanted) in results.items():
+        with in_case(f"p = {p}"):
+            out, cache = lp_pool_forward(x, options, p=p, threads=threads)
+            assert out.dtype == dtype and out.shape == norms.shape
+            np.testing.assert_allclose(out, norms, *exact)
+            dx = lp_pool_backward(dout, cache)
+            assert dx.dtype == dtype
+            np.testing.assert_allclose(dx, wanted, atol=summed)
+            assert not dx[:, 0].any()
+
+
+@functools.lru_cache(maxsize=2)
+def norms_of(name, dtype):
+    """x and dout; and for each p the norms of the windows and the gradient."""
+    shape, options = CASES[name]
+    rng = np.random.default_rng(1)
     x = rng.standard_normal(shape).astype(dtype)
     x[:, 0] = 0  # The norm of every window of these images is 0.
     x.flat[::7] = 0
     geometry, table = geometry_and_windows(shape, options)
-    windows = windows_of(x, table)
-    norms = (np.abs(windows) ** float(p)).sum(axis=-1) ** (1 / float(p))
-    out, cache = lp_pool_forward(x, options, p=p, threads=threads)
-    tolerance = {"rtol": 2e-6, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-13}
-    assert out.dtype == dtype and out.shape == geometry.out_shape
-    np.testing.assert_allclose(out, norms.reshape(geometry.out_shape), **tolerance)
-    dout = rng.standard_normal(out.shape).astype(dtype)
-    ratio = np.abs(windows) / np.where(norms == 0, 1, norms)[..., None]
-    shares = np.sign(windows) * ratio ** (float(p) - 1) * dout.reshape(norms.shape)[..., None]
-    dx = lp_pool_backward(dout, cache)
-    assert dx.dtype == dtype
-    tolerance = 1e-5 if dtype == np.float32 else 1e-12
-    np.testing.assert_allclose(dx, back(shares, table, shape), atol=tolerance)
-    assert not dx[:, 0].any()
+    windows, dout = windows_of(x, table), rng.standard_normal(geometry.out_shape).astype(dtype)
+    results = {}
+    for p in (1, 2, 3, 2.5, np.float32(1.5)):
+        norms = (np.abs(windows) ** float(p)).sum(axis=-1) ** (1 / float(p))
+        ratio = np.abs(windows) / np.where(norms == 0, 1, norms)[..., None]
+        shares = np.sign(windows) * ratio ** (float(p) - 1) * dout.reshape(norms.shape)[..., None]
+        results[p] = norms.reshape(geometry.out_shape), back(shares, table, shape)
+    return x, dout, results
 
 
 @pytest.mark.parametrize("length", [1, 7, 40, 600])
@@ -155,8 +169,7 @@ def test_nan_and_inf_show():
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("p", [1, 2, 3])
-def test_torch(rank, p, rng):
-    torch = pytest.importorskip("torch")
+def test_torch(rank, p, torch, rng):
     x = rng.standard_normal((2, 3, *(9, 8, 10)[:rank]))
     for kernel, stride, ceil in ((2, 2, False), (3, 2, False), (3, 1, False)):
         leaf = torch.tensor(x, requires_grad=True)

@@ -1,6 +1,7 @@
 """Pooling with windows of any size, axis by axis: values and places, sums that do not drift, bytes, and operations."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -79,38 +80,46 @@ WINDOWS = {
     ),
 }
 CASES = [(spatial, options) for spatial, many in WINDOWS.values() for options in many]
-cases = pytest.mark.parametrize(("spatial", "options"), CASES, ids=str)
+each_case = pytest.mark.parametrize("case", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])
 
 
-@dtypes
-@cases
-def test_maxima(spatial, options, dtype, pieces, each_isa, rng):
-    """Values and places equal those of a loop over windows, with ties, padding, -inf and NaN."""
+@functools.lru_cache(maxsize=2)
+def maxima_of(case, dtype):
+    """Images with their maxima and places; and dout and dx for the last image."""
+    rng, (spatial, options) = np.random.default_rng(1), CASES[case]
     shape = (3, 5, *spatial)
     geometry, cells = table(shape, options)
+    found = []
     for x in (images(shape, dtype, rng), np.full(shape, -INF, dtype)):
-        expected, places = oracle.pool(x, cells, geometry.out_shape[2:], "max")
-        for threads in (1, 2):
-            out, cache = max_pool_forward(unaligned(x), options, threads=threads)
-            np.testing.assert_array_equal(out, expected)
-            np.testing.assert_array_equal(max_pool_indices(cache), places)
-    dout = rng.integers(-9, 9, out.shape).astype(dtype)
+        found.append((unaligned(x), *oracle.pool(x, cells, geometry.out_shape[2:], "max")))
+    dout, places = rng.integers(-9, 9, geometry.out_shape).astype(dtype), found[-1][2]
     dx = np.zeros((15, geometry.cells))
     for plane, at, values in zip(dx, places.reshape(15, -1), dout.reshape(15, -1), strict=True):
         np.add.at(plane, at, values)
-    np.testing.assert_array_equal(max_pool_backward(dout, cache).reshape(15, -1), dx)
+    return found, dout, dx.reshape(shape)
 
 
 @dtypes
-@cases
-def test_sums(spatial, options, dtype, pieces, each_isa, rng):
-    """Means and norms, and their adjoints, against sums over windows in float64; every cut gives the same bits."""
+@each_case
+def test_maxima(case, dtype, pieces, each_isa):
+    """Values and places equal those of a loop over windows, with ties, padding, -inf and NaN."""
+    found, dout, dx = maxima_of(case, dtype)
+    for x, expected, places in found:
+        for threads in (1, 2):
+            out, cache = max_pool_forward(x, CASES[case][1], threads=threads)
+            np.testing.assert_array_equal(out, expected)
+            np.testing.assert_array_equal(max_pool_indices(cache), places)
+    np.testing.assert_array_equal(max_pool_backward(dout, cache), dx)
+
+
+@functools.lru_cache(maxsize=2)
+def sums_of(case, dtype):
+    """x and dout; means and dx with and without the padding in the count; norms and dx."""
+    rng, (spatial, options) = np.random.default_rng(1), CASES[case]
     shape = (2, 5, *spatial)
     geometry, cells = table(shape, options)
     x = unaligned(rng.standard_normal(shape).astype(dtype))
     flat = np.concatenate([x.reshape(10, -1).astype(float), np.zeros((10, 1))], axis=1)
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-14}
-    norms = np.sqrt((flat[:, cells] ** 2).sum(axis=-1))
     dout = unaligned(rng.standard_normal(geometry.out_shape).astype(dtype))
 
     def adjoint(divisors):
@@ -119,24 +128,49 @@ def test_sums(spatial, options, dtype, pieces, each_isa, rng):
             np.add.at(plane, cells, values[:, None])
         return dx[:, :-1].reshape(shape)
 
+    windows = flat[:, cells]
+    sums, norms = windows.sum(axis=-1), np.sqrt((windows**2).sum(axis=-1))
+    means = {}
     for include in (True, False):
         counts = geometry.window_sizes(include).ravel()
+        means[include] = (sums / counts).reshape(dout.shape), adjoint(counts)
+    return x, dout, means, (norms.reshape(dout.shape), adjoint(norms) * x)
+
+
+@dtypes
+@each_case
+def test_sums(case, dtype, pieces, each_isa):
+    """Means and norms, and their adjoints, against sums over windows in float64."""
+    x, dout, means, (norms, dx_of_norms) = sums_of(case, dtype)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-14}
+    options = CASES[case][1]
+    for include, (expected, dx) in means.items():
         for threads in (1, 2):
             out, cache = avg_pool_forward(x, options, count_include_pad=include, threads=threads)
-            np.testing.assert_allclose(out.reshape(10, -1), flat[:, cells].sum(axis=-1) / counts, **tolerance)
-            np.testing.assert_allclose(avg_pool_backward(dout, cache), adjoint(counts), **tolerance)
+            np.testing.assert_allclose(out, expected, **tolerance)
+            np.testing.assert_allclose(avg_pool_backward(dout, cache), dx, **tolerance)
     out, cache = lp_pool_forward(x, options, threads=2)
-    np.testing.assert_allclose(out.reshape(10, -1), norms, **tolerance)
-    np.testing.assert_allclose(lp_pool_backward(dout, cache), adjoint(norms) * x, **tolerance)
+    np.testing.assert_allclose(out, norms, **tolerance)
+    np.testing.assert_allclose(lp_pool_backward(dout, cache), dx_of_norms, **tolerance)
 
 
 @pytest.mark.parametrize("cut", ["lines", "lines and columns", "whole"])
 @pytest.mark.parametrize("p", [1, 3])
-@cases
-def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
+@each_case
+def test_sums_of_powers(case, p, cut, monkeypatch):
     """Norms with other exponents, and their adjoints, a few lines of a plane at a time."""
     small = {"whole": {}, "lines": {"power_bytes": 1}, "lines and columns": {"power_bytes": 1, "line_bytes": 1}}
+    x, norms, dout, dx = sums_of_powers_of(case, p)
     monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(**small[cut]))
+    out, cache = lp_pool_forward(x, CASES[case][1], p=p)
+    np.testing.assert_allclose(out, norms, rtol=1e-13)
+    np.testing.assert_allclose(lp_pool_backward(dout, cache), dx, atol=1e-11)
+
+
+@functools.lru_cache(maxsize=2)
+def sums_of_powers_of(case, p):
+    """x and its norms, dout and dx."""
+    rng, (spatial, options) = np.random.default_rng(1), CASES[case]
     shape = (2, 2, *spatial)
     geometry, cells = table(shape, options)
     x = rng.standard_normal(shape)
@@ -148,14 +182,12 @@ def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
     peaks = windows.max(axis=-1)
     ratios = windows / np.where(peaks == 0, 1, peaks)[..., None]
     roots = (ratios**p).sum(axis=-1) ** (1 / p)
-    out, cache = lp_pool_forward(x, options, p=p)
-    np.testing.assert_allclose(out.reshape(4, -1), peaks * roots, rtol=1e-13)
     dout = rng.standard_normal(geometry.out_shape)
     shares = (ratios / np.where(peaks == 0, 1, roots)[..., None]) ** (p - 1) * np.sign(flat[:, cells])
     expected = np.zeros_like(flat)
     for plane, values in zip(expected, shares * dout.reshape(4, -1)[..., None], strict=True):
         np.add.at(plane, cells, values)
-    np.testing.assert_allclose(lp_pool_backward(dout, cache), expected[:, :-1].reshape(shape), atol=1e-11)
+    return x, (peaks * roots).reshape(dout.shape), dout, expected[:, :-1].reshape(shape)
 
 
 def test_inf_and_nan_in_long_windows(monkeypatch, rng):

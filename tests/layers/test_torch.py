@@ -8,6 +8,7 @@ import fastconv
 from fastconv.convolution.plan import Case
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 F = torch.nn.functional
 DTYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-11)}
 

@@ -58,15 +58,15 @@ def test_a_count_has_a_maximum(many):
         assert fastconv.get_threads() == 64
 
 
-@pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
-def test_more_threads_than_there_can_be(algorithm):
+def test_more_threads_than_there_can_be():
     """The test runs in a process of its own, because its 63 workers stay."""
-    code = f"""
+    code = """
         import numpy as np, fastconv
         from fastconv.runtime import workers as _workers
         x, w = np.ones((2, 1, 40, 40), np.float32), np.ones((1, 1, 3, 3), np.float32)
         for many in (10**6, 2**70):
-            assert (fastconv.conv(x, w, algorithm={algorithm!r}, threads=many).round(3) == 9).all()
+            for algorithm in [*fastconv.algorithms(), "auto"]:
+                assert (fastconv.conv(x, w, algorithm=algorithm, threads=many).round(3) == 9).all(), algorithm
             A = fastconv.toeplitz_operator(w, (1, 40, 40), threads=many)
             assert (A @ x[0].reshape(-1) == 9).all()
         assert _workers._pool.threads <= 63
@@ -147,11 +147,20 @@ def test_the_context_is_of_one_thread():
 def test_environment():
     code = "import fastconv; print(fastconv.get_threads())"
     assert python(code, FASTCONV_NUM_THREADS="3").stdout.strip() == "3"
-    assert python(code, FASTCONV_NUM_THREADS="-1").stdout.strip() == str(_threads.cpu_count())
+    result = python(code, FASTCONV_NUM_THREADS="2.5")
+    assert result.returncode == 0 and result.stdout.strip() == str(_threads.cpu_count())
+    assert "RuntimeWarning: FASTCONV_NUM_THREADS is '2.5'" in result.stderr
+
+
+def test_environment_that_changed_later(monkeypatch):
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "-1")
+    fastconv.set_threads(None)
+    assert fastconv.get_threads() == _threads.cpu_count()
     for bad in ("many", "0", "2.5", "-1000000"):
-        result = python(code, FASTCONV_NUM_THREADS=bad)
-        assert result.returncode == 0 and result.stdout.strip() == str(_threads.cpu_count())
-        assert f"RuntimeWarning: FASTCONV_NUM_THREADS is '{bad}'" in result.stderr
+        monkeypatch.setenv("FASTCONV_NUM_THREADS", bad)
+        with pytest.warns(RuntimeWarning, match=f"FASTCONV_NUM_THREADS is '{bad}'"):
+            fastconv.set_threads(None)
+        assert fastconv.get_threads() == _threads.cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -306,28 +315,28 @@ def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
         return all(np.array_equal(a, b) for a, b in zip(steps(x, w, **options, threads=2), expected, strict=True))
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(call, range(64)))
+        assert all(pool.map(call, range(32)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise", "separable"])
-def test_every_algorithm_after_a_fork(algorithm):
+def test_every_algorithm_after_a_fork():
     code = f"""
         import os, sys, numpy as np, fastconv
         from fastconv.adapters import threadpoolctl as _threadpoolctl; from fastconv.runtime import threads as _threads
         _threads.SERIAL_BYTES = 0
-        groups = 8 if {algorithm!r} in ("depthwise", "separable") else 1
-        x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)
-        def work():
-            options = dict(pad=1, groups=groups, algorithm={algorithm!r}, threads=2)
+        def work(algorithm):
+            groups = 8 if algorithm in ("depthwise", "separable") else 1
+            x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)
+            options = dict(pad=1, groups=groups, algorithm=algorithm, threads=2)
             out, cache = fastconv.conv_forward(x, w, None, **options)
             return [float(a.sum()) for a in (out, *fastconv.conv_backward(out, cache)[:2])]
-        first = work()
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if work() == first == work() else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert work() == first
+        for algorithm in {[*ALGORITHMS, "depthwise", "separable"]}:
+            first = work(algorithm)
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if work(algorithm) == first == work(algorithm) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, algorithm
+            assert work(algorithm) == first, algorithm
         print("same")
     """
     result = python(code)
@@ -335,11 +344,10 @@ def test_every_algorithm_after_a_fork(algorithm):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guard pages are made by Linux's mprotect")
-@pytest.mark.parametrize("algorithm", ["im2col", "implicit", "auto"])
-def test_nothing_is_read_past_an_image(algorithm):
+def test_nothing_is_read_past_an_image():
     """An image that ends where readable memory ends; pointwise layers read it in place."""
-    code = f"""
-        import ctypes, mmap, numpy as np, fastconv
+    code = """
+        import ctypes, itertools, mmap, numpy as np, fastconv
         memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         libc = ctypes.CDLL(None)
@@ -349,27 +357,29 @@ def test_nothing_is_read_past_an_image(algorithm):
             array = readable[readable.size - 4 * int(np.prod(shape)) :].view(np.float32).reshape(shape)
             array[...] = 1
             return array
-        for n in (1, 2):
+        for algorithm, n in itertools.product(("im2col", "implicit", "auto"), (1, 2)):
+            print(algorithm)
             for groups, size, c, f in [(1, 5, 3, 2), (2, 5, 1, 1), (2, 3, 2, 3), (4, 1, 4, 1), (64, 1, 1, 1), (3, 17, 2, 9)]:
-                options = dict(groups=groups, algorithm={algorithm!r})
+                options = dict(groups=groups, algorithm=algorithm)
                 w = np.ones((groups * f, c, 1), np.float32)
                 out, cache = fastconv.conv_forward(at_the_end((n, groups * c, size)), w, None, **options)
                 assert (out == c).all()
                 dout = at_the_end(out.shape)
                 dx, dw, _ = fastconv.conv_backward(dout, cache)
                 assert (dx == f).all() and (dw == n * size).all()
-        for stride in (1, 2, 3, 4):
+        for algorithm, stride in itertools.product(("im2col", "implicit", "auto"), (1, 2, 3, 4)):
+            print(algorithm)
             for size in (stride, 7 * stride, 16 * stride, 17 * stride - stride + 1, 40 * stride + 1):
                 w = np.ones((2, 1, stride), np.float32)
                 x = at_the_end((1, 1, size))
-                out, cache = fastconv.conv_forward(x, w, None, stride=stride, algorithm={algorithm!r})
+                out, cache = fastconv.conv_forward(x, w, None, stride=stride, algorithm=algorithm)
                 assert (out == stride).all()
                 dx, dw, _ = fastconv.conv_backward(at_the_end(out.shape), cache)
                 assert (dx[..., : out.shape[-1] * stride] == 2).all() and (dw == out.shape[-1]).all()
         print("fine")
     """
     result = python(code)
-    assert result.stdout.strip() == "fine", result.stderr
+    assert result.stdout.endswith("fine\n"), result.stdout + result.stderr
 
 
 def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):

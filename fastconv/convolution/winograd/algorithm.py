@@ -199,8 +199,9 @@ class WinogradPlan(Plan):
         return counts
 
     def _call(self, source: np.ndarray, *arrays: np.ndarray | None) -> np.ndarray | None:
-        """Run the compiled plan. Return None if the result is finite. Otherwise return a count for each image: the count
-        is above 0 if the result of the image has an inf or NaN. For dw, only the first count is used.
+        """Run the compiled plan. Return None if the result is finite. Otherwise return a count for each image.
+
+        The count is above 0 if the result of the image has an inf or NaN. For dw, only the first count is used.
         """
         case, plan, counts = self.case, self.tiles.plan, np.zeros(len(source), np.intp)
         workspaces = min(case.threads, plan.items), plan.workspace

@@ -22,7 +22,8 @@
 
 /* Return zeroed memory, or NULL if no memory is left. If `large` is set, request huge pages. Operating systems without
  * huge pages ignore this request. */
-static inline char *fc_map(size_t nbytes, int large) {
+static inline char *fc_map(size_t nbytes, int large)
+{
     void *at = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
@@ -38,7 +39,8 @@ static inline void fc_unmap(char *at, size_t nbytes) { (void)munmap(at, nbytes);
 static inline int fc_offer(char *at, size_t nbytes) { return madvise(at, nbytes, MADV_FREE) == 0; }
 
 /* Return whether RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d) limits the memory of this process. */
-static inline int fc_limited(void) {
+static inline int fc_limited(void)
+{
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         return 1;
@@ -46,7 +48,8 @@ static inline int fc_limited(void) {
 }
 
 /* Return free memory of malloc to the operating system. Do nothing if the C library is not glibc. */
-static inline void fc_trim(void) {
+static inline void fc_trim(void)
+{
 #ifdef __GLIBC__
     (void)malloc_trim(0);
 #endif
@@ -56,12 +59,14 @@ static inline void fc_trim(void) {
 
 #define FC_MAPS 0
 
-static inline char *fc_map(size_t nbytes, int large) {
+static inline char *fc_map(size_t nbytes, int large)
+{
     (void)nbytes, (void)large;
     return NULL;
 }
 static inline void fc_unmap(char *at, size_t nbytes) { (void)at, (void)nbytes; }
-static inline int fc_offer(char *at, size_t nbytes) {
+static inline int fc_offer(char *at, size_t nbytes)
+{
     (void)at, (void)nbytes;
     return 0;
 }

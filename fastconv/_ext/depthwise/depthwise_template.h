@@ -66,8 +66,7 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
 /* Copy `rows` rows of one segment (see fc_copy_segment) to the padded copy of the image. At most `left` elements of
  * `from` are read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
-                             const FC_T *from,
-                             ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
+                             const FC_T *from, ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
     const ptrdiff_t before = segment->before, n = segment->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
@@ -143,8 +142,7 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
  * The segments must be in ascending order of their offsets, because up to FC_VL - 1 elements past the end of a segment
  * may be overwritten. At most `room` elements of `from` are read. */
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count,
-                         const void *from_,
-                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
+                         const void *from_, ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
     const FC_T *from = (const FC_T *)from_;
     FC_T *block = (FC_T *)to_;
@@ -267,20 +265,19 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
 
 /* Each tile size has a function of its own with unrolled loops, because compiling one function for all sizes would take
  * much longer. */
-#define FC_SWEEP(high, rows, vectors)                                                                        \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                 \
-        const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes,         \
-        ptrdiff_t loose)                                                                                     \
-    {                                                                                                        \
-        FC_N(fc_sweep_of)(high, rows, vectors, taps, from, to, last, bias, lanes, loose);                    \
+#define FC_SWEEP(high, rows, vectors)                                                                                 \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                          \
+        const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes, ptrdiff_t loose) \
+    {                                                                                                                 \
+        FC_N(fc_sweep_of)(high, rows, vectors, taps, from, to, last, bias, lanes, loose);                             \
     }
 FC_SWEEPS(1)
 FC_SWEEPS(3)
 FC_SWEEPS(5)
 #undef FC_SWEEP
 
-#define FC_SWEEP(high, rows, vectors)                                                                        \
-    case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
+#define FC_SWEEP(high, rows, vectors)                                                                           \
+    case ((high) * 16 + (rows)) * 16 + (vectors):                                                               \
         FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(taps, source, target, last, shift, lanes, whole - row); \
         break;
 
@@ -299,8 +296,10 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         here = FC_N(fc_rows_at_once)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
-            const ptrdiff_t width =
-                left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
+            const ptrdiff_t width = left >= 8 && here == 1   ? 8
+                                    : left >= 4 && here <= 2 ? 4
+                                    : left >= 2 && here <= 4 ? 2
+                                                             : 1;
             /* The last vector of a row ends at the end of the row, so it may overlap the previous vector. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;

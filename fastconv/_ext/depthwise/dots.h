@@ -82,18 +82,18 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
     FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
 /* clang-format on */
 
-#define FC_DOTS(high, count)                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(                                        \
-        const fc_taps *taps, const ptrdiff_t *at, const FC_T *from, const FC_T *dout, ptrdiff_t rows,     \
-        ptrdiff_t n, FC_T *totals)                                                                        \
-    {                                                                                                     \
-        FC_N(fc_dots_of)(high, count, taps, at, from, dout, rows, n, totals);                             \
+#define FC_DOTS(high, count)                                                                                          \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(const fc_taps *taps, const ptrdiff_t *at,           \
+                                                                  const FC_T *from, const FC_T *dout, ptrdiff_t rows, \
+                                                                  ptrdiff_t n, FC_T *totals)                          \
+    {                                                                                                                 \
+        FC_N(fc_dots_of)(high, count, taps, at, from, dout, rows, n, totals);                                         \
     }
 FC_ALL_DOTS
 #undef FC_DOTS
 
-#define FC_DOTS(high, count)                                                                              \
-    case (high) * 16 + (count):                                                                           \
+#define FC_DOTS(high, count)                                                                                      \
+    case (high) * 16 + (count):                                                                                   \
         FC_PASTE3(FC_N(fc_dots), high, count)(taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
@@ -139,8 +139,8 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL
             for (r = 0; r < count; r++)
-                rows[r] = FC_N(fc_even_lanes)(rows[2 * r],
-                                              rows[2 * r + 1]) + FC_N(fc_odd_lanes)(rows[2 * r], rows[2 * r + 1]);
+                rows[r] = FC_N(fc_even_lanes)(rows[2 * r], rows[2 * r + 1]) +
+                          FC_N(fc_odd_lanes)(rows[2 * r], rows[2 * r + 1]);
         }
         FC_N(fc_store)(sums, rows[0]);
         for (r = 0; r < FC_VL && i + r < n; r++) {

@@ -28,7 +28,10 @@ FC_INLINE FC_I FC_N(fc_bits)(FC_V v)
 #if FC_VECTORS
     return (FC_I)v;
 #else
-    union { FC_T value; FC_L bits; } both;
+    union {
+        FC_T value;
+        FC_L bits;
+    } both;
     both.value = v;
     return both.bits;
 #endif
@@ -39,7 +42,10 @@ FC_INLINE FC_V FC_N(fc_from_bits)(FC_I bits)
 #if FC_VECTORS
     return (FC_V)bits;
 #else
-    union { FC_T value; FC_L bits; } both;
+    union {
+        FC_T value;
+        FC_L bits;
+    } both;
     both.bits = bits;
     return both.value;
 #endif
@@ -119,43 +125,43 @@ FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const i
 /* Define a kernel that processes one vector at a time. The second vector may overlap the first, so that all stores
  * after the first are aligned to the vector size. If the last vector is incomplete, it is copied to an array and filled
  * up with zeros. */
-#define FC_FUNCTION(name, a, b, expression)                                                                     \
+#define FC_FUNCTION(name, a, b, expression)                                                                   \
     static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
-    {                                                                                                       \
-        const FC_T *first = (const FC_T *)first_, *second = (const FC_T *)second_;                          \
-        FC_T *to = (FC_T *)to_;                                                                             \
-        const FC_V leak = FC_N(fc_broadcast)((FC_T)slope);                                                      \
-        ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);                         \
-        (void)leak;                                                                                         \
-        for (; i + FC_VL <= count; i = next, next += FC_VL) {                                               \
-            const FC_V a = FC_N(fc_load)(first + i), b = FC_N(fc_load)(second + i);                         \
-            (void)b;                                                                                        \
-            FC_N(fc_store)(to + i, expression);                                                             \
-        }                                                                                                   \
-        if (i < count) {                                                                                    \
-            FC_T rest[3][FC_VL] = {{0}};                                                                    \
-            ptrdiff_t k;                                                                                    \
-            for (k = i; k < count; k++) {                                                                   \
-                rest[0][k - i] = first[k];                                                                  \
-                rest[1][k - i] = second[k];                                                                 \
-            }                                                                                               \
-            {                                                                                               \
-                const FC_V a = FC_N(fc_load)(rest[0]), b = FC_N(fc_load)(rest[1]);                          \
-                (void)b;                                                                                    \
-                FC_N(fc_store)(rest[2], expression);                                                        \
-            }                                                                                               \
-            for (k = i; k < count; k++)                                                                     \
-                to[k] = rest[2][k - i];                                                                     \
-        }                                                                                                   \
+    {                                                                                                         \
+        const FC_T *first = (const FC_T *)first_, *second = (const FC_T *)second_;                            \
+        FC_T *to = (FC_T *)to_;                                                                               \
+        const FC_V leak = FC_N(fc_broadcast)((FC_T)slope);                                                    \
+        ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);                           \
+        (void)leak;                                                                                           \
+        for (; i + FC_VL <= count; i = next, next += FC_VL) {                                                 \
+            const FC_V a = FC_N(fc_load)(first + i), b = FC_N(fc_load)(second + i);                           \
+            (void)b;                                                                                          \
+            FC_N(fc_store)(to + i, expression);                                                               \
+        }                                                                                                     \
+        if (i < count) {                                                                                      \
+            FC_T rest[3][FC_VL] = {{0}};                                                                      \
+            ptrdiff_t k;                                                                                      \
+            for (k = i; k < count; k++) {                                                                     \
+                rest[0][k - i] = first[k];                                                                    \
+                rest[1][k - i] = second[k];                                                                   \
+            }                                                                                                 \
+            {                                                                                                 \
+                const FC_V a = FC_N(fc_load)(rest[0]), b = FC_N(fc_load)(rest[1]);                            \
+                (void)b;                                                                                      \
+                FC_N(fc_store)(rest[2], expression);                                                          \
+            }                                                                                                 \
+            for (k = i; k < count; k++)                                                                       \
+                to[k] = rest[2][k - i];                                                                       \
+        }                                                                                                     \
     }
 
 FC_FUNCTION(fc_rectify, x, from, FC_N(fc_where_positive)(x, from, FC_N(fc_broadcast)(0), 1))
 FC_FUNCTION(fc_rectify_gradient, x, dout, FC_N(fc_where_positive)(x, dout, FC_N(fc_broadcast)(0), 0))
-FC_FUNCTION(fc_leak, x, from, FC_N(fc_where_positive)(x, from, from * leak, 0))
+FC_FUNCTION(fc_leak, x, from, FC_N(fc_where_positive)(x, from, from *leak, 0))
 FC_FUNCTION(fc_sigmoid, x, same, FC_N(fc_sigmoid_of)(x))
 FC_FUNCTION(fc_sigmoid_gradient, y, dout, dout * y * (FC_N(fc_broadcast)(1) - y))
 FC_FUNCTION(fc_tanh, x, same, FC_N(fc_tanh_of)(x))
-FC_FUNCTION(fc_tanh_gradient, y, dout, dout * (FC_N(fc_broadcast)(1) - y * y))
+FC_FUNCTION(fc_tanh_gradient, y, dout, dout *(FC_N(fc_broadcast)(1) - y * y))
 #undef FC_FUNCTION
 
 const fc_activation_kernels FC_N(fc_activation_kernels) = {

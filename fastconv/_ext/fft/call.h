@@ -120,7 +120,8 @@ static void fc_fft_set_result_views(const fc_fft_task *t, fc_fft_job *job, ptrdi
     const ptrdiff_t image = fc_fft_set_views(t, job->to, &t->result, pair, inner, tau);
     job->count = t->counts + image;
     job->bias = t->bias == NULL
-        ? NULL : t->bias + (t->g * (p->backward_data ? p->rows / p->taus : p->rows) + inner) * p->itemsize;
+                    ? NULL
+                    : t->bias + (t->g * (p->backward_data ? p->rows / p->taus : p->rows) + inner) * p->itemsize;
 }
 
 static void fc_fft_set_source_views(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t column)
@@ -286,8 +287,8 @@ static int fc_fft_run_part(fc_fft_task *t, int part)
 {
     t->current_part = part;
     return fc_fft_run_step(t, FC_FFT_SHARED,
-                           part == FC_FFT_OUTER || part == FC_FFT_RESULT
-                               ? fc_fft_outer_items(t) : fc_fft_inner_items(t));
+                           part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t)
+                                                                         : fc_fft_inner_items(t));
 }
 
 /* Run a call whose groups have one filter and one channel. Compute the spectra of the weights first. Then compute the
@@ -356,11 +357,11 @@ static int fc_fft_run_blocks(fc_fft_task *t)
                 t->n_pairs = fc_fft_min(p->block_pairs, pairs - t->pair);
                 for (t->column = 0; t->column < p->columns; t->column += p->block_columns) {
                     t->n_columns = fc_fft_min(p->block_columns, p->columns - t->column);
-                    if ((!all_columns || t->pair == 0) && fc_fft_run_step(t, FC_FFT_WEIGHTS,
-                                                                          t->n_rows * t->n_columns) < 0)
+                    if ((!all_columns || t->pair == 0) &&
+                        fc_fft_run_step(t, FC_FFT_WEIGHTS, t->n_rows * t->n_columns) < 0)
                         return -1;
-                    if ((!all_spectra || t->row == 0) && fc_fft_run_step(t, FC_FFT_SOURCES,
-                                                                         t->n_pairs * t->n_columns) < 0)
+                    if ((!all_spectra || t->row == 0) &&
+                        fc_fft_run_step(t, FC_FFT_SOURCES, t->n_pairs * t->n_columns) < 0)
                         return -1;
                     m->x = t->source_spectra, m->k = t->weight_spectra, m->out = t->result_spectra;
                     m->n_x = t->n_pairs, m->n_k = t->n_rows, m->n = t->n_columns;

@@ -68,7 +68,7 @@ typedef struct {
 static inline ptrdiff_t fc_fft_border_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t cell)
 {
     const ptrdiff_t size = tile_axis->size,
-        period = tile_axis->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
+                    period = tile_axis->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
     switch (tile_axis->border) {
     case FC_FFT_REFLECT:
         cell = cell < 0 ? -cell : cell;
@@ -159,7 +159,7 @@ typedef struct {
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
     int overwrite_sum; /* Whether the next product overwrites `sum`, because it is the first term. */
-    ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
+    ptrdiff_t *count;  /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
 /* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is the sum over i < n of

@@ -39,9 +39,9 @@ FC_INLINE void FC_N(fc_fft_butterfly)(FC_V *re, FC_V *im, const int radix)
         FC_N(fc_fft_butterfly_4)(re, im);
     } else if (radix == 5) {
         const FC_V c1 = FC_N(fc_broadcast)((FC_T)0.30901699437494742410),
-            c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
+                   c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
         const FC_V s1 = FC_N(fc_broadcast)((FC_T)0.95105651629515357212),
-            s2 = FC_N(fc_broadcast)((FC_T)0.58778525229247312917);
+                   s2 = FC_N(fc_broadcast)((FC_T)0.58778525229247312917);
         const FC_V ar = re[1] + re[4], ai = im[1] + im[4], br = re[2] + re[3], bi = im[2] + im[3];
         const FC_V dr = re[1] - re[4], di = im[1] - im[4], er = re[2] - re[3], ei = im[2] - im[3];
         const FC_V mr = re[0] + c1 * ar + c2 * br, mi = im[0] + c1 * ai + c2 * bi;
@@ -97,7 +97,7 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
                 im[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_im);
                 if (inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
-                        r = re[k];
+                               r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -107,7 +107,7 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
             for (k = 0; k < radix; k++) {
                 if (!inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
-                        r = re[k];
+                               r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -118,12 +118,12 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
     }
 }
 
-#define FC_FFT_CASE(r, inverse)                                                                    \
-    case r:                                                                                     \
-        if (n == r)                                                                             \
-            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, inverse);                           \
-        else                                                                                    \
-            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, inverse);                           \
+#define FC_FFT_CASE(r, inverse)                                          \
+    case r:                                                              \
+        if (n == r)                                                      \
+            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, inverse); \
+        else                                                             \
+            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, inverse); \
         break
 
 static void FC_N(fc_fft_forward_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)

@@ -219,8 +219,8 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
             }
         FC_N(fc_fft_inverse)(strip, depth > 1 ? &t->axes[0] : &t->axes[1]);
         finite = FC_N(fc_fft_store_results)(strip, 0, rows, &job->to[0], &location, scale, (const FC_T *)job->bias);
-        finite &= FC_N(fc_fft_store_results)(strip, FC_VL, rows, &job->to[1], &location, scale,
-                                             (const FC_T *)job->bias);
+        finite &=
+            FC_N(fc_fft_store_results)(strip, FC_VL, rows, &job->to[1], &location, scale, (const FC_T *)job->bias);
         if (!finite)
             fc_fetch_add_ordered(job->count, 1);
     } else if (depth == 1) {
@@ -271,11 +271,11 @@ FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x
         FC_UNROLL
         for (a = 0; a < n_x; a++)
             FC_UNROLL
-            for (b = 0; b < n_k; b++) {
-                const FC_T *at = out + a * m->out_x + b * m->out_k + p;
-                re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_broadcast)(0);
-                im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_broadcast)(0);
-            }
+        for (b = 0; b < n_k; b++) {
+            const FC_T *at = out + a * m->out_x + b * m->out_k + p;
+            re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_broadcast)(0);
+            im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_broadcast)(0);
+        }
         for (n = 0; n < m->n; n++) {
             FC_V xr[2], xi[2];
             FC_UNROLL
@@ -299,11 +299,11 @@ FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x
         FC_UNROLL
         for (a = 0; a < n_x; a++)
             FC_UNROLL
-            for (b = 0; b < n_k; b++) {
-                FC_T *at = out + a * m->out_x + b * m->out_k + p;
-                FC_N(fc_store)(at, re[a][b]);
-                FC_N(fc_store)(at + FC_VL, im[a][b]);
-            }
+        for (b = 0; b < n_k; b++) {
+            FC_T *at = out + a * m->out_x + b * m->out_k + p;
+            FC_N(fc_store)(at, re[a][b]);
+            FC_N(fc_store)(at + FC_VL, im[a][b]);
+        }
     }
 }
 

@@ -70,8 +70,8 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
  * k is unrolled, so that the CPU executes fewer instructions. This matters if two hardware threads share the core. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
-                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
-                                const FC_T *bias, const FC_T *mask, int add)
+                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch, const FC_T *bias,
+                                const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Compute the quotient only if k is above FC_K_BLOCK, because an integer division takes as long as a dozen
@@ -219,8 +219,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
  * are `stride` elements apart, and b is packed in panels that are one vector wide. If k is so small, memory accesses
  * take longer than the products. Writing c row by row is fastest, because the hardware then prefetches c. */
 FC_INLINE void FC_N(fc_row_masked_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t stride,
-                                      const FC_T *FC_RESTRICT b,
-                                      FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask, ptrdiff_t n)
+                                      const FC_T *FC_RESTRICT b, FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask,
+                                      ptrdiff_t n)
 {
     FC_V of_a[FC_MASKED_ROW_MAX_K];
     ptrdiff_t i;
@@ -248,16 +248,16 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
                                 ptrdiff_t n)
 {
     switch (k) {
-#define FC_ROW_MASKED(k)                                                                                               \
-    case k:                                                                                                            \
-        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n);         \
+#define FC_ROW_MASKED(k)                                                                                       \
+    case k:                                                                                                    \
+        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n); \
         break;
-    /* clang-format off */
+        /* clang-format off */
         FC_ROW_MASKED(1) FC_ROW_MASKED(2) FC_ROW_MASKED(3) FC_ROW_MASKED(4)
 #undef FC_ROW_MASKED
     default:
         fc_check(0);
-    /* clang-format on */
+        /* clang-format on */
     }
 }
 

@@ -13,20 +13,20 @@
 #define FC_MASK NULL
 #endif
 
-#define FC_TILE_SIZE(rows, vectors)                                                                                    \
-    static FC_NOINLINE void FC_PASTE3(FC_N(FC_TILE), rows, vectors)(                                                   \
-        ptrdiff_t k, const void *a, ptrdiff_t step, const void *b, const ptrdiff_t *at, void *c, ptrdiff_t pitch,      \
-        const void *bias, int add)                                                                                     \
-    {                                                                                                                  \
-        FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
-                         pitch, FC_BIAS, FC_MASK, add);                                                                \
+#define FC_TILE_SIZE(rows, vectors)                                                                                 \
+    static FC_NOINLINE void FC_PASTE3(FC_N(FC_TILE), rows, vectors)(ptrdiff_t k, const void *a, ptrdiff_t step,     \
+                                                                    const void *b, const ptrdiff_t *at, void *c,    \
+                                                                    ptrdiff_t pitch, const void *bias, int add)     \
+    {                                                                                                               \
+        FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, \
+                         pitch, FC_BIAS, FC_MASK, add);                                                             \
     }
 FC_SIZES
 #undef FC_TILE_SIZE
 
-#define FC_TILE_SIZE(rows, vectors)                                                        \
-    case (vectors) * 16 + (rows):                                                          \
-        FC_PASTE3(FC_N(FC_TILE), rows, vectors)(k, a, step, b, at, c, pitch, bias, add);   \
+#define FC_TILE_SIZE(rows, vectors)                                                      \
+    case (vectors) * 16 + (rows):                                                        \
+        FC_PASTE3(FC_N(FC_TILE), rows, vectors)(k, a, step, b, at, c, pitch, bias, add); \
         break;
 static void FC_N(FC_TILE)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
                           const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)

@@ -30,8 +30,8 @@ typedef void (*fc_products_row_t)(const void *dout, const void *x, const void *g
                                   double *sums);
 typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift);
-typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
-                                 double mean, double of_dout, double of_x, double shift);
+typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n, double mean,
+                                 double of_dout, double of_x, double shift);
 typedef void (*fc_column_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
 typedef void (*fc_column_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean,
                                   const double *factor, const double *shift);

@@ -234,7 +234,7 @@ FC_INLINE void FC_N(fc_short_moments)(const FC_T *x, fc_norm_groups groups, ptrd
     FC_N(fc_short_sums)(x, x, groups, count, rounded_mean, FC_SUM_OF_SQUARES, variance, residual);
     for (c = 0; c < count; c++) {
         const double mean_residual = residual[c] * inverse_count,
-            moment = variance[c] * inverse_count - mean_residual * mean_residual;
+                     moment = variance[c] * inverse_count - mean_residual * mean_residual;
         mean[c] = rounded_mean[c] + mean_residual;
         variance[c] = moment > 0 ? moment : moment * 0;
     }
@@ -256,8 +256,8 @@ static void FC_N(fc_moments)(const void *x_, fc_norm_groups groups, double *mean
 
 /* Compute y = (x - mean) * factor + shift for n elements. If `row` is 1, y is then multiplied by `gamma`, and `beta` is
  * added. If n is not a multiple of the vector length, the last vector overlaps the previous vector. */
-FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
-                                  double mean, double factor, double shift, const int row)
+FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n, double mean,
+                                  double factor, double shift, const int row)
 {
     const FC_T m = (FC_T)mean, f = (FC_T)factor, b = (FC_T)(shift - (mean - m) * factor);
     const FC_V vm = FC_N(fc_broadcast)(m), vf = FC_N(fc_broadcast)(f), vb = FC_N(fc_broadcast)(b);
@@ -361,7 +361,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
 {
     const FC_T m = (FC_T)mean, a = (FC_T)of_dout, b = (FC_T)of_x, c = (FC_T)(shift - (mean - m) * of_x);
     const FC_V vm = FC_N(fc_broadcast)(m), va = FC_N(fc_broadcast)(a), vb = FC_N(fc_broadcast)(b),
-        vc = FC_N(fc_broadcast)(c);
+               vc = FC_N(fc_broadcast)(c);
     ptrdiff_t i;
     if (n < FC_VL) {
         for (i = 0; i < n; i++)
@@ -387,7 +387,7 @@ static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_no
     for (c = 0; c < groups.count; c++) {
         const ptrdiff_t mean_index = groups.shared_mean ? 0 : c, at = c * groups.group_pitch;
         const double group_mean = mean[mean_index], factor = scale[mean_index] * gamma[c],
-            group_of_x = of_x[mean_index], group_shift = shift[mean_index];
+                     group_of_x = of_x[mean_index], group_shift = shift[mean_index];
         for (r = 0; r < groups.runs; r++) {
             const ptrdiff_t run = at + r * groups.run_pitch;
             FC_N(fc_combine_run)((const FC_T *)dout_ + run, (const FC_T *)x_ + run, NULL, (FC_T *)dx_ + run, groups.n,
@@ -396,8 +396,8 @@ static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_no
     }
 }
 
-static void FC_N(fc_combine_row)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
-                                 double mean, double of_dout, double of_x, double shift)
+static void FC_N(fc_combine_row)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n, double mean,
+                                 double of_dout, double of_x, double shift)
 {
     FC_N(fc_combine_run)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, (FC_T *)dx, n, mean, of_dout, of_x,
                          shift, 1);

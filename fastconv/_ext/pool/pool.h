@@ -36,13 +36,13 @@ typedef struct {
     ptrdiff_t lo[3];       /* the padding before the input, in cells */
     ptrdiff_t dilation[3]; /* the distance between two taps, in cells */
     ptrdiff_t out[3];      /* the number of outputs */
-    ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
-    ptrdiff_t rows;   /* the number of workspace rows for each index along D */
+    ptrdiff_t pitch;       /* the distance between two rows of the workspace, in elements */
+    ptrdiff_t rows;        /* the number of workspace rows for each index along D */
     /* For each output, the taps [tap_begin, tap_end) are inside the image: index 0 along D, and index 1 along H. */
     const ptrdiff_t *tap_begin[2], *tap_end[2];
     /* The number of stride phases of a row that are stored, and the distance between two phases in elements. */
     ptrdiff_t n_phases, phase_pitch;
-    ptrdiff_t phase_width;  /* the number of cells of one stride phase of a row */
+    ptrdiff_t phase_width; /* the number of cells of one stride phase of a row */
     /* For each stride phase of a row: `phase_column` is the image column of cell 0 of the phase. The cells
      * [phase_begin, phase_end) of the phase are inside the image. */
     const ptrdiff_t *phase_column, *phase_begin, *phase_end;
@@ -58,7 +58,7 @@ typedef struct {
     /* The offsets of the three tables of `fill_tables` from the start of the workspace of a thread, in elements. */
     ptrdiff_t first_inside_at, count_at, tap_distance_at;
     /* The following fields are for the backward pass. */
-    ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs in the workspace */
+    ptrdiff_t left, right; /* the number of zeros before and after a row of outputs in the workspace */
     /* `offset` has one list for each stride phase of the input. The list has one element for each tap that reads the
      * phase. The list of phase r ends at index offset_end[r], where the list of phase r + 1 starts. */
     const ptrdiff_t *offset_end;
@@ -93,7 +93,7 @@ typedef void (*fc_pool_2x2_sum_t)(const void *x, const void *x_end, ptrdiff_t wi
                                   ptrdiff_t rows);
 typedef void (*fc_pool_2x2_sum_backward_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
                                            const void *x, const void *x_end, void *dx, const void *dx_end,
-                                               ptrdiff_t rows);
+                                           ptrdiff_t rows);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {

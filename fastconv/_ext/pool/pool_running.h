@@ -69,26 +69,26 @@ typedef struct {
  * plus[l] is 1, step l adds one cell to each window: the cell that is shift[l] cells after the last cell of the window.
  * In the forward pass, the window of output o starts at cell o * stride - lo. */
 typedef struct {
-    ptrdiff_t size;           /* the row length of the image or, in the backward pass, of dout */
-    ptrdiff_t levels;         /* the number of steps */
-    ptrdiff_t stride;         /* the stride of the windows, in cells */
-    ptrdiff_t lo;             /* the padding before the image, in cells */
-    ptrdiff_t dilation;       /* the distance between two taps, in cells */
+    ptrdiff_t size;     /* the row length of the image or, in the backward pass, of dout */
+    ptrdiff_t levels;   /* the number of steps */
+    ptrdiff_t stride;   /* the stride of the windows, in cells */
+    ptrdiff_t lo;       /* the padding before the image, in cells */
+    ptrdiff_t dilation; /* the distance between two taps, in cells */
     /* The next four fields are for the backward pass of a sum. In the forward pass, `phases` is 0. The backward pass
      * computes each cell of dx as a sum over the outputs that read the cell. Let g = gcd(stride, dilation),
      * phases = stride / g, and step = dilation / g. For t < phases, cell o * stride + t * dilation - lo is read by the
      * outputs o, o - step, o - 2 * step, and so on. They read the cell by the taps t, t + phases, t + 2 * phases, and
      * so on. These taps are phase t. */
     ptrdiff_t phases;
-    ptrdiff_t taps;           /* the number of taps of a phase that has no additional tap */
-    ptrdiff_t rest;           /* the number of phases that have one additional tap */
+    ptrdiff_t taps; /* the number of taps of a phase that has no additional tap */
+    ptrdiff_t rest; /* the number of phases that have one additional tap */
     /* the distance between two outputs that read the same cell by neighbouring taps of a phase */
     ptrdiff_t step;
     /* whether each row is copied before the first step, because a later step needs its elements */
     ptrdiff_t copies_sources;
-    const ptrdiff_t *shift;   /* for each step: the distance, in cells, to the window or the cell that is added */
-    const ptrdiff_t *plus;    /* for each step: whether a single cell is added */
-    fc_target_ranges ranges;  /* the ranges of results into which the axis is divided */
+    const ptrdiff_t *shift;  /* for each step: the distance, in cells, to the window or the cell that is added */
+    const ptrdiff_t *plus;   /* for each step: whether a single cell is added */
+    fc_target_ranges ranges; /* the ranges of results into which the axis is divided */
 } fc_running_width;
 
 /* The steps along the axis H or D. Rows (along D: planes) are read in ascending order, and row 0 is index `first` of
@@ -101,8 +101,8 @@ typedef struct {
     ptrdiff_t levels;  /* the number of steps */
     /* the number of steps after which the sums of FC_FROM_EARLY are complete, or -1 if no result needs these sums */
     ptrdiff_t early;
-    ptrdiff_t first;   /* the index in the array of the first row that is read */
-    ptrdiff_t rows;    /* the number of rows of all ring buffers together */
+    ptrdiff_t first; /* the index in the array of the first row that is read */
+    ptrdiff_t rows;  /* the number of rows of all ring buffers together */
     /* `shift` and `plus` are as in fc_running_width. The ring buffers follow one another in memory. Ring buffer l
      * starts at row ring[l] of this memory. */
     const ptrdiff_t *shift, *plus, *ring;
@@ -288,9 +288,8 @@ static inline double fc_running_count_dh(const fc_running *g, ptrdiff_t d, ptrdi
 /* Do the steps along D for row h, whose steps along W and H are done. Then store the rows of results that are complete
  * after these steps. */
 static inline void fc_running_add_depth_row(const fc_running *g, fc_running_space *at,
-                                            const fc_running_merge_step *deep,
-                                            ptrdiff_t arrival, const fc_target_range *range_d,
-                                                const fc_target_range *range_h,
+                                            const fc_running_merge_step *deep, ptrdiff_t arrival,
+                                            const fc_target_range *range_d, const fc_target_range *range_h,
                                             const fc_target_range *range_w, ptrdiff_t h, char *row, ptrdiff_t base)
 {
     const fc_running_axis *depth = &g->depth;
@@ -302,15 +301,16 @@ static inline void fc_running_add_depth_row(const fc_running *g, fc_running_spac
         ptrdiff_t l;
         for (l = 0; l <= m.depth && l < m.levels; l++)
             m.ring_row[l] = (char *)m.ring_row[l] + (h - range_h->begin) * at->pitch;
-        fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, row, at->deep_early, at->deep_last,
-                                                (at->planes - 1) * at->plane_pitch + n, g->pitch);
+        fc_pool_running_for(g->dtype, g->isa)
+            ->merge(&m, at->op, row, at->deep_early, at->deep_last, (at->planes - 1) * at->plane_pitch + n, g->pitch);
         early = at->deep_early, last = at->deep_last;
     }
     for (t = arrival ? depth->ends[arrival - 1] : 0; t < depth->ends[arrival]; t++) {
         const ptrdiff_t d = depth->target[t];
         const ptrdiff_t to = (d * g->height.targets + h) * (g->targets / (depth->targets * g->height.targets));
-        const char *from = depth->from[t] == FC_FROM_LAST ? last : depth->from[t] == FC_FROM_EARLY
-            ? early : at->neutral;
+        const char *from = depth->from[t] == FC_FROM_LAST    ? last
+                           : depth->from[t] == FC_FROM_EARLY ? early
+                                                             : at->neutral;
         if (d < range_d->begin || d >= range_d->end)
             continue;
         if (g->op != FC_RUNNING_SUM) {
@@ -319,20 +319,21 @@ static inline void fc_running_add_depth_row(const fc_running *g, fc_running_spac
                 g->width.size;
             for (p = 0; p < at->planes; p++) {
                 const ptrdiff_t into = p * g->targets + to + range_w->begin;
-                fc_pool_running_for(g->dtype, g->isa)->finish_maxima(
-                    from + p * at->plane_pitch * at->item, g->pitch, g->windows + 2, range_w->begin, origin,
-                    base - p * range_w->n, g->target + into * at->item, g->indices + into * (g->int64_indices ? 8 : 4),
-                        g->int64_indices, n);
+                fc_pool_running_for(g->dtype, g->isa)
+                    ->finish_maxima(from + p * at->plane_pitch * at->item, g->pitch, g->windows + 2, range_w->begin,
+                                    origin, base - p * range_w->n, g->target + into * at->item,
+                                    g->indices + into * (g->int64_indices ? 8 : 4), g->int64_indices, n);
             }
         } else {
             const double shared = g->result_op == FC_RESULT_OVER_COUNT ? fc_running_count_dh(g, d, h) : 1;
             for (p = 0; p < at->planes; p++) {
                 const ptrdiff_t into = p * g->targets + to + range_w->begin;
-                const char *by = g->result_op == FC_RESULT_TIMES ? g->factors + into * at->item
-                                 : g->result_op == FC_RESULT_OVER_COUNT ? at->counts : NULL;
-                fc_pool_running_for(g->dtype, g->isa)->finish(g->result_op, from + p * at->plane_pitch * at->item, by,
-                                                                 shared,
-                                                        g->target + into * at->item, n);
+                const char *by = g->result_op == FC_RESULT_TIMES        ? g->factors + into * at->item
+                                 : g->result_op == FC_RESULT_OVER_COUNT ? at->counts
+                                                                        : NULL;
+                fc_pool_running_for(g->dtype, g->isa)
+                    ->finish(g->result_op, from + p * at->plane_pitch * at->item, by, shared,
+                             g->target + into * at->item, n);
             }
         }
     }
@@ -342,30 +343,32 @@ static inline void fc_running_add_depth_row(const fc_running *g, fc_running_spac
  * H. */
 static inline void fc_running_add_row(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                       ptrdiff_t deep_arrival, const fc_target_range *range_d,
-                                      const fc_target_range *range_h, const fc_target_range *range_w,
-                                      ptrdiff_t arrival, ptrdiff_t base)
+                                      const fc_target_range *range_h, const fc_target_range *range_w, ptrdiff_t arrival,
+                                      ptrdiff_t base)
 {
     const fc_running_axis *height = &g->height;
     const ptrdiff_t d = deep_arrival + g->depth.first, h = arrival + height->first, row = d * height->size + h;
-    fc_running_merge_step m = fc_running_merge_step_of(height, arrival, arrival - range_h->source, at->rings,
-                                                       at->pitch);
+    fc_running_merge_step m =
+        fc_running_merge_step_of(height, arrival, arrival - range_h->source, at->rings, at->pitch);
     char *present = at->neutral, *early, *last;
     ptrdiff_t t;
     if (m.depth >= 0 && h >= 0 && h < height->size) {
         const double shared = g->input_op == FC_INPUT_OVER_COUNT ? fc_running_count_dh(g, d, h) : 1;
-        const int has_nan = fc_pool_running_for(g->dtype, g->isa)->row(
-            &g->width, at->op, g->input_op, range_w, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
-            g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
-            row * g->width.size + range_w->source - base, at->planes, g->sources);
+        const int has_nan =
+            fc_pool_running_for(g->dtype, g->isa)
+                ->row(&g->width, at->op, g->input_op, range_w, at->row, g->row_pitch,
+                      g->source + row * g->width.size * at->item,
+                      g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present,
+                      g->pitch, row * g->width.size + range_w->source - base, at->planes, g->sources);
         present = at->present;
         if (has_nan)
             at->op = FC_RUNNING_MAX_OR_NAN;
     }
     early = last = present;
     if (height->levels && m.depth >= 0) {
-        fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, present, at->early, at->last,
-                                                (at->planes - 1) * at->plane_pitch + range_w->end - range_w->begin,
-                                                    g->pitch);
+        fc_pool_running_for(g->dtype, g->isa)
+            ->merge(&m, at->op, present, at->early, at->last,
+                    (at->planes - 1) * at->plane_pitch + range_w->end - range_w->begin, g->pitch);
         early = at->early, last = at->last;
     }
     for (t = arrival ? height->ends[arrival - 1] : 0; t < height->ends[arrival]; t++) {
@@ -373,8 +376,10 @@ static inline void fc_running_add_row(const fc_running *g, fc_running_space *at,
         if (target < range_h->begin || target >= range_h->end)
             continue;
         fc_running_add_depth_row(g, at, deep, deep_arrival, range_d, range_h, range_w, target,
-                                 height->from[t] == FC_FROM_LAST ? last : height->from[t] == FC_FROM_EARLY ? early
-                                                                                                   : at->neutral, base);
+                                 height->from[t] == FC_FROM_LAST    ? last
+                                 : height->from[t] == FC_FROM_EARLY ? early
+                                                                    : at->neutral,
+                                 base);
     }
 }
 
@@ -391,8 +396,7 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const ptrdiff_t d0 = range_d.source + g->depth.first, h0 = range_h.source + g->height.first;
     /* The index of the first cell that the item reads. Indices of maxima are relative to `base`, so that 32 bits are
      * enough. */
-    const ptrdiff_t base =
-        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w.source;
+    const ptrdiff_t base = ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + range_w.source;
     fc_running here = *g;
     ptrdiff_t d, h;
     here.source = g->source + plane * g->sources * at->item;

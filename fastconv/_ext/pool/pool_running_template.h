@@ -50,8 +50,8 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
     ptrdiff_t i;
     if (more) {
         for (i = 0; i < n; i += FC_VL)
-            FC_N(fc_store)(to + i, (FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift)) +
-                                       FC_N(fc_load)(cells + i + more));
+            FC_N(fc_store)(to + i,
+                           (FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift)) + FC_N(fc_load)(cells + i + more));
     } else {
         for (i = 0; i < n; i += FC_VL)
             FC_N(fc_store)(to + i, FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift));
@@ -134,14 +134,14 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     ptrdiff_t p, i, l, extent = 0;
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
     int has_nan;
-    fc_check(length + 2 * FC_RUNNING_SLACK <= pitch && (planes - 1) * fc_running_plane_pitch(w, range) + out_width +
-             FC_RUNNING_SLACK <= to_pitch);
-#define FC_INPUT_OF(how)                                                                                    \
-    case how:                                                                                              \
-        for (p = 0; p < planes; p++)                                                                         \
-            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane_step,                       \
-                                          norms ? norms + p * plane_step : norms, (const FC_T *)count,          \
-                                          (FC_T)shared, end - before);                                     \
+    fc_check(length + 2 * FC_RUNNING_SLACK <= pitch &&
+             (planes - 1) * fc_running_plane_pitch(w, range) + out_width + FC_RUNNING_SLACK <= to_pitch);
+#define FC_INPUT_OF(how)                                                                                             \
+    case how:                                                                                                        \
+        for (p = 0; p < planes; p++)                                                                                 \
+            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane_step,                            \
+                                          norms ? norms + p * plane_step : norms, (const FC_T *)count, (FC_T)shared, \
+                                          end - before);                                                             \
         break;
     if (end > before) {
         const FC_T *from = (const FC_T *)row + source + before;
@@ -207,8 +207,7 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
 /* Combine the current row with earlier rows, which are in the ring buffers. In each step, the current row replaces the
  * oldest row of a ring buffer. The sum (or the maximum) of these two rows is the current row of the next step. */
 FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
-                                         FC_T *const *to,
-                                         ptrdiff_t n, ptrdiff_t pitch)
+                                         FC_T *const *to, ptrdiff_t n, ptrdiff_t pitch)
 {
     const int sums = op == FC_RUNNING_SUM, nan = op == FC_RUNNING_MAX_OR_NAN;
     const ptrdiff_t depth = m->depth, levels = m->levels;
@@ -321,9 +320,9 @@ FC_INLINE void FC_N(fc_running_finish_of)(const int result_op, const FC_T *from,
 static void FC_N(fc_running_finish)(int result_op, const void *from, const void *by, double shared, void *to,
                                     ptrdiff_t n)
 {
-#define FC_RESULT_OF(how)                                                                                           \
-    case how:                                                                                                     \
-        FC_N(fc_running_finish_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n);         \
+#define FC_RESULT_OF(how)                                                                                   \
+    case how:                                                                                               \
+        FC_N(fc_running_finish_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n); \
         break;
     switch (result_op) {
         FC_RESULT_OF(FC_RESULT_SUMS)
@@ -364,8 +363,8 @@ static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, c
         const FC_V v = FC_N(fc_load)(from + at);
         low |= ~FC_N(fc_replaces_maximum)(v, least, 1);
         FC_N(fc_store)(to + at, v);
-        FC_N(fc_store_int32)((int32_t *)indices + at, FC_N(fc_load_lanes)(best_index + at) +
-                                                        FC_N(fc_broadcast_lanes)((FC_L)base));
+        FC_N(fc_store_int32)((int32_t *)indices + at,
+                             FC_N(fc_load_lanes)(best_index + at) + FC_N(fc_broadcast_lanes)((FC_L)base));
     }
     if (FC_N(fc_any)(low))
         for (i = 0; i < n; i++)

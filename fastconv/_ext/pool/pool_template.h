@@ -157,9 +157,8 @@ typedef struct {
  * vectors, the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because
  * only a larger number replaces a maximum. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
-                                   const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
-                                   ptrdiff_t kd_begin, ptrdiff_t kd_end, ptrdiff_t t0, ptrdiff_t t1,
-                                   const FC_T *out_end)
+                                   const FC_N(fc_output_vector) *unit, const FC_L *tap_distance, ptrdiff_t kd_begin,
+                                   ptrdiff_t kd_end, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
 {
     const int nan = op == FC_POOL_MAX_OR_NAN, sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
@@ -269,10 +268,9 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
         const ptrdiff_t corner = (front * height + oh * g->stride[1] - g->lo[1]) * width - g->lo[2];
         const ptrdiff_t skipped = (kd_begin * g->dilation[0] * height + kh_begin * g->dilation[1]) * width;
         const FC_T shared = op == FC_POOL_MEAN ? (FC_T)(g->count[0][od] * g->count[1][oh]) : 1;
-        const int ends_run =
-            oh + 1 == end || g->tap_begin[1][oh + 1] != kh_begin || g->tap_end[1][oh + 1] != kh_end;
-        fc_check(kh_begin < kh_end && (from - space) + g->tap_offset[kh_end * g->k[2] - 1] + out_width + FC_SLACK <=
-                 g->rows * g->pitch);
+        const int ends_run = oh + 1 == end || g->tap_begin[1][oh + 1] != kh_begin || g->tap_end[1][oh + 1] != kh_end;
+        fc_check(kh_begin < kh_end &&
+                 (from - space) + g->tap_offset[kh_end * g->k[2] - 1] + out_width + FC_SLACK <= g->rows * g->pitch);
         for (i = 0; i < out_width; i += FC_VL) {
             FC_N(fc_output_vector) *u = unit + units++;
             u->from = from + i;
@@ -282,17 +280,16 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
                 u->indices = indices + i;
                 u->corner = corner + i * g->stride[2];
                 /* If no number in the window is above -inf, the first cell of the window is the maximum. */
-                u->first_inside =
-                    FC_N(fc_load_lanes)(first_inside + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
+                u->first_inside = FC_N(fc_load_lanes)(first_inside + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
                 u->count = FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared);
             }
             if (units < FC_UNITS && !(ends_run && i + FC_VL >= out_width))
                 continue;
-#define FC_UNITS_OF(n, parts)                                                                                  \
-    case n:                                                                                                    \
-        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, tap_distance, kd_begin, kd_end,                  \
-                            kh_begin * g->k[2], kh_end * g->k[2], out_end);                                    \
+#define FC_UNITS_OF(n, parts)                                                                                     \
+    case n:                                                                                                       \
+        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, tap_distance, kd_begin, kd_end, kh_begin * g->k[2], \
+                            kh_end * g->k[2], out_end);                                                           \
         break;
             switch (units) {
                 FC_UNITS_OF(1, 4)
@@ -310,13 +307,13 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
 
 /* Each kind of pooling has a function of its own, because compiling one function for all kinds would take much
  * longer. */
-#define FC_ROWS_OF(name, op)                                                                                    \
-    static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *workspace, void *out,    \
-                                       int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,      \
-                                       ptrdiff_t end)                                                           \
-    {                                                                                                           \
-        FC_N(fc_pool_rows)(op, g, (const FC_T *)space, (const FC_T *)workspace, (FC_T *)out, indices,           \
-                           (const FC_T *)out_end, od, begin, end);                                              \
+#define FC_ROWS_OF(name, op)                                                                                  \
+    static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *workspace, void *out, \
+                                       int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,  \
+                                       ptrdiff_t end)                                                         \
+    {                                                                                                         \
+        FC_N(fc_pool_rows)(op, g, (const FC_T *)space, (const FC_T *)workspace, (FC_T *)out, indices,         \
+                           (const FC_T *)out_end, od, begin, end);                                            \
     }
 FC_ROWS_OF(fc_pool_max_rows, FC_POOL_MAX)
 FC_ROWS_OF(fc_pool_max_or_nan_rows, FC_POOL_MAX_OR_NAN)
@@ -388,8 +385,8 @@ static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const 
                 }
             } else if ((const FC_T *)dout_end - from >= out_width + FC_VL - 1) {
                 for (i = 0; i < out_width; i += FC_VL)
-                    FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
-                                               (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
+                    FC_N(fc_store)(to + i,
+                                   FC_N(fc_load)(from + i) / (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
             } else {
                 for (i = 0; i < out_width; i++)
                     to[i] = from[i] / (count[i] * shared);
@@ -450,8 +447,8 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
             } else {
                 FC_N(fc_store_some)(dx + 2 * i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, sums[1],
-                                        left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, sums[1], left < 2 * FC_VL ? left - FC_VL : FC_VL,
+                                        (const FC_T *)dx_end);
             }
         }
         high = high_end;

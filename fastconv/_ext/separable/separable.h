@@ -75,8 +75,7 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
 /* Find the taps of an output that read one of the source elements [first, end). `at` is the index of the element that
  * tap 0 reads. Set *tap to the first of these taps, and *taps to their number. */
 static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end,
-                                  ptrdiff_t *tap,
-                                  ptrdiff_t *taps)
+                                  ptrdiff_t *tap, ptrdiff_t *taps)
 {
     const ptrdiff_t d = phase->dilation;
     *tap = at >= first ? 0 : fc_limit((first - at + d - 1) / d, 0, phase->taps);

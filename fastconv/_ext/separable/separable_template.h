@@ -279,9 +279,8 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
 /* Sum the padded rows of one block along W, and store the results. Return a vector in which a lane is NaN if a result
  * in that lane is inf or NaN. */
 static FC_V FC_N(fc_sum_block_along)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows,
-                                     ptrdiff_t width,
-                                     const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch,
-                                         FC_V not_finite)
+                                     ptrdiff_t width, const FC_T *factors, FC_T bias, int add, FC_T *to,
+                                     ptrdiff_t to_pitch, FC_V not_finite)
 {
     const fc_phased_axis *w = &call->axes[2];
     FC_T *split = space + call->split_at, *row_results = space + call->row_at;
@@ -297,8 +296,8 @@ static FC_V FC_N(fc_sum_block_along)(const fc_separable *call, FC_T *space, ptrd
         if (w->stride == 1 && phase->output_stride == 1) {
             a.from = space, a.pitch = call->pitch, a.rows = rows;
             a.to = target, a.to_pitch = to_pitch;
-            not_finite = phase->dilation == 1 ? FC_N(fc_sum_rows_along)(&a, not_finite,
-                                                                        1) : FC_N(fc_sum_rows_along)(&a, not_finite, 0);
+            not_finite = phase->dilation == 1 ? FC_N(fc_sum_rows_along)(&a, not_finite, 1)
+                                              : FC_N(fc_sum_rows_along)(&a, not_finite, 0);
             continue;
         }
         for (row = 0; row < rows; row++, target += to_pitch) {
@@ -384,15 +383,16 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         if (!call->flat)
             for (r = 0; r < end_row - first_row; r++) {
                 fc_source_rows rows = {x + (first_row + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
-                FC_N(fc_sum_over)(&rows, phase_d, d->stride, begin_d, out_d, factors + phase_d->factors,
-                                  planes + r * n, plane);
+                FC_N(fc_sum_over)(&rows, phase_d, d->stride, begin_d, out_d, factors + phase_d->factors, planes + r * n,
+                                  plane);
             }
         for (o = 0; o < out_d; o++) {
             fc_source_rows rows = {planes + o * plane, n, first_row, end_row, n, call->border};
-            FC_T *to = (FC_T *)call->result +
-                       (((image * call->channels + channel) * d->output_size + phase_d->output_offset +
-                         (begin_d + o) * phase_d->output_stride) * h->output_size +
-                        phase_h->output_offset + begin_h * phase_h->output_stride) * w->output_size;
+            FC_T *to = (FC_T *)call->result + (((image * call->channels + channel) * d->output_size +
+                                                phase_d->output_offset + (begin_d + o) * phase_d->output_stride) *
+                                                   h->output_size +
+                                               phase_h->output_offset + begin_h * phase_h->output_stride) *
+                                                  w->output_size;
             if (call->flat) {
                 rows.from = x + first_row * w->size + first;
                 rows.pitch = w->size;
@@ -405,8 +405,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
                 for (j = before + n; j < call->pitch; j++)
                     row[j] = 0;
             }
-            FC_N(fc_sum_over)(&rows, phase_h, h->stride, begin_h, out_h, factors + phase_h->factors,
-                              space + before, call->pitch);
+            FC_N(fc_sum_over)(&rows, phase_h, h->stride, begin_h, out_h, factors + phase_h->factors, space + before,
+                              call->pitch);
             for (r = 0; r < out_h && call->border; r++) {
                 FC_N(fc_fill_border)(space + r * call->pitch, 0, before, before, n, call->border);
                 FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);

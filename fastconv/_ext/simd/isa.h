@@ -138,15 +138,15 @@ static inline int fc_isa_lanes(int dtype, int isa)
 /* Define the function find(dtype, isa), which returns the kernels of a family. dtype is 0 for float and 1 for double.
  * `type` is the struct of pointers to kernels. The template of the family defines FC_N(type), a constant of this
  * struct. */
-#define FC_KERNELS(type, find)                                                                     \
-    FC_DECLARE_VERSIONS(type, f32)                                                                 \
-    FC_DECLARE_VERSIONS(type, f64)                                                                 \
-    static inline const type *find(int dtype, int isa)                                             \
-    {                                                                                              \
-        static const type *const versions[2][FC_ISAS] = {{FC_FOR_EACH_ISA(FC_VERSION, type##_f32)}, \
+#define FC_KERNELS(type, find)                                                                       \
+    FC_DECLARE_VERSIONS(type, f32)                                                                   \
+    FC_DECLARE_VERSIONS(type, f64)                                                                   \
+    static inline const type *find(int dtype, int isa)                                               \
+    {                                                                                                \
+        static const type *const versions[2][FC_ISAS] = {{FC_FOR_EACH_ISA(FC_VERSION, type##_f32)},  \
                                                          {FC_FOR_EACH_ISA(FC_VERSION, type##_f64)}}; \
-        return versions[dtype][isa];                                                               \
-    }                                                                                              \
+        return versions[dtype][isa];                                                                 \
+    }                                                                                                \
     struct fc_no_semicolon
 
 #endif /* FASTCONV_ISA_H */

@@ -9,21 +9,21 @@
  * where list i - 1 ends. Short lists come first: neighbouring lists then have about the same length, so the CPU
  * predicts the end of the loop over a list well. */
 typedef struct {
-    int32_t *rows;    /* for each list: the index of its row in the weight matrix */
-    int32_t *counts;  /* for each list: the number of its weights */
+    int32_t *rows;   /* for each list: the index of its row in the weight matrix */
+    int32_t *counts; /* for each list: the number of its weights */
     /* for each weight: the distance, in vectors, from an output to the image element that the weight multiplies */
     int32_t *offsets;
-    void *values;     /* the weights of all lists */
+    void *values; /* the weights of all lists */
 } fc_nonzeros_list;
 
 /* The weights of some rows of the weight matrix. */
 typedef struct {
     const void *w;
-    ptrdiff_t rows;             /* the number of rows */
-    ptrdiff_t row_step;         /* the distance between two rows, in elements */
-    ptrdiff_t runs;             /* the number of runs of contiguous weights of a row */
-    ptrdiff_t run_step;         /* the distance between two runs, in elements */
-    ptrdiff_t n;                /* the number of weights of a run */
+    ptrdiff_t rows;     /* the number of rows */
+    ptrdiff_t row_step; /* the distance between two rows, in elements */
+    ptrdiff_t runs;     /* the number of runs of contiguous weights of a row */
+    ptrdiff_t run_step; /* the distance between two runs, in elements */
+    ptrdiff_t n;        /* the number of weights of a run */
     /* for each weight of a row: the element of `offsets` in fc_nonzeros_list, or -1 if the weight is not used */
     const int32_t *tap_offsets;
 } fc_weights;

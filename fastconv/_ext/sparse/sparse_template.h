@@ -4,8 +4,8 @@
 /* Write the nonzero weights among the n weights at `w` to `values_out`, and their offsets to `offsets_out`. Weights
  * whose offset is negative are left out. Return the number of weights that were written. */
 FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT tap_offsets,
-                                               ptrdiff_t n,
-                                               int32_t *FC_RESTRICT offsets_out, FC_T *FC_RESTRICT values_out)
+                                               ptrdiff_t n, int32_t *FC_RESTRICT offsets_out,
+                                               FC_T *FC_RESTRICT values_out)
 {
     ptrdiff_t count = 0, i = 0;
 #if FC_X86 && FC_VB == 64
@@ -131,8 +131,7 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_
  * p < l.count, to[l.offset + p * step] = sums[row][p][lane]. Elements of `to` that are `next_row` elements after the
  * stored elements are prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
-                                ptrdiff_t rows,
-                                ptrdiff_t width, ptrdiff_t next_row)
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
@@ -250,25 +249,24 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 #endif
 /* clang-format on */
 
-#define FC_ADD_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                               \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,       \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                            \
-    {                                                                                                                  \
-        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);       \
+#define FC_ADD_ROWS(height, width)                                                                               \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                         \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums, \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                      \
+    {                                                                                                            \
+        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add); \
     }
 FC_ADD_ROWS_OF_ALL
 #undef FC_ADD_ROWS
 
-#define FC_ADD_ROWS(height, width)                                                                                     \
-    case (height) * 16 + (width):                                                                                      \
-        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                    \
-        ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add);      \
+#define FC_ADD_ROWS(height, width)                                                                                \
+    case (height) * 16 + (width):                                                                                 \
+        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                               \
+        ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add); \
         break;
 static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
-                              const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *initial,
-                              int add)
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, void *sums, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *initial, int add)
 {
     switch (height * 16 + width) {
         FC_ADD_ROWS_OF_ALL
@@ -312,7 +310,7 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const int width, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t row_pitch,
-                                        const FC_L *mask)
+                                    const FC_L *mask)
 {
     const FC_T *cells[4] = {x, x, x, x};
     FC_T *FC_RESTRICT values = (FC_T *)pruned->values;
@@ -385,14 +383,14 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
 FC_DOT_ROWS_OF_ALL
 #undef FC_DOT_ROWS
 
-#define FC_DOT_ROWS(height, width)                                                                                     \
-    case (height) * 16 + (width):                                                                                      \
-        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                    \
-        ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask);        \
+#define FC_DOT_ROWS(height, width)                                                                              \
+    case (height) * 16 + (width):                                                                               \
+        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                             \
+        ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask); \
         break;
 static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
-                              const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *mask)
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, const void *dout, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *mask)
 {
     switch (height * 16 + width) {
         FC_DOT_ROWS_OF_ALL

@@ -64,8 +64,8 @@ typedef struct fc_work_queue {
     ptrdiff_t chunks_taken;
     ptrdiff_t workers; /* the number of threads that have started to work, including the calling thread */
     ptrdiff_t helpers_wanted;
-    fc_broadcast_slot *slot; /* NULL if the call has no helpers */
-    ptrdiff_t grain;         /* the number of work items of a chunk */
+    fc_broadcast_slot *slot;  /* NULL if the call has no helpers */
+    ptrdiff_t grain;          /* the number of work items of a chunk */
     ptrdiff_t taken_from_end; /* the number of chunks that were taken from the end of the range of items */
     /* The function that checks for signals (such as Ctrl-C), or NULL if the call does not check for signals. It returns
      * whether a signal handler raised an exception. The exception is then set in the calling thread, and the call has
@@ -136,10 +136,7 @@ static inline void fc_futex_wait(ptrdiff_t *event, uint32_t seen)
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static inline uint32_t fc_futex_value(ptrdiff_t *event)
-{
-    return __atomic_load_n((uint32_t *)event, __ATOMIC_SEQ_CST);
-}
+static inline uint32_t fc_futex_value(ptrdiff_t *event) { return __atomic_load_n((uint32_t *)event, __ATOMIC_SEQ_CST); }
 #else
 enum { FC_HAS_FUTEX = 0 };
 #define fc_futex_wake(event, sleepers) ((void)0)

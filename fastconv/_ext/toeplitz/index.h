@@ -134,8 +134,8 @@ FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t
 {
     const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
-#define FC_WRITE_ENTRIES(at, count) FC_I_(fc_write_entries)(from, element_of_key, first, begin + (at), values + (at),  \
-                                                            columns + (at), count)
+#define FC_WRITE_ENTRIES(at, count) \
+    FC_I_(fc_write_entries)(from, element_of_key, first, begin + (at), values + (at), columns + (at), count)
     for (; n - k >= 8; k += 8)
         FC_WRITE_ENTRIES(k, 8);
     if (k == n)
@@ -212,10 +212,8 @@ static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row
  * the matrix rows of this row of outputs. `first` is the column of the first image element of the image row. `values`
  * and `columns` are a workspace for the entries of one matrix row. */
 static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
-                                          ptrdiff_t segments,
-                                          const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,
-                                              void *data_,
-                                          void *indices_, void *values_, void *columns_)
+                                          ptrdiff_t segments, const ptrdiff_t *element_of_key, const void *indptr_,
+                                          ptrdiff_t first, void *data_, void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
     /* Use a local copy, because the compiler then knows that no store changes it. */
@@ -278,8 +276,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     FC_T *data = (FC_T *)data_, *const end = data + rows * n;
     FC_UNSIGNED *indices = (FC_UNSIGNED *)indices_, base = (FC_UNSIGNED)first;
     ptrdiff_t j, left;
-#define FC_WRITE(at, count) FC_I_(fc_write_chunk)(values + (at), columns + (at), base, data + (at), indices + (at),    \
-                                                  count)
+#define FC_WRITE(at, count) \
+    FC_I_(fc_write_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
         /* The last chunk of a row may overwrite the start of the next row, which is written later. In the last row, no
          * chunk may pass the end. */

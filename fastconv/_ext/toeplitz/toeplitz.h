@@ -37,7 +37,7 @@ typedef struct {
      * image element element_of_key[i], counted from the first image element that the segment reads. */
     const ptrdiff_t *element_of_key;
     ptrdiff_t first_key;
-    ptrdiff_t keys;         /* the number of keys */
+    ptrdiff_t keys; /* the number of keys */
 } fc_span;
 
 /* Output positions along one axis whose matrix rows have the same elements, up to a shift of the columns: see
@@ -81,7 +81,7 @@ typedef struct {
 
 /* A nonzero weight. */
 typedef struct {
-    ptrdiff_t at;     /* the offset of the tap line from the first image element that the matrix row reads */
+    ptrdiff_t at; /* the offset of the tap line from the first image element that the matrix row reads */
     /* the key of the tap along the last axis: its number in the order of the image elements that the taps read */
     ptrdiff_t key;
     ptrdiff_t source; /* the index of the weight in `value` of fc_nonzeros */
@@ -187,8 +187,8 @@ static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
         const ptrdiff_t end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
         for (a = 0; a < n_ranges_d; a++) {
             const fc_key_range range_d = ranges_d[a];
-            for (i = fc_first_node(plane, channel[q].first, end_d,
-                                   range_d.low); i < end_d && plane[i].key < range_d.high; i++) {
+            for (i = fc_first_node(plane, channel[q].first, end_d, range_d.low);
+                 i < end_d && plane[i].key < range_d.high; i++) {
                 const ptrdiff_t at_d = at_q + range_d.offset[2 * (plane[i].key - range_d.low)] * d->index_pitch;
                 const ptrdiff_t end_h = plane[i + 1].first;
                 nonzeros->visits++;
@@ -348,10 +348,8 @@ static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_list_nonzeros_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
 typedef void (*fc_write_mirrored_rows_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
-                                         ptrdiff_t segments,
-                                         const ptrdiff_t *element_of_key, const void *indptr, ptrdiff_t first,
-                                             void *data, void *indices,
-                                         void *values, void *columns);
+                                         ptrdiff_t segments, const ptrdiff_t *element_of_key, const void *indptr,
+                                         ptrdiff_t first, void *data, void *indices, void *values, void *columns);
 typedef ptrdiff_t (*fc_count_nonzeros_t)(const void *w, const fc_weights *weights);
 typedef void (*fc_build_tree_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,

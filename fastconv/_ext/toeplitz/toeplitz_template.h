@@ -16,8 +16,8 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     for (i = 1; i <= list[0][0]; i++)
         for (j = 1; j <= list[1][0]; j++)
             for (k = 1; k <= list[2][0]; k++) {
-                const FC_T v = w[list[0][i] * row->axis[0].weight_pitch + list[1][j] * row->axis[1].weight_pitch +
-                                 list[2][k]];
+                const FC_T v =
+                    w[list[0][i] * row->axis[0].weight_pitch + list[1][j] * row->axis[1].weight_pitch + list[2][k]];
                 total += (double)v;
                 present |= v != 0;
             }

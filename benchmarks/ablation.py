@@ -43,7 +43,8 @@ from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.plan import Case as PlanCase, Plan
 from fastconv.convolution.winograd.algorithm import Winograd
 from fastconv.convolution.winograd.decomposition import POINTS
-from fastconv.layers.pool import tuning as pooling
+from fastconv.layers import calls
+from fastconv.layers.pool import kernels as pooling
 from fastconv.runtime import isa as _isa, memory as _memory
 from fastconv.runtime.plan_cache import plans
 
@@ -110,7 +111,7 @@ def paths() -> list[Part]:
         Part("implicit: shared panels", implicit_without(shared_blocks=math.inf)),
         Part("implicit: several tiles for each panel", implicit_without(most_tiles=1)),
         Part("implicit: unrolled taps", implicit_without(unrolls_taps=False)),
-        Part("implicit: repacked weights", implicit_without(repacks_weights=False)),
+        Part("implicit: repacked weights", implicit_without(repacked_blocks=math.inf)),
         Part("implicit: weight layouts", implicit_without(knows_layouts=False)),
     ]
     for points in POINTS:
@@ -172,14 +173,14 @@ def compared(case: Case, path: Part) -> float:
         other_work = dict(other.work)
     if kept.algorithm == other.algorithm and dict(kept.work) == other_work:
         return 1.0
-    calls = Calls(case)
-    with_path = calls.call("auto")
+    contenders = Calls(case)
+    with_path = contenders.call("auto")
     times = [math.inf, math.inf]
     for _ in range(ROUNDS):
         took, _ = turn(with_path, times[1], case.threads == 1)
         times[0] = min(times[0], took)
         with path.without():
-            took, _ = turn(calls.call("auto"), times[0], case.threads == 1)
+            took, _ = turn(contenders.call("auto"), times[0], case.threads == 1)
         times[1] = min(times[1], took)
     return times[1] / times[0]
 
@@ -217,18 +218,16 @@ def no_memory_kept() -> Iterator[None]:
 
 
 @contextmanager
-def tuned_pooling(**changes: Any) -> Iterator[None]:
-    """Poolings with another tuning."""
-    before = pooling.TUNING
-    pooling.TUNING = replace(before, **changes)
-    plans.clear()
-    fastconv.layers.pool.clear_calls()
+def no_2x2_kernel() -> Iterator[None]:
+    """Poolings without the kernel of 2x2 windows at stride 2."""
+    before = pooling.KERNELS
+    pooling.KERNELS = tuple(kernel for kernel in before if not kernel.name.startswith("2x2"))
+    calls.clear()
     try:
         yield
     finally:
-        pooling.TUNING = before
-        plans.clear()
-        fastconv.layers.pool.clear_calls()
+        pooling.KERNELS = before
+        calls.clear()
 
 
 def kept_memory(quick: bool) -> Result:
@@ -253,7 +252,7 @@ def small_windows(quick: bool) -> Result:
         x = rng.standard_normal(shape, dtype=np.float32)
         for name in ("max_pool_forward", "avg_pool_forward"):
             call = getattr(fastconv, name)
-            ratio = in_turns(lambda call=call, x=x: call(x, 2, stride=2), lambda: tuned_pooling(pairs=False))
+            ratio = in_turns(lambda call=call, x=x: call(x, 2, stride=2), no_2x2_kernel)
             found.ratios.append((TABLE, f"{name} {shape}", ratio))
     return found
 

@@ -156,7 +156,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
         whose = "for the first argument" if len(gradients) == 1 else "for the first arguments"
         raise TypeError(
             f"the backward function of {record.name} returned {count(len(gradients), 'gradient')} {whose}, but "
-            f"a later argument (of {len(record.inputs)}) also requires a gradient"
+            f"{record.name} got {count(len(record.inputs), 'argument')}, and a later one also requires a gradient"
         )
     for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):
         if wanted is None:

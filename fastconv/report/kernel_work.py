@@ -124,7 +124,8 @@ def _pool(shape: tuple[int, ...], dtype: np.dtype, k: int, stride: int) -> Work:
     return work._replace(nbytes=work.nbytes + 4 * outputs)
 
 
-#: For each family, the functions that make the call in a cache and the call of usual size.
+#: For each family, two functions. The first prepares a call whose arrays fit in the cache, and the second prepares a
+#: call of the usual size.
 WORK: dict[str, tuple[Callable[[np.dtype], Work], ...]] = {
     "peak": (peak,),
     "microkernel": (

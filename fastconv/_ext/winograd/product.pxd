@@ -21,8 +21,8 @@ cdef inline void transform_weights(
 ) noexcept nogil:
     """Transform `rows` rows of the weights of one phase, and store them in u (points, subkernels * channels, width).
 
-    First write the weights of each chunk of channels to `transposed` (channels, taps, width), whose vector lanes hold
-    rows.
+    First write the weights of each chunk of channels to `transposed` (channels, taps, width). Its last axis runs over
+    the rows of the weights: each vector lane holds the weight of another row.
     """
     cdef const Sizes* s = &call.plan.sizes
     cdef const TileAxis* axes = &call.plan.axes[0]

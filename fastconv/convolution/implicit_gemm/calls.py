@@ -37,9 +37,6 @@ from fastconv.runtime.plan_cache import is_large, plans
 #: For dw with pruned weights, the largest number of bytes of panels that are packed at a time. These panels stay in the
 #: second-level cache, and serve a few rows of dw at a time.
 _PANELS_BYTES = 1 << 17
-#: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
-#: repacked weights take at most `_REPACKED_BYTES` bytes.
-_REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
 #: Threads share packed weights only if the shared and the repacked weights together take at most this number of bytes.
 _SHARED_BYTES = 1 << 24
 #: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
@@ -151,15 +148,16 @@ def _product_call(
     weight_offsets = order[by_weight]
     neighbours = bool(np.all(np.diff(weight_offsets) == 1))
     weight_layout, row_step, channel_step, repack = _ext.LAYOUT_GENERIC, problem.row_step, problem.channel_step, None
-    if row_step == 1 and taps == 1:
+    repacked_bytes = problem.groups * problem.rows * k * itemsize
+    if not tuning.knows_layouts:
+        weight_layout = _ext.LAYOUT_GENERIC
+    elif row_step == 1 and taps == 1:
         weight_layout = _ext.LAYOUT_COLUMNS
     elif neighbours and problem.channel_step == taps:
         weight_layout = _ext.LAYOUT_ROWS
     elif neighbours and taps > 1:
         weight_layout = _ext.LAYOUT_TAPS
-    elif (
-        blocks >= _REPACKED_BLOCKS * problem.groups and problem.groups * problem.rows * k * itemsize <= _REPACKED_BYTES
-    ):
+    elif blocks >= tuning.repacked_blocks * problem.groups and repacked_bytes <= tuning.repacked_bytes:
         shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
         d, h, w = (_slice(conv_axis.weights) for conv_axis in conv_axes)
         repack = RepackWeights(shape, (d, h, w))

@@ -230,7 +230,8 @@ def tile_product(
     taps = math.prod(conv_axis.taps for conv_axis in conv_axes)
     k = problem.channels * taps
     ways = [conv_axes]
-    if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
+    lines = math.prod(conv_axis.out for conv_axis in conv_axes[:2])
+    if tuning.unrolls_taps and conv_axes[2].taps > 1 and lines > 1:
         ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
     # If results have a stride, they are stored element by element, which is slow. With more steps along k in each
     # block, results are stored less often.

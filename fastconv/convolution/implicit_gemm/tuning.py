@@ -39,6 +39,15 @@ class Tuning:
     near_bytes: int = 20000
     #: The largest number of tiles that are multiplied, one after another, by the same rows of weights.
     most_tiles: int = _ext.MOST_TILES
+    #: Whether a row of a block may be stored once for each tap along the last axis, so that neighbouring outputs read
+    #: neighbouring elements even with a large stride.
+    unrolls_taps: bool = True
+    #: Whether weights are packed faster if their rows, their taps or their columns are contiguous.
+    knows_layouts: bool = True
+    #: For dx, weights are repacked before the product if each group has at least `repacked_blocks` blocks, and if the
+    #: repacked weights take at most `repacked_bytes` bytes.
+    repacked_blocks: float = 3
+    repacked_bytes: int = 1 << 24
     #: Threads share packed weights if each thread has at least this number of blocks for each group.
     shared_blocks: float = 2
     #: For dw, the approximate largest and smallest number of output positions of a block. A panel of dout holds the

@@ -14,8 +14,8 @@ from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
 #: `gemm` leaves small products to BLAS, which computes them in the calling thread alone. These are products of at most
-#: `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector. OpenBLAS starts threads above 4 * FEW and 9216
-#: multiply-adds.
+#: `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector. OpenBLAS starts threads above
+#: 4 * FEW multiply-adds for two matrices, and above 9216 for a matrix and a vector.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: Instead of a @ b, `gemm` computes b.T @ a.T in two cases, because a @ b would not fill a tile. First, b is a
 #: transposed view, and a @ b has at most `_FEW_ROWS` rows and at least `_LONG` times as many columns. Second, a is a

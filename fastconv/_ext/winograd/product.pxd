@@ -35,6 +35,10 @@ cdef inline void transform_weights(
     fc_check(width <= MOST_LANES)
     for i in range(rows):
         at[i] = i * s.row_step
+    if rows < width:
+        # Clear the lanes without a row. Old contents of the workspace may be denormal numbers, which slow down
+        # multiplications.
+        zero(transposed, min(s.chunk, s.channels) * s.kernel_taps * width)
     while c < s.channels:
         n = min(s.chunk, s.channels - c)
         if s.channel_step == s.kernel_taps:

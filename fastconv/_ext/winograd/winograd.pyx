@@ -38,8 +38,8 @@ cdef class ProductPlan:
     most `pass_rows` rows. `chunk` is the number of channels whose weights are transposed at a time.
 
     If `weights_resident` is set, the workspace holds the transformed weights of all rows of a work item; otherwise, it
-    holds those of one pass. Their array u has `u_size` elements for each interpolation point. This number includes
-    `u_padding` elements of padding for each panel.
+    holds those of one pass. The transformed weights are in an array u, which has `u_size` elements for each
+    interpolation point. `u_size` includes `u_padding` elements of padding for each panel.
 
     `output_offsets` is what `problem.output_offsets()` returns.
     """

@@ -251,7 +251,7 @@ class Layout:
     def _cells(self, i: int) -> int:
         return self.block[i] + self.conv_axes[i].halo
 
-    @property
+    @cached_property
     def phase_pitches(self) -> tuple[int, int, int]:
         """The distance, in elements, between neighbouring stride phases along each axis."""
         _, h, w = self.conv_axes
@@ -259,12 +259,12 @@ class Layout:
         of_h = len(w.phases) * of_w
         return self._cells(0) * len(h.phases) * of_h, of_h, of_w
 
-    @property
+    @cached_property
     def pitches(self) -> tuple[int, int, int]:
         """The distance in memory, in elements, between neighbours of a stride phase along each axis."""
         return len(self.conv_axes[1].phases) * self.phase_pitches[1], self.row, 1
 
-    @property
+    @cached_property
     def image_pitch(self) -> int:
         """The distance, in elements, between neighbouring images of a block."""
         return len(self.conv_axes[0].phases) * self.phase_pitches[0]

@@ -1,13 +1,14 @@
 """Regret of `algorithm='auto'` on random geometries: its time divided by the time of the fastest single algorithm.
 
-    python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N]
+    python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N] [--rates KIND]
 
 Cases are drawn from families (`support/families.py`). The seed is random unless it is given, and is
 printed. On each case, 'auto' and every algorithm that can compute it take turns. If
 'auto' takes more than 1.5 times as long as the fastest algorithm, and that one takes at
 least 100 us, the case is timed in five more rounds before it counts. If 'auto' runs the plan of
 the fastest algorithm, the regret is 1. With ``--checkpoint FILE`` a run may be interrupted;
-it continues when it is started again with the same file and seed.
+it continues when it is started again with the same file and seed. With ``--rates KIND``,
+'auto' chooses by the rates of another kind of CPU, as on a CPU without rates of its own.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
             "bench_choice", Options(options.quick, ROUNDS, max(options.threads), options.out), None, load_before
         ),
         "kind": kind,
-        "rates_of": _rates.nearest(kind, _rates.kinds()),
+        "rates_of": options.rates or _rates.nearest(kind, _rates.kinds()),
         "seed": options.seed,
         "families": options.family,
         "thread_counts": options.threads,
@@ -151,7 +152,8 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
             {"chosen": algorithm_of(chosen_of(r)), "regret": round(regret(r), 4), **r.as_json()} for r in records
         ],
     }
-    name = f"bench_choice_{_isa.NAMES[_isa.current]}_{options.seed}"
+    by = f"_by_{options.rates}" if options.rates else ""
+    name = f"bench_choice_{_isa.NAMES[_isa.current]}_{options.seed}{by}"
     for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
 
@@ -177,6 +179,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases, with which an interrupted run can continue"
     )
+    parser.add_argument("--rates", choices=_rates.kinds(), metavar="KIND", help="choose by the rates of this CPU kind")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     if options.checkpoint is not None and options.checkpoint.exists() and options.seed is None:
@@ -191,7 +194,9 @@ def main() -> None:
     """Draw cases, measure them, print the report, and write it."""
     options = parse()
     screen, load_before = console(150), load_average()
-    screen.print(f"seed {options.seed}, {_isa.kind()}")
+    if options.rates:
+        _rates.use(_rates.measured_on(options.rates))
+    screen.print(f"seed {options.seed}, {_isa.kind()}, by the rates of {options.rates or _isa.kind()}")
     cases = draw_cases(options.seed, options.family, options.threads)
     if options.quick:
         cases = islice(cases, FEW * len(options.family))

@@ -17,8 +17,9 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from support.choice_pictures import LONGER, MUCH, best_of
 from support.picture_style import Data, instruction_set, short
-from support.pictures import BOUNDS, LONGER, MUCH, against, best_of, figures, pairs, peer_of, slug, summary_rows, values
+from support.pictures import BOUNDS, against, figures, pairs, peer_of, slug, summary_rows, values
 
 TREE = Path(__file__).parent.parent
 RESULTS = TREE / "benchmarks" / "results"
@@ -202,23 +203,36 @@ def scaling() -> str:
     )
 
 
+def regret_cells(cases: Sequence[Data]) -> list[str]:
+    """The number of cases, their mean and largest regret, and how many of the longer ones have much regret."""
+    longer = [case for case in cases if best_of(case) >= LONGER]
+    mean = statistics.geometric_mean(case["regret"] for case in cases)
+    bad, worst = sum(case["regret"] > MUCH for case in longer), max(case["regret"] for case in cases)
+    return [str(len(cases)), f"{mean:.3f}", f"{worst:.2f}", f"{bad} of {len(longer)}"]
+
+
 def choice() -> str:
-    """The regret of 'auto' in every stored run."""
-    parts = []
-    for path in sorted(RESULTS.glob("bench_choice_*.json")):
-        data = run(path.stem)
-        assert data is not None
-        rows = []
-        families = list(dict.fromkeys(case["case"]["family"] for case in data["cases"]))
-        for family in [*families, "all"]:
-            cases = [case for case in data["cases"] if family in ("all", case["case"]["family"])]
-            longer = [case for case in cases if best_of(case) >= LONGER]
-            mean = statistics.geometric_mean(case["regret"] for case in cases)
-            bad, worst = sum(case["regret"] > MUCH for case in longer), max(case["regret"] for case in cases)
-            rows.append([family, str(len(cases)), f"{mean:.2f}", f"{worst:.2f}", f"{bad} of {len(longer)}"])
-        headings = ["family", "cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
-        shown = picture(path.stem, "The regret of each case, by family")
-        parts.append(block(path.stem, table(headings, rows), shown))
+    """The regret of 'auto' in every stored run, and its families in the newest run of each kind of CPU."""
+    runs = {path.stem: run(path.stem) or {} for path in RESULTS.glob("bench_choice_*.json")}
+    headings = ["cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
+    rows, newest = [], dict[tuple[str, str], str]()
+    for name, data in sorted(runs.items(), key=lambda item: item[1]["date"]):
+        kind = data.get("kind") or f"{data['machine']['cpu']}, {instruction_set(data['machine']['isa'])}"
+        rates = data.get("rates_of") or kind
+        newest[kind, rates] = name
+        file = f"[{data['seed']}](../benchmarks/results/{name}.json)"
+        when = datetime.fromisoformat(data["date"]).strftime("%Y-%m-%d")
+        own = "its own" if rates == kind else rates
+        rows.append([file, kind, own, when, data.get("commit") or "not recorded", *regret_cells(data["cases"])])
+    parts = [table(["seed", "kind of CPU", "rates", "date", "commit", *headings], rows)]
+    for (kind, rates), name in newest.items():
+        if rates != kind:
+            continue
+        cases = runs[name]["cases"]
+        families = list(dict.fromkeys(case["case"]["family"] for case in cases))
+        some = [[family, *regret_cells([c for c in cases if c["case"]["family"] == family])] for family in families]
+        shown = picture(name, "The regret of each case, by family")
+        parts.append(block(name, table(["family", *headings], [*some, ["all", *regret_cells(cases)]]), shown))
     return "\n\n".join(parts)
 
 
@@ -236,6 +250,22 @@ def fit() -> str:
         headings = ["rates", "cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
         parts.append(block(path.stem, table(headings, rows), picture(path.stem, "Regret before and after, by family")))
     return "\n\n".join(parts)
+
+
+def ablation() -> str:
+    """What each path buys, in the stored runs."""
+    parts = []
+    for path in sorted(RESULTS.glob("ablation_*.json")):
+        data = run(path.stem)
+        assert data is not None
+        rows = []
+        for found in data["paths"]:
+            means = (f"{found[part]:.3f}" for part in ("layers", "families"))
+            changed, verdict = str(len(found["timed"])), "pays" if found["pays"] else "buys nothing"
+            rows.append([found["path"], str(found["cases"]), changed, *means, f"{found['largest']:.2f}", verdict])
+        headings = ["path", "cases", "with another plan", "mean of layers", "mean of families", "largest", "verdict"]
+        parts.append(block(path.stem, table(headings, rows), picture(path.stem, "What each path buys")))
+    return "\n\n".join(parts) or "No run of this benchmark is stored in `benchmarks/results`."
 
 
 def crossovers() -> str:
@@ -280,10 +310,10 @@ def growth() -> str:
     rows = []
     for point in data["results"]:
         seconds, sizes = point["median_seconds"], point["bytes"]
-        times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by fastconv", "CSR by SciPy"))
+        times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by SciPy"))
         amounts = (f"{sizes[name] / MIB:.3g}" for name in ("input and output", "CSR matrix"))
         rows.append([f"{point['axis']} {point['value']}", *times, *amounts])
-    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, fastconv, ms", "finished CSR, SciPy, ms"]
+    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, ms"]
     return block(
         "sparse_vs_dense_growth",
         table([*headings, "input and output, MiB", "CSR matrix, MiB"], rows),
@@ -314,6 +344,7 @@ BLOCKS = {
     "scaling": scaling,
     "choice": choice,
     "fit": fit,
+    "ablation": ablation,
     "crossovers": crossovers,
     "sparse_summary": sparse_summary,
     "growth": growth,

@@ -1,17 +1,13 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
+from importlib import import_module as _import_module
+
 from fastconv.runtime import interrupt as _interrupt
 
 try:
-    from fastconv._ext.depthwise.depthwise import product as _built_depthwise
-    from fastconv._ext.gemm.implicit import Multiply as _built_implicit
-    from fastconv._ext.lowering.im2col import im2col as _built_im2col
-    from fastconv._ext.pool.pool import max_backward as _built_pool
-    from fastconv._ext.pool.rows import forward_rows as _built_pool_rows
-    from fastconv._ext.pool.running import running as _built_pool_running
-    from fastconv._ext.threads.team import ThreadPool as _built_team
-    from fastconv._ext.toeplitz.toeplitz import fill as _built_toeplitz
-    from fastconv._ext.winograd.winograd import product as _built_winograd
+    # These modules have no fallback, so a source tree without them is reported at once.
+    for _module in ("threads.team", "buffers.buffers", "gemm.microkernel"):
+        _import_module(f"fastconv._ext.{_module}")
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise
@@ -21,7 +17,6 @@ except ModuleNotFoundError as _error:
     ) from None
 
 import typing as _typing
-from importlib import import_module as _import_module
 
 from fastconv import layers
 from fastconv._version import __version__
@@ -43,8 +38,8 @@ if _typing.TYPE_CHECKING:
     from fastconv.report.explain import explain
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
-#: Names that most programs do not use, each with its module. A module is imported when its name is first used, because
-#: `scipy.sparse`, which the matrix functions need, takes three times as long to import as everything else here.
+#: Maps names that most programs do not use to their modules. The module is imported when the name is first used. For
+#: example, the matrix functions need `scipy.sparse`, whose import takes three times as long as all other imports.
 _LATER = {
     "LayerSummary": "nets.summary",
     "ReceptiveField": "geometry.receptive",

@@ -1,11 +1,13 @@
-"""The command line: `python -m fastconv` runs the demo, `info` and `explain` print reports."""
+"""The command line: `python -m fastconv` runs the demo; `info`, `explain` and `bench-kernel` print reports."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -77,13 +79,31 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_kernel(options: argparse.Namespace) -> int:
+    from fastconv.adapters import rich as _rich
+    from fastconv.report import kernels as _kernels
+
+    try:
+        rates = _kernels.measure(options.families, options.isa, options.dtype)
+        rows = map(_kernels.cells, itertools.chain([next(rates)], rates))
+    except (ValueError, TypeError) as error:
+        print(f"python -m fastconv bench-kernel: {error}", file=sys.stderr)
+        return 2
+    title = _kernels.title(options.isa, options.dtype)
+    if _rich.is_installed():
+        _rich.print_table(title, _kernels.HEADER, rows, _kernels.NOTE, left=2)
+    else:
+        print(title, _kernels.plain_table(_kernels.HEADER, rows), textwrap.fill(_kernels.NOTE, 100), sep="\n\n")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastconv", description="Convolution as linear algebra.")
     parser.add_argument("--version", action="version", version=f"fastconv {fastconv.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
+    commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain | bench-kernel]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # Suppress the defaults of the subparser, because they would override options before the word `demo`.
+        # Suppress the defaults of the subparser, because they would override the options before the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )
@@ -114,11 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--threads", type=_whole)
     layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
     layer.add_argument("--rank-one", action="store_true", help="kernels that are outer products, such as Gaussians")
+    kernels = commands.add_parser(
+        "bench-kernel",
+        help="print the rates of the compiled kernels on this machine",
+        epilog="For example: python -m fastconv bench-kernel microkernel winograd --isa avx2 --dtype float64",
+    )
+    kernels.add_argument("families", nargs="*", metavar="FAMILY", help="families of kernels (default all)")
+    kernels.add_argument("--isa", help="instruction set, such as avx2 (default the one in use)")
+    kernels.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     return parser
 
 
 def _unfit(out: Path) -> str | None:
-    """Return the reason why the picture cannot be written to `out`, or None. The check runs before the training."""
+    """Return the reason why the picture cannot be written to `out`, or None. This check runs before the training."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"
@@ -167,6 +195,15 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _info(_: argparse.Namespace) -> int:
+    fastconv.show_config()
+    return 0
+
+
+#: The commands that print a report.
+_REPORTS = {"info": _info, "explain": _explain, "bench-kernel": _bench_kernel}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
     _interrupt.restore()
@@ -174,17 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         command = options.command
-        if command not in ("info", "explain"):
+        if command not in _REPORTS:
             return _demo(options)
-        status = 0
-        if command == "explain":
-            status = _explain(options)
-        else:
-            fastconv.show_config()
+        status = _REPORTS[command](options)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
+        print(f"\nInterrupted{'' if command in _REPORTS else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader has closed the pipe. Redirect stdout, so that flushing at exit does not raise a second error.

@@ -1,3 +1,3 @@
-"""The version, in the one place it is written (semantic versioning; see CHANGELOG.md)."""
+"""The version of fastconv, which follows semantic versioning. CHANGELOG.md lists the changes of each version."""
 
 __version__ = "0.1.0"

@@ -27,7 +27,7 @@ def _check(name: str, x: Any, h: float) -> None:
 
 
 def _upstream(change: np.ndarray, df: Any) -> float:
-    """Return the sum of ``change * df``, which is the change of the loss if the output of f changes by `change`."""
+    """Return the change of the loss if the output of f changes by `change`: the sum of ``change * df``."""
     df = _arrays.as_array("df", df)
     if df.ndim and df.shape != change.shape:
         raise ValueError(f"df must have the shape of f(x), {change.shape}, got {df.shape}")
@@ -35,7 +35,7 @@ def _upstream(change: np.ndarray, df: Any) -> float:
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
-    """Yield, for each element of x, its index, and the results of f after the element is changed by h and by -h."""
+    """Yield the index of each element of x, and the results of f after a change of this element by h and by -h."""
     for ix in np.ndindex(*x.shape):
         yield (ix, *_step(f, x, ix, h))
 

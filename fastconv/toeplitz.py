@@ -1,4 +1,4 @@
-"""Convolution as a matrix: sparse Toeplitz matrices, and operators that need no matrix."""
+"""Convolution as a matrix: sparse Toeplitz matrices, and matrix-free linear operators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: The ops by which a `ToeplitzOperator` computes products: `forward` for A @ x, `backward_data` for A.T @ y.
+#: The operations with which a `ToeplitzOperator` computes products: `forward` for A @ x, `backward_data` for A.T @ y.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
@@ -70,7 +70,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
 def _prepare_weights(
     w: Any, x_shape: Any, settings: dict[str, Any], threads: int | None = None
 ) -> tuple[ConvGeometry, np.ndarray]:
-    """Check `w`, `x_shape` and the options. Return the geometry, and w as an array that kernels can read."""
+    """Check the arguments. Return all sizes and options of the convolution, and w as an array that kernels can read."""
     if type(w) is not np.ndarray and sparse.issparse(w):
         raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
     geometry, (w,), _ = prepare_inputs(lambda w: (_geometry(w, x_shape, settings), threads), w=w)
@@ -86,12 +86,12 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Put the text `arguments` before the message of the ValueError for a matrix that is too large."""
+    """If the matrix is too large, begin the message of the ValueError with the text `arguments`."""
     try:
         yield
     except ValueError as error:
-        # Do not change an error of a subclass of ValueError. A TooLargeError names the matrix already. Any other
-        # subclass comes from a signal handler.
+        # Do not change an error of a subclass of ValueError. The message of a TooLargeError describes the matrix
+        # already. Any other subclass comes from a signal handler.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
@@ -171,9 +171,9 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     converts 'csr' to all other formats. 'dia' stores whole diagonals, and may take
     hundreds of times the memory of 'csr'; 'dok' takes about 25 times the memory.
 
-    If the padding mode copies cells of the image, several taps of an output may read the same cell. The entry is then
-    the sum of the weights of these taps. If the sum is zero although the weights are not, the matrix stores a zero,
-    because the sparsity pattern depends only on which weights are zero.
+    With pad_mode 'reflect', 'replicate' or 'circular', several weights of a filter may be multiplied by the same cell
+    of the image. The entry of the matrix is then the sum of these weights. If nonzero weights have the sum zero, the
+    matrix stores the zero, because the sparsity pattern depends only on which weights are zero.
 
     References
     ----------
@@ -204,11 +204,11 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
 
 
 def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), transpose_name: str = ".T") -> Any:
-    """Return an operand of a product with a Toeplitz operator. Raise an error if `value` is a sparse array, or images
-    that have not been raveled.
+    """Return `value`, which will be multiplied by a Toeplitz operator. Raise an error for a sparse array, and for an
+    array of images that have not been raveled.
 
-    `size` is the number of elements of one image. `ranks` are the legal numbers of axes: 1 for a vector, 2 for a matrix
-    with one image per column. `transpose_name` is the code for the transpose in error messages, such as '.T'.
+    `size` is the number of elements of one image. `ranks` are the legal numbers of axes: 1 for a vector, which is one
+    image, and 2 for a matrix. `transpose_name` is ".T" if an image is a column of the matrix, and "" if it is a row.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value
@@ -303,7 +303,7 @@ class ToeplitzOperator(LinearOperator):
 
 
 def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[OperatorOptions]) -> LinearOperator:
-    """Return an operator that computes products with the matrix of `toeplitz_matrix`, but builds no matrix.
+    """Return an operator that computes the products of `toeplitz_matrix` without building the matrix.
 
     Parameters
     ----------

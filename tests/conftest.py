@@ -10,10 +10,20 @@ import pytest
 from hypothesis import settings
 
 import fastconv
-from fastconv.convolution.implicit_gemm import calls as implicit
+from fastconv.convolution.depthwise import Depthwise, Tuning as DepthwiseTuning
+from fastconv.convolution.fft.algorithm import Fft
+from fastconv.convolution.fft.tiling import Tuning as FftTuning
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.tuning import Tuning as ImplicitTuning
+from fastconv.convolution.registry import REGISTRY
+from fastconv.convolution.separable.algorithm import Separable
+from fastconv.convolution.separable.tables import Tuning as SeparableTuning
 from fastconv.convolution.sparse import plan as sparse_plans
+from fastconv.convolution.sparse.algorithm import Sparse
+from fastconv.convolution.sparse.tiling import Tuning as SparseTuning
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
+from fastconv.layers.pool import tuning as pooling
 from fastconv.runtime import isa as _isa
 
 # A loaded machine is slow at times, and a deadline would report that as a failure. Each run draws other examples, so
@@ -29,6 +39,26 @@ def pytest_cmdline_main(config):
     single = config.option.usepdb or config.option.collectonly
     if whole and not single and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
+
+
+#: Block sizes of `implicit` with which small layers have many blocks.
+TINY_IMPLICIT = ImplicitTuning(
+    block_bytes=500,
+    panel_bytes=1,
+    nc=5,
+    kc=7,
+    kc_narrow=7,
+    kc_min=3,
+    packing_rows=0.5,
+    shared_blocks=0.5,
+    summed=14,
+    least_summed=6,
+)
+TINY_DEPTHWISE = DepthwiseTuning(block_bytes=200, totals_bytes=200, wide_vectors=1, high=1)
+TINY_SEPARABLE = SeparableTuning(rows_bytes=1, most_rows_bytes=1, planes_bytes=1, wide=5, deep=2)
+TINY_POOLING = pooling.Tuning(
+    block_elements=90, band_bytes=200, ring_bytes=100, least_width=3, power_bytes=1, window_bytes=1
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -50,42 +80,22 @@ def blocks(request, monkeypatch):
         im2col = fastconv.convolution.im2col.plan
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
-        monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 3)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
+        monkeypatch.setattr(pooling, "TUNING", TINY_POOLING)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise = fastconv.convolution.depthwise
-        monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
-        monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
-        monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
+        monkeypatch.setitem(REGISTRY, "depthwise", Depthwise(TINY_DEPTHWISE))
+        monkeypatch.setitem(REGISTRY, "fft", Fft(FftTuning(space_bytes=5000)))
 
-        tiling = fastconv.convolution.implicit_gemm.tiling
-        small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_NC": 5, "_KC": 7, "_KC_NARROW": 7}
-        for name, value in {**small, "_KC_MIN": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
-            monkeypatch.setattr(tiling, name, value)
-        for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
-            monkeypatch.setattr(implicit, name, value)
+        implicit = Implicit(TINY_IMPLICIT)
+        monkeypatch.setitem(REGISTRY, "implicit", implicit)
+        monkeypatch.setattr(fastconv.convolution.gemm, "IMPLICIT", implicit)
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
-        for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
-            monkeypatch.setattr(winograd, name, value)
-        toeplitz = fastconv.convolution.toeplitz.plan
-        monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
-        monkeypatch.setattr(toeplitz, "_IMAGES", 3)
-        monkeypatch.setattr("fastconv.convolution.toeplitz.csr._SLOTS", 20)
-        sparse = fastconv.convolution.sparse.tiling
-        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():
-            monkeypatch.setattr(sparse, name, value)
-        monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
-        monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
-        separable = fastconv.convolution.separable.tables
-        for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
-            monkeypatch.setattr(separable, name, 1)
-        for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
-            monkeypatch.setattr(separable, name, value)
+        tiny = winograd.Tuning(tiles=3, sums=3, transposed_bytes=1, space_bytes=1)
+        monkeypatch.setattr(REGISTRY["winograd"], "tuning", tiny)
+        monkeypatch.setattr(fastconv.convolution.toeplitz.algorithm, "_PRODUCTS", 50)
+        small = SparseTuning(cells_bytes=600, sums_bytes=900, lists_bytes=5000, wide=3, most_high=2, most_wide=5)
+        monkeypatch.setitem(REGISTRY, "sparse", Sparse(small))
+        monkeypatch.setitem(REGISTRY, "separable", Separable(TINY_SEPARABLE))
     forget_geometries()
     yield request.param
     forget_geometries()

@@ -11,7 +11,6 @@ import numpy as np
 from scipy import sparse
 
 import fastconv
-from fastconv.convolution.toeplitz import csr as _csr
 from support.layers import Layer
 from support.peers import Call, optional
 
@@ -31,7 +30,7 @@ def nbytes(matrix: Any) -> int:
 
 def csr_bytes(layer: Layer, nnz: int) -> int:
     """The bytes that a CSR matrix in float32 with `nnz` entries would have."""
-    return _csr.nbytes((layer.filters * math.prod(layer.out), math.prod(layer.x_shape(1))), nnz, np.dtype(np.float32))
+    return nnz * 8 + (layer.filters * math.prod(layer.out) + 1) * 4
 
 
 def ours(layer: Layer, w: np.ndarray) -> Any:
@@ -146,29 +145,10 @@ def copied_into(matrix: Any, target: Any) -> Any:
     return target
 
 
-def multiply(matrix: Any, x: np.ndarray, threads: int) -> np.ndarray:
-    """A @ x for a C-contiguous x (cells, K), by the kernel of `algorithm='toeplitz'`."""
-    count = x.shape[1]
-    isa, width = _csr.lanes(count, x.itemsize)
-    if width != count:
-        padded = np.zeros((len(x), width), x.dtype)
-        padded[:, :count] = x
-        x = padded
-    result = np.empty((matrix.shape[0], width), x.dtype)
-    arrays = _csr.Csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape)
-    _csr.multiply(arrays, x, result, isa, threads)
-    return result[:, :count]
-
-
-def product_of_images(matrix: Any, x: np.ndarray, out_shape: tuple[int, ...], threads: int | None) -> np.ndarray:
-    """The product of a finished matrix with images: by SciPy, or with `threads` threads by fastconv's kernel."""
+def product_of_images(matrix: Any, x: np.ndarray, out_shape: tuple[int, ...]) -> np.ndarray:
+    """The product of a finished matrix with images, by SciPy."""
     columns = np.ascontiguousarray(x.reshape(len(x), -1).T)
-    if threads is not None:
-        found = multiply(matrix, columns, threads)
-    elif len(x) == 1:
-        found = (matrix @ columns[:, 0])[:, None]
-    else:
-        found = matrix @ columns
+    found = (matrix @ columns[:, 0])[:, None] if len(x) == 1 else matrix @ columns
     return np.ascontiguousarray(found.T).reshape(out_shape)
 
 

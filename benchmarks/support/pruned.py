@@ -23,7 +23,7 @@ from support.peers import Call, ours, pytorch
 RANDOM = (0, 30, 50, 65, 80, 90, 95, 99)
 #: The contenders that compute with dense weights, and with pruned ones.
 DENSE = ("auto", "implicit", "im2col", "PyTorch")
-PRUNED = ("sparse", "auto, pruned", "toeplitz", "CSR by SciPy", "CSR by fastconv")
+PRUNED = ("sparse", "auto, pruned", "toeplitz", "CSR by SciPy")
 #: The contenders that use the Toeplitz matrix.
 BY_MATRIX = PRUNED[2:]
 WITHOUT_CHANNELS = "auto, channels cut out"
@@ -92,8 +92,7 @@ def by_matrix(layer: Layer, w: np.ndarray, x: np.ndarray, out_shape: tuple[int, 
     """Products of images with a finished matrix by SciPy and by fastconv; images keep their memory layout."""
     matrix = matrices.ours(layer, w)
     return {
-        "CSR by SciPy": partial(matrices.product_of_images, matrix, x, out_shape, None),
-        "CSR by fastconv": partial(matrices.product_of_images, matrix, x, out_shape, threads),
+        "CSR by SciPy": partial(matrices.product_of_images, matrix, x, out_shape),
     }
 
 

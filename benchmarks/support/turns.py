@@ -45,8 +45,8 @@ TURN, COUNTED = {True: 0.008, False: 0.03}, {True: 0.006, False: 0.015}
 LONG = 0.04
 #: Algorithms that need a larger workspace are left out.
 MOST_BYTES = 1 << 27
-#: The definition by Python loops, which is never timed.
-REFERENCE = "reference"
+#: Algorithms that are never timed, because they are definitions and not fast: Python loops, and the sparse matrix.
+UNTIMED = ("reference", "toeplitz")
 
 Call = Callable[[], Any]
 
@@ -100,7 +100,11 @@ class Record:
 
 def record_of(data: dict[str, Any]) -> Record:
     """The record that `as_json` described."""
-    return Record(from_json(data["case"]), dict(data["seconds"]), dict(data["given_up"]), data["density"])
+    seconds, given_up = (
+        {name: t for name, t in data[part].items() if algorithm_of(name) not in UNTIMED}
+        for part in ("seconds", "given_up")
+    )
+    return Record(from_json(data["case"]), seconds, given_up, data["density"])
 
 
 def give_threads(threads: int) -> None:
@@ -115,7 +119,7 @@ def candidates(case: Case, ways: bool = False) -> list[str]:
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
         planned = PlanCase.of(case.op, case.geometry, dtype, case.threads, masked=case.zeros)
-        if name == REFERENCE or algorithm.unsupported(planned) is not None:
+        if name in UNTIMED or algorithm.unsupported(planned) is not None:
             continue
         plan = algorithm.plan(planned)
         if plan.exploits_sparsity and not case.zeros:

@@ -17,10 +17,10 @@ def register_threadpoolctl() -> None:
 
     If `threadpoolctl` is imported before fastconv, ``import fastconv`` calls this
     function itself. If `threadpoolctl` is imported later, call this function once.
-    A limit then sets the default of the process, as `set_threads` does, until the
-    ``with`` block of the limit ends. `threads` blocks and the option ``threads=``
-    override the limit. The name of the library in ``user_api=`` and in
-    `threadpool_info` is ``'fastconv'``.
+    ``threadpool_limits(n)`` then sets the default of the process, as `set_threads`
+    does, until its ``with`` block ends. ``with fastconv.threads(n)`` and the
+    option ``threads=`` override the limit. In ``user_api=`` and `threadpool_info`,
+    the name of the library is ``'fastconv'``.
 
     Raises
     ------
@@ -58,7 +58,9 @@ def _register(module: Any) -> bool:
         return False
 
     class FastconvController(module.LibController):
-        """A controller of fastconv's threads. `threadpoolctl` uses it if the compiled module `team` is loaded."""
+        """Sets the number of fastconv's threads. `threadpoolctl` uses this class once the compiled module `team` is
+        loaded.
+        """
 
         user_api = internal_api = "fastconv"
         filename_prefixes = ("team.",)

@@ -1,1 +1,1 @@
-"""Checks of the arrays and options that callers pass. Errors state the given value and the legal values."""
+"""Checks of the arrays and options that callers pass. Error messages state the given value and the legal values."""

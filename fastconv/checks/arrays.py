@@ -18,20 +18,20 @@ from fastconv.runtime.memory import check_bytes
 _T = TypeVar("_T")
 
 _FLOAT32, _FLOAT64 = DTYPES
-#: The exceptions that `np.asarray` raises for a value that is no array. All other exceptions, such as those that a
-#: signal handler raises, have another cause and are passed on.
+#: The exceptions that `np.asarray` raises for a value that it cannot convert. All other exceptions have another cause,
+#: for example a signal handler, and are passed on.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
-#: The modules that define the classes in `_UNREADABLE`. An exception whose class another module defines is passed on,
+#: The modules that define the exceptions of `np.asarray`. An exception of a class from another module is passed on,
 #: because a signal handler may have raised it.
 _UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 
 
 def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
-    """Return `value` as a plain ndarray without changing its dtype. Raise an error if it is no array of numbers that
-    fastconv supports.
+    """Return `value` as a plain ndarray without changing its dtype. Raise an error if it is not an array, or has an
+    unsupported dtype.
 
-    `options` is a text for the error message if `value` is a dict. It says how to pass options, because callers who
-    forget the bias pass the dict of options in its place.
+    If `value` is a dict, the error message ends with the text `options`, which says how to pass options. Callers who
+    forget the bias pass the dict of options in place of the bias.
     """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
@@ -77,7 +77,7 @@ def _check_dtype(name: str, dtype: np.dtype) -> None:
     )
 
 
-# Cached because NumPy takes 2.7 us for three dtypes and the cache 0.4 us. A result never changes.
+# Cached, because `np.result_type` takes 2.7 us for three dtypes, and a lookup in this cache takes 0.4 us.
 @functools.lru_cache(maxsize=256)
 def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
     dtype = np.result_type(*dtypes)
@@ -92,8 +92,8 @@ def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the float dtype in which fastconv computes for the given `dtype`. Raise an error if it is unsupported; the
-    message starts with `name`.
+    """Return the float dtype in which fastconv computes for arrays of the given `dtype`. Raise an error if fastconv
+    does not support `dtype`. The message starts with `name`.
     """
     try:
         found = np.dtype(dtype if dtype is not None else "nothing")
@@ -104,8 +104,8 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Return `array` itself if kernels can read it: C-contiguous, aligned, in native byte order and of the given dtype.
-    Otherwise return a copy with these properties.
+    """Return `array` itself if kernels can read it. Otherwise return a copy that they can read. Kernels read arrays
+    that are C-contiguous, aligned, in native byte order and of the given dtype.
 
     `threads` is the number of threads that make the copy; None means the default.
     """
@@ -127,8 +127,8 @@ _CAST_BYTES = 1 << 26
 
 
 def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
-    """Do ``target[...] = value`` for arrays of the same shape. Divide a large copy into several copies, because Python
-    runs signal handlers only between them.
+    """Do ``target[...] = value`` for arrays of the same shape. Divide a large copy into several calls of NumPy, because
+    Python runs signal handlers only between calls.
     """
     if target.nbytes <= _CAST_BYTES or not value.ndim:
         target[...] = value
@@ -140,8 +140,8 @@ def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
 
 
 def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Do the same as `prepare`, but require contiguous elements along the last axis only. The kernels of `im2col` and
-    `col2im` need no more.
+    """Do the same as `prepare` for the kernels of `im2col` and `col2im`. They need contiguous elements along the last
+    axis only, so fewer arrays are copied.
     """
     if (
         array.dtype == dtype
@@ -162,8 +162,7 @@ def common_dtype_if_ready(*arrays: Any) -> np.dtype | None:
             return None
         found = array.dtype
         if dtype is None:
-            # Compare by value as well, because unpickling makes a new dtype object that equals `_FLOAT32` or
-            # `_FLOAT64`.
+            # Compare with == as well as with `is`, because unpickling makes a new dtype object that equals `_FLOAT32`.
             if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
             dtype = found
@@ -180,8 +179,8 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Raise an error if the arrays of a cache cannot be those that the forward function `source` stored. Without this
-    check, kernels could read outside of the arrays.
+    """Raise an error if the forward function `source` cannot have stored these arrays in a cache. Without this check,
+    kernels could read outside of the arrays.
 
     The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype. If `dtype`
     is given, the arrays must have this dtype.
@@ -198,7 +197,7 @@ def check_cached(
 
 
 def describe(value: Any) -> str:
-    """Return a text with the shape and dtype of an array of a cache, or with its type if it is not an ndarray."""
+    """Describe a value in a cache: by its shape and dtype if it is an ndarray, and by its type otherwise."""
     if not issubclass(type(value), np.ndarray):
         return f"of type {type(value).__name__}"
     array = plain(value)
@@ -224,7 +223,7 @@ def prepare_inputs(
         Takes the arrays in their original dtypes and layouts, and checks their shapes before anything is copied or
         allocated. Returns a tuple of its result and the option `threads`.
     hint : str
-        How to pass options, for the message to a caller who passes an option in place of the last array.
+        A text that says how to pass options. The error message shows it if the last array is a dict.
     optional : str
         The name of the last array, if it may be None.
     integer : str
@@ -293,9 +292,9 @@ def cast_gradient(
 
 
 def prepare_backward(name: str, cached: Any, dout: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return two arrays: the cached array, and `dout` in the dtype of the cached array. Both have the same shape.
+    """Return the array from the cache, and `dout` in the same dtype. Raise an error unless both have the same shape.
 
-    `name` is the name of the cached array for messages.
+    `name` is the name of the cached array in error messages.
     """
     if common_dtype_if_ready(cached) is not None:
         return cached, cast_gradient("dout", dout, cached.shape, cached.dtype)
@@ -311,7 +310,7 @@ def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarr
     """Return an uninitialised array. In error messages, `what` is the name of the result."""
     try:
         return _memory.empty(shape, dtype)
-    except ValueError:  # The array is too large to be addressed. `check_bytes` raises an error that names the result.
+    except ValueError:  # The array is larger than the address space. `check_bytes` raises an error that says so.
         check_bytes(what, shape, dtype)
         raise
     except MemoryError:
@@ -329,8 +328,8 @@ def resolve_out(
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, **inputs: np.ndarray | None) -> np.ndarray:
-    """Return a plain view of `out`. Raise an error if `out` does not fit the result, or overlaps one of `inputs` in
-    memory.
+    """Return a plain view of the argument `out`. Raise an error if it cannot hold a result of this `shape` and `dtype`,
+    or if it overlaps one of `inputs` in memory.
     """
     if not issubclass(type(out), np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
@@ -362,6 +361,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def lift(array: np.ndarray, lead: int) -> np.ndarray:
-    """Return a view of an array with three spatial axes. Axes of size 1 are inserted after the first `lead` axes."""
+    """Return a view of `array` that has three spatial axes after the first `lead` axes. Insert axes of size 1 in front
+    of the spatial axes that `array` has.
+    """
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array

@@ -1,7 +1,8 @@
 """C-contiguous copies of arrays, mainly of images in channels-last layout.
 
 NumPy copies an image in channels-last layout element by element in one thread. This copy takes about twenty times as
-long as pooling the image. The kernel used here transposes blocks in registers, at about the speed of memory.
+long as pooling the image. The kernel of this module transposes blocks in registers, and almost reaches the memory
+bandwidth.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
-#: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for them a lookup
-#: in the cache of plans takes longer than the copy.
+#: The smallest array, in bytes, that fastconv's kernel copies. NumPy copies smaller arrays, because for small arrays
+#: the lookup of the block sizes takes longer than the copy.
 _SMALL_BYTES = 1 << 15
 #: A thread copies one block at a time. A block has at most `_BLOCK_HIGH` rows and about `_BLOCK_BYTES` bytes. The
 #: length of a row is a multiple of a cache line (`_LINE` bytes).
@@ -31,14 +32,13 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = DTYPES.get(array.dtype)
         layout = array.shape, array.strides, array.itemsize
-        found = plans.find(_plan, *layout) if kind is not None else None
-        if found is not None:
-            plan, items = found
+        plan = plans.find(make_plan, *layout) if kind is not None else None
+        if plan is not None:
             copy = _memory.empty(array.shape, array.dtype)
             _threads.share(
-                _ext.copy,
-                (array, copy, plan, kind, _isa.current),
-                items=items,
+                plan.run,
+                (array, copy, kind, _isa.current),
+                items=plan.items,
                 work=array.nbytes,
                 threads=_threads.get_threads() if threads is None else threads,
             )
@@ -46,13 +46,12 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     return np.array(array, order="C")
 
 
-def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """Return the table of sizes and strides for the kernel, and the number of blocks to copy. Return None if NumPy
-    should make the copy. This is the case if the kernel cannot read the strides, or if the last axis has the smallest
-    stride, because NumPy then copies contiguous runs.
+def make_plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> _ext.CopyPlan | None:
+    """Return the compiled plan of the copy, or None if NumPy should make the copy.
 
     The kernel transposes planes of two axes: the last axis, along which the copy is contiguous, and the axis along
-    which the array has the smallest stride.
+    which the array has the smallest stride. If both are the same axis, NumPy makes the copy, because it copies
+    contiguous rows fast. NumPy also makes the copy if a stride is not a multiple of the item size.
     """
     if any(stride % itemsize for stride in strides):
         return None
@@ -73,12 +72,16 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
     if near is axes[0]:
         return None
     (wide, pitch, _), (high, step, to_pitch) = axes[0], near
-    outer = [axis for axis in reversed(axes) if axis is not near and axis is not axes[0]]
     block_high = min(high, _BLOCK_HIGH)
     block_wide = min(wide, max(_BLOCK_BYTES // (block_high * _LINE), 1) * (_LINE // itemsize))
-    items = -(-high // block_high) * -(-wide // block_wide)
-    for size, _, _ in outer:
-        items *= size
-    nontemporal = math.prod(shape) * itemsize >= _PAST_BYTES
-    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer), nontemporal]
-    return np.array(header + [number for axis in outer for number in axis], np.intp), items
+    return _ext.CopyPlan(
+        rows=high,
+        row_stride=step,
+        to_row_stride=to_pitch,
+        columns=wide,
+        column_stride=pitch,
+        outer=[axis for axis in reversed(axes) if axis is not near and axis is not axes[0]],
+        block_rows=block_high,
+        block_columns=block_wide,
+        nontemporal=math.prod(shape) * itemsize >= _PAST_BYTES,
+    )

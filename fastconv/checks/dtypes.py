@@ -1,8 +1,8 @@
-"""The dtypes in which kernels compute. All Python code takes the list of dtypes from here."""
+"""The dtypes in which kernels compute."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Maps each dtype to its number, which kernels take as an argument.
+#: Maps each dtype to the number by which kernels know it. Kernels take this number as an argument.
 DTYPES: dict[np.dtype, int] = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}

@@ -31,7 +31,7 @@ _OPTIONS = {
     "running_var": ("moving_var", "moving_variance", "running_variance"),
 }
 _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
-#: Names of options in other libraries that select the axis of the channels. fastconv has no such option.
+#: Names of options in other libraries that select the channel axis. fastconv has no such option.
 _LAYOUTS = frozenset(
     ("layout", "data_layout", "data_format", "image_data_format", "memory_format", "channel_axis", "channels_last")
 )
@@ -55,8 +55,8 @@ _LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """Return a number with a noun, such as ``1 axis`` or ``2 axes``. `one` is the singular, and `many` is the plural;
-    its default is `one` with an s.
+    """Return a number with a noun, such as ``1 axis`` or ``2 axes``. `one` is the singular, and `many` is the plural.
+    By default, the plural is the singular plus an s.
     """
     return f"{n} {one if n == 1 else many or one + 's'}"
 
@@ -73,7 +73,7 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a text that shows `value` in a message: the shape of a large array, or a repr of limited length."""
+    """Return the text that stands for `value` in a message: the shape of a large array, or a repr of limited length."""
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
         return f"an array of shape {value.shape}"
     text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
@@ -81,13 +81,13 @@ def shown(value: Any) -> str:
 
 
 def cache_repr(cache: Any) -> str:
-    """Return a repr of a named tuple that shows the shapes and dtypes of its arrays instead of their elements."""
+    """Return the repr of a named tuple, with the shapes and dtypes of its arrays instead of their elements."""
     fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
     return f"{type(cache).__name__}({', '.join(fields)})"
 
 
 def brief(value: Any) -> str:
-    """Return a text that shows one element of a cache, such as the dtype and the shape of an array."""
+    """Return a short text for one element of a cache. For an array, the text is its dtype and its shape."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, np.dtype):
@@ -102,7 +102,7 @@ def brief(value: Any) -> str:
 
 
 class TupleCache(tuple):
-    """A cache that unpacks like a plain tuple; its repr shows shapes and dtypes."""
+    """A cache that unpacks like a plain tuple. Its repr shows the shapes and dtypes of its arrays."""
 
     __slots__ = ()
 
@@ -116,15 +116,17 @@ def did_you_mean(name: str | None) -> str:
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """Return a list with the most similar name in `known`, or an empty list if no name is similar to `name`."""
+    """Return the name in `known` that is most similar to `name`, as a list of length 1. Return an empty list if no name
+    is similar.
+    """
     import difflib  # Imported here because only errors need it.
 
     return difflib.get_close_matches(name, tuple(known), 1)
 
 
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
-    """Return the option in `known` that a caller who passed ``name=value`` probably meant, or None. `name` may be
-    misspelt, or be the name of the option in another library.
+    """Return the option in `known` that a caller who passed ``name=value`` probably meant, or None if no option fits.
+    `name` may be misspelt, or it may be the name of the option in another library.
     """
     if not isinstance(name, str):
         return None
@@ -143,8 +145,8 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
 
 
 def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
-    """Return the end of the error message for the unknown option ``name=value``. It suggests an option in `known`, or a
-    transpose if the option selects the axis of the channels.
+    """Return the end of the error message for the unknown option ``name=value``. The text suggests an option in
+    `known`. If ``name=value`` selects the channel axis in another library, the text suggests a transpose of x instead.
     """
     if not isinstance(name, str) or name.lower() not in _LAYOUTS:
         return did_you_mean(nearest_option(name, value, known))
@@ -155,13 +157,15 @@ def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
 
 
 def border_name(name: str) -> str | None:
-    """Return fastconv's name of a padding mode that is called `name` in NumPy, SciPy, OpenCV or Keras, or None."""
+    """Return fastconv's name for the padding mode that NumPy, SciPy, OpenCV or Keras call `name`. Return None if no
+    library has a mode of this name.
+    """
     plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
     return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
 
 
 def border_hint(name: Any, legal: tuple[str, ...]) -> str:
-    """Return the end of the error message for an unknown padding mode. It suggests one of the modes in `legal`."""
+    """Return the end of the error message for the unknown padding mode `name`: the most similar mode in `legal`."""
     if not isinstance(name, str):
         return ""
     border = border_name(name)
@@ -177,7 +181,9 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
 
 
 def pad_hint(name: str, legal: tuple[str, ...]) -> str:
-    """Return the end of the error message for an unknown string as `pad`. It suggests one of the strings in `legal`."""
+    """Return the end of the error message for ``pad=name`` if `name` is an unknown string. The text suggests one of
+    the strings in `legal`.
+    """
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     border = border_name(lowered)
@@ -192,7 +198,7 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
 
 def pair_hint(pad: Any, rank: int) -> str:
     """Return the end of the error message for a flat `pad` with two numbers per axis, such as ``(1, 1, 2, 2)``. The
-    text shows the same numbers as ``(lo, hi)`` pairs. Return an empty string for any other `pad`.
+    text shows the same numbers as ``(lo, hi)`` pairs: ``[(1, 1), (2, 2)]``. Return an empty string for any other `pad`.
     """
     if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
         return ""
@@ -201,11 +207,12 @@ def pair_hint(pad: Any, rank: int) -> str:
 
 
 def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
-    """Return the text ``name.transpose(order)`` for an array or, if `name` is the name of a shape, the text of the
-    shape with its sizes in that order.
+    """Return the code that reorders the axes of an argument, as a text for a message. For an array, the text is
+    ``name.transpose(order)``. For an argument that is a shape, the text is the reordered shape, such as
+    ``x_shape=(3, 32, 32)``.
 
-    The `x_shape` of a Toeplitz matrix has no batch axis. In `shape`, the size -1 stands for this axis, and the text
-    leaves it out.
+    The `x_shape` of a Toeplitz matrix has no batch axis. In `shape`, the size -1 stands for the missing axis, and the
+    text omits this size.
     """
     if name.endswith("_shape"):
         return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
@@ -213,8 +220,8 @@ def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str
 
 
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """Return the suggestion to transpose an image whose channels are last. Return an empty string unless the last size
-    of `shape` is `channels`, the number of channels that the weights need.
+    """Return the suggestion to transpose an image whose channels are last. The channels are last if the last size of
+    `shape` is `channels`, the number of channels that the weights need. Otherwise return an empty string.
     """
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
@@ -223,18 +230,18 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
-    """Return a suggestion if the numbers of channels of x and w do not fit: another number of groups, or a transpose of
-    x or w. w should have the shape (F, C // groups, *kernel).
+    """Return a suggestion for an x and a w whose numbers of channels do not match: another number of groups, or a
+    transpose of x or w. The shape of w should be (F, C // groups, *kernel).
 
     `x` and `w` are the names of the arguments in the text: "x" and "w", or "x_shape" and "w_shape".
     """
     grouped = _groups_hint(x_shape[1], w_shape, groups)
-    # If w has one channel per filter, the layer is probably depthwise, and only `groups` is missing. Otherwise check
+    # If w has one channel per filter, the layer is probably depthwise, and the caller forgot `groups`. Otherwise check
     # first whether the channels of the image are last.
     if grouped and w_shape[1] == 1:
         return grouped
     last = channels_last_hint(x, x_shape, w_shape[1] * groups)
-    # Weights of Keras have the shape (*kernel, C // groups, F), and images have the shape (N, *spatial, C).
+    # In Keras, weights have the shape (*kernel, C // groups, F), and images have the shape (N, *spatial, C).
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
     turned = f"give {_reordered(w, w_shape, order)}, since its filters are last"
     if not last and _ends_in_channels(w_shape):
@@ -246,15 +253,16 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
 
 
 def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
-    """Return whether weights of this shape may have the kernel first and the numbers of channels and filters last, as
-    in Keras. If the last two sizes are equal and no other size is smaller, they are probably the kernel.
+    """Return whether `w_shape` may be the shape of Keras weights, which ends with the numbers of channels and filters.
+    Return False for shapes such as (64, 32, 3, 3): two equal last sizes are probably a kernel if another size is at
+    least as large.
     """
     return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """Return a suggestion if the numbers of channels of x and w do not fit in a transposed convolution: a transpose of
-    x or w. w should have the shape (C, F // groups, *kernel).
+    """Return a suggestion for an x and a w of a transposed convolution whose numbers of channels do not match: a
+    transpose of x or w. The shape of w should be (C, F // groups, *kernel).
     """
     # Weights of Keras have the shape (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
@@ -269,8 +277,8 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """Return the suggestion of another number of groups, for which `w_shape` fits an image with `channels` channels.
-    Return an empty string if there is no such number.
+    """Suggest the number of groups for which weights of shape `w_shape` match an image with `channels` channels. Return
+    an empty string if there is no such number.
     """
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
@@ -279,8 +287,8 @@ def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
 
 
 def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str = "x", w: str = "w") -> str:
-    """Return the suggestion how to add the axes that x or w lacks, such as ``x[None]`` for an image without a batch
-    axis. `x` and `w` are the names of the arguments in the text.
+    """Suggest how to add the axes that x or w lacks, such as ``x[None]`` for an image without a batch axis. `x` and `w`
+    are the names of the arguments in the text.
     """
     more = len(x_shape) - len(w_shape)
     of_shape = w.endswith("_shape")
@@ -305,10 +313,10 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
 
 
 def no_array(name: str, value: Any, options: str = "") -> str | None:
-    """Return an error message if callers often pass `value` by mistake in place of an array, such as None, a dict, a
-    sparse matrix or a tuple ``(out, cache)``. Return None for any other value.
+    """Return an error message for a value that callers often pass by mistake in place of an array: None, a dict, a
+    sparse matrix, a tuple ``(out, cache)`` and so on. Return None for any other value.
 
-    `options` is a text for the message if `value` is a dict. It says how to pass options.
+    `options` says how to pass options. The message ends with this text if `value` is a dict.
     """
     kind = kind_of(value)
     modules = [str(base.__module__) for base in type(value).__mro__]
@@ -344,8 +352,10 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error` for a caller who passed `x_shape` and `w_shape` instead of arrays. If its message ends with the
-    suggestion that `hint` makes for arrays, replace this end by the suggestion for shapes.
+    """Return `error` with a message for a caller who passed `x_shape` and `w_shape` instead of arrays.
+
+    The function `hint` makes suggestions for arrays, such as ``give x.transpose(0, 3, 1, 2)``, and for shapes. If the
+    message ends with the suggestion for arrays, replace it by the suggestion for shapes.
     """
     text = str(error)
     try:
@@ -359,7 +369,7 @@ def of_shapes(
 
 
 def sparse_operand(name: str, operator: str) -> str:
-    """Return the error message for a sparse array `name` that is multiplied by a matrix-free operator."""
+    """Return the error message for the product of a matrix-free operator with the sparse array `name`."""
     return (
         f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
         f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"

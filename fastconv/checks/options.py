@@ -15,15 +15,15 @@ from fastconv.checks.messages import TupleCache, count, kind_of, option_hint, sh
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: The types whose values can be keys of a cache of calls, because equal values of one type mean the same option.
+#: Types of option values that can be part of a dict key. Equal values of one of these types mean the same option.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 _LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Return whether all values can be keys of a cache of calls. A list cannot, because it is not hashable. The float
-    2.0 cannot, because it is illegal but equals the legal key 2.
+    """Return whether all option values can be parts of a dict key. A list cannot, because it is not hashable. The float
+    2.0 cannot, because it is an illegal option, but equals the legal option 2.
     """
     if _PLAIN.issuperset(map(type, settings)):
         return True
@@ -35,15 +35,15 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
 
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
-    """Return `cache` if it is of type `kind` or, if `kind` is None, a tuple of `length` elements. Raise an error
-    otherwise, because `source`, the forward function of the layer, did not make this cache.
+    """Return `cache` if the forward function `source` can have made it, and raise an error otherwise. The cache must be
+    of type `kind`. If `kind` is None, the cache must be a tuple of `length` elements.
     """
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
     got = f"a tuple of {len(cache)}" if type(cache) in (tuple, TupleCache) else kind_of(cache)
     if type(cache) is tuple and len(cache) == 2 and isinstance(cache[1], kind or tuple):
         got += f"; unpack what {source} returned: out, cache = {source}(...)"
-    raise TypeError(f"cache must come from {source}{f', a tuple of {length}' if length else ''}, got {got}")
+    raise TypeError(f"cache must come from {source}{f' and be a tuple of {length}' if length else ''}, got {got}")
 
 
 def merge_options(
@@ -58,8 +58,8 @@ def merge_options(
     """Return `defaults` updated by the options in the dict `param` and in the keywords `given`. Raise an error for an
     unknown option, or for one that is both in `param` and in `given`.
 
-    In error messages, `also` has the names of further legal options, and `legal` says what `param` must be if the
-    caller takes no keywords.
+    `also` and `legal` are for error messages. `also` has the names of further legal options. If the function `caller`
+    takes no keywords, `legal` says what `param` must be.
     """
     if param is None:
         merged = {**defaults, **given}
@@ -83,8 +83,8 @@ def merge_options(
 
 
 def refuse_keywords(caller: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
-    """Raise an error for options that were passed as keywords, but belong in the dict `param_name`. The message shows
-    the dict to pass, which has the options in `given` and `also`.
+    """Raise an error for the options `given`, which were passed as keywords but belong in the dict `param_name`. The
+    message shows the correct dict, with the options in `given` and `also`.
     """
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
@@ -97,7 +97,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
     """Return `value` as an int. Raise an error for other types, such as floats, bools and None, and for ints outside of
     `minimum` to `maximum`.
 
-    `also` is a text for the error message that names a second legal type.
+    `also` names a second legal type in the error message, such as " or a Fraction".
     """
     if type(value) is not int:
         try:
@@ -130,7 +130,7 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and isinstance(value, np.generic):
         value = value.item()
-    # Limit the range to finite floats, because an int may be larger than any float.
+    # Compare with the largest float, because a larger int cannot be converted to a float.
     if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
         return float(value)
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
@@ -152,8 +152,8 @@ def as_listed(value: Any) -> Any:
 
 
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
-    """Yield, for each spatial axis, a name for error messages and the value of an option. A single value applies to all
-    axes, and a sequence has one value per axis.
+    """Yield the name and the value of an option for each spatial axis, such as ``("stride[0]", 2)``. A single value
+    applies to all axes, and a sequence has one value per axis.
     """
     value = as_listed(value)
     if not isinstance(value, (list, tuple)):
@@ -181,7 +181,9 @@ def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
 
 
 def _is_fraction(value: Any) -> TypeGuard[Fraction]:
-    """Return whether `value` is a Fraction, without importing `fractions`. Before its import, no Fraction exists."""
+    """Return whether `value` is a Fraction, without importing `fractions`. If no code has imported this module yet, no
+    Fraction exists.
+    """
     fractions = sys.modules.get("fractions")
     return fractions is not None and isinstance(value, fractions.Fraction)
 
@@ -211,22 +213,20 @@ def has_fraction(stride: Any) -> bool:
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the numerators and the denominators of an option, one of each per spatial axis. `value` is an int, a
-    Fraction, or a sequence of them.
+    Fraction, or a sequence with an int or a Fraction for each axis.
     """
     tops, bottoms = zip(*(_as_ratio(part, v) for part, v in _one_each(name, value, rank)), strict=True)
     return tops, bottoms
 
 
 def is_sampled(stride: Any, upsample: Any) -> bool:
-    """Return whether the image may need upsampling: `stride` has a Fraction, or `upsample` is something else than the
-    int 1.
-    """
+    """Return whether the image may need upsampling: `stride` has a Fraction, or `upsample` is not the int 1."""
     return has_fraction(stride) or type(upsample) is not int or upsample != 1
 
 
 def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the integer strides and the upsampling factors that the options `stride` and `upsample` mean, one of each
-    per spatial axis.
+    """Return the integer strides and the upsampling factors, one of each per spatial axis. The stride 2/3 means
+    stride 2 after upsampling by 3.
     """
     strides, factors = split_fractions("stride", stride, rank)
     given = per_axis("upsample", upsample, rank, 1)

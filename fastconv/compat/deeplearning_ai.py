@@ -1,8 +1,7 @@
-"""The convolution names of deeplearning.ai's "Convolution model: step by step".
+"""The functions of deeplearning.ai's assignment "Convolution model: step by step".
 
-``from fastconv.compat.deeplearning_ai import *``. Names, argument orders, layouts and
-caches are those of the course's first assignment on convolutional networks: images are
-``(m, n_H, n_W, n_C)``, filters are ``(f, f, n_C_prev, n_C)``.
+Use ``from fastconv.compat.deeplearning_ai import *``. Names, argument orders, layouts and caches are those of the
+assignment: images are ``(m, n_H, n_W, n_C)``, and filters are ``(f, f, n_C_prev, n_C)``.
 """
 
 from __future__ import annotations
@@ -239,7 +238,7 @@ def _check_mode(mode: Any) -> None:
 
 
 def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """Return A_prev as volumes (m, 1, n_H, n_W, n_C), and a pooling geometry whose windows have one channel."""
+    """Return A_prev as volumes (m, 1, n_H, n_W, n_C), and the sizes of a pooling with windows of size (f, f, 1)."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
     A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)

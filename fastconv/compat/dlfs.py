@@ -1,7 +1,7 @@
-"""The convolution names of "Deep Learning from Scratch": ``from fastconv.compat.dlfs import *``.
+"""Convolution as in the book "Deep Learning from Scratch": ``from fastconv.compat.dlfs import *``.
 
-The names are `im2col` and `col2im` of the book's ``common/util.py``, and the classes `Convolution`
-and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``. Each row of the lowered matrix is one patch.
+The module has `im2col` and `col2im` of the book's ``common/util.py``, and the classes `Convolution` and `Pooling` of
+the book's ``common/layers.py``. Images are ``(N, C, H, W)``. Each row of the im2col matrix is one patch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _output_size(shape: tuple[int, ...], filter_h: Any, filter_w: Any, stride: A
 
 
 def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> np.ndarray:
-    """Lower images to one matrix with one row per patch.
+    """Return the im2col matrix of all images, with one row per patch.
 
     Parameters
     ----------
@@ -70,9 +70,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # im2col writes patches as columns, but here patches are rows. So the outputs and the kernel taps exchange their
-    # roles: the "kernel" is the grid of outputs with the stride as its dilation, and the "outputs" are the taps of the
-    # filter.
+    # `lowering.im2col` returns patches as columns, but this function returns patches as rows. So exchange the roles of
+    # outputs and taps: the kernel of `lowering.im2col` is the grid of output positions, and the stride is its dilation.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -82,9 +81,9 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
 def col2im(
     col: Any, input_shape: tuple[int, int, int, int], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
 ) -> np.ndarray:
-    """Sum patches into images: the adjoint of `im2col`.
+    """Add patches to the images: the adjoint of `im2col`.
 
-    A cell of the result is the sum of those elements of `col` to which `im2col` copies this cell.
+    Each cell of the result is the sum of the elements of `col` to which `im2col` copies this cell.
 
     Parameters
     ----------
@@ -198,7 +197,7 @@ class Convolution:
             raise ValueError(
                 f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
             )
-        # Copy x, because x may change before `backward`. The book's layer stores its columns, which are a copy, too.
+        # Copy x, because x may change before `backward`. The book's layer stores the im2col matrix, also a copy.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
         out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
@@ -235,7 +234,7 @@ class Convolution:
 def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
     """Return `b` as an array of one number per filter, and the dtype of the output.
 
-    A `b` that is a Python number does not change the dtype.
+    If `b` is a Python number, it does not change the dtype.
     """
     bias = _arrays.as_array("b", b)
     dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
@@ -250,9 +249,9 @@ def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
 class Pooling:
     """Max pooling.
 
-    The zeros of `pad` can be the maximum of a window, as in the book, because they are larger
-    than negative numbers. The gradient of such a maximum is dropped. (The padding of
-    `fastconv.max_pool_forward` is never the maximum.)
+    As in the book, a zero of the padding is the maximum of a window whose other cells are negative.
+    The gradient of this maximum is dropped. With `fastconv.max_pool_forward`, the padding is never
+    the maximum.
 
     Parameters
     ----------
@@ -323,8 +322,8 @@ class Pooling:
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # `row()[2]` is the stride or, if the axis has only one output, 1. In that case the stride may be too large for
-        # an array of ints.
+        # `row()[2]` is the stride of an axis. If the axis has only one output, `row()[2]` is 1, because the stride may
+        # be too large for an array of ints.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

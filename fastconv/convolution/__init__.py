@@ -1,24 +1,24 @@
 """The algorithms that compute convolutions, and the choice of the cheapest algorithm.
 
-From a call to the kernels::
+The steps from a call of a layer to the compiled code::
 
-    layers                     a call: arrays and options are checked
+    layers                     check the arrays and options of a call
       |
-    dispatch.plan_for          finds the plan of a call in the plan cache, or makes it:
+    dispatch.plan_for          finds the plan of the call in the plan cache, or makes it
       |        |
-      |      choose            takes the cheapest plan of the algorithms that support the case
+      |      choose            takes the cheapest plan among the algorithms that support the call
       |        |                 registry: the list of algorithms
-      |        |                 cost/: the work of a plan x measured rates = seconds
+      |        |                 cost/: estimates the seconds of a plan
       |        |
-      +-- wrappers             compose: Flipped, Batched, Padded, Guarded, Masked, ...
+      +-- wrappers             add what an algorithm does not support: Flipped, Padded, Masked, ...
                |
-    Algorithm.plan(case)       lays out the work once: blocks, tables, workspace
+    Algorithm.plan(case)       computes block sizes, tables and the size of the workspace, once
                |
-    Plan.run(arrays)           runs the kernels on each call
+    Plan.run(arrays)           runs the compiled code on each call
 
-The types::
+The main types::
 
-    Case (plan)                op, geometry, dtype, threads, instruction set, density, masked; a frozen value
+    Case (plan)                what to compute: op, geometry, dtype, threads, instruction set, density, masked
       |
     Algorithm (base)           name, unsupported(case), plan(case)
       |-- Reference            reference: a loop over taps in float64

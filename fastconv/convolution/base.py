@@ -14,22 +14,24 @@ from fastconv.runtime import isa as _isa, threads as _threads
 
 
 class Delegated(str):
-    """The reason that `Algorithm.unsupported` returns for an op that the algorithm leaves to other algorithms.
+    """Returned by `Algorithm.unsupported`: the reason why an algorithm leaves an op to other algorithms.
 
-    If the user selected the algorithm by name, a `Delegated` reason raises no error. Instead, the cheapest algorithm
-    without transforms computes the op. Any other reason raises an error. So `conv_backward` works after a forward op by
-    'sparse', although 'sparse' computes no gradients of zero weights.
+    Suppose that a user selects an algorithm by name. If `unsupported` returns a plain string, the call raises
+    ValueError. If it returns a `Delegated`, the cheapest algorithm without transforms (such as FFT) computes the op.
+    For example, 'sparse' computes no gradients of zero weights. `conv_backward` computes them by another algorithm.
     """
 
     __slots__ = ()
 
 
 class Algorithm(ABC):
-    """One way to compute the three ops of a convolution.
+    """One way to compute the ops of a convolution: forward, backward_data and backward_weights.
 
-    An algorithm has a name, says which cases it does not support, and plans the other cases. The attributes of a plan
-    describe the computation. The arrays that a plan gets are C-contiguous, not empty, in native byte order and of one
-    float dtype. Kernels are not flipped, and padding is with zeros, unless `Plan.reads_borders` is true.
+    `unsupported` says which cases an algorithm cannot compute. `plan` makes a plan for every other case.
+
+    A plan gets arrays that are C-contiguous, not empty, in native byte order, and all float32 or all float64. It
+    computes cross-correlation with zero padding. Wrappers flip kernels, and pad images with other values than zero if
+    `Plan.reads_borders` is false.
     """
 
     name: str
@@ -44,18 +46,18 @@ class Algorithm(ABC):
 
 
 def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:
-    """Set dw to 0 where `w` is 0. Only the memory bandwidth limits the speed; NumPy's masks are much slower."""
+    """Set `dw` to 0 where `w` is 0. This is much faster than indexing `dw` by a NumPy mask."""
     pieces = max(1, dw.nbytes >> 14)
-    arguments = (_arrays.DTYPES[dw.dtype], w, dw, pieces, _isa.current)
-    _threads.share(_ext.clear, arguments, items=pieces, work=2 * dw.nbytes, threads=threads)
+    queue = _threads.work_queue(pieces, 2 * dw.nbytes, threads)
+    _ext.clear(w, dw, queue, dtype=_arrays.DTYPES[dw.dtype], isa=_isa.current, items=pieces)
 
 
 def add_bias(b: np.ndarray | None, result: np.ndarray) -> None:
-    """Add the bias b, unless it is None, to each channel of `result`, whose shape is (N, C, *spatial)."""
+    """Add the bias `b` to each channel of `result`, whose shape is (N, C, *spatial). A bias of None adds nothing."""
     if b is not None:
         result += b.reshape(-1, *(1,) * (result.ndim - 2))
 
 
 def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Return a view of b that broadcasts along the channels of an image."""
+    """Return a view of the bias `b` with shape (C, 1, ..., 1), which broadcasts against images (N, C, *spatial)."""
     return b.reshape(-1, *(1,) * geometry.rank)

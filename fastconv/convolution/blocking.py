@@ -1,11 +1,14 @@
-"""The layout of padded blocks of an image, which the kernels of `implicit`, `depthwise` and `sparse` read.
+"""The memory layout of padded blocks, which `implicit`, `depthwise` and `sparse` read.
 
-A cell is an element of one channel of an image, and a tap is a cell of the kernel. The source of a product is the image
-or, for backward_data, dout. Along an axis with stride s, the padded cells of the source are split into s phases, by
-their index modulo s. So neighbouring outputs read neighbouring cells of a phase at every tap. ``packing/patches.pxd``
+A padded block is a copy of a part of an image, with its padding. For backward_data, it is a copy of a part of dout. The
+array that is copied is called the source.
+
+Along an axis with stride s, a block is split into s stride phases. Phase p has the padded elements p, p + s, p + 2 * s
+and so on. At each tap, neighbouring outputs then read neighbouring elements of one phase. ``packing/patches.pxd``
 explains the arithmetic.
 
-The gradient of the image has stride phases, too: the cells of dx with equal index modulo the stride.
+The gradient of the image, dx, has stride phases, too. With stride s, phase p has the elements p, p + s, p + 2 * s and
+so on of dx.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Two columns of `Layout.axes`. The tables of stride phases with equal sizes differ only in these columns.
+#: The indices of two columns of the table that `Layout.axes` returns. If two stride phases of dx have equal sizes,
+#: their tables differ only in these columns.
 LO, OUTPUT_OFFSET = 2, 9
-#: The bytes of a cache line. A channel of a block takes an odd number of cache lines, so that neighbouring channels
-#: are in different cache sets.
+#: The bytes of a cache line. Each channel of a padded block takes an odd number of cache lines, so that neighbouring
+#: channels do not compete for the same cache sets.
 _LINE = 64
 
 
@@ -34,10 +38,12 @@ _LINE = 64
 class ConvAxis:
     """One axis of a convolution: at tap t, output o reads index ``o * stride + t * dilation - lo`` of the source.
 
-    `size` is the length of the source without padding, and `out` the number of outputs. Output o is written to index
-    ``output_offset + o * output_stride`` of a result of length `output_size`. The weight of tap t has index
-    ``weights[t]`` in the kernel. With `unrolled`, a padded block has a copy of each row for every tap. The copy has one
-    element for each output, so that neighbouring outputs read neighbouring elements.
+    The source is the image or, for backward_data, dout. `size` is its length without padding, and `out` the number of
+    outputs. Output o is written to index ``output_offset + o * output_stride`` of a result of length `output_size`. The
+    weight of tap t has index ``weights[t]`` in the kernel.
+
+    If `unrolled` is true, a padded block stores one copy of each row for each tap. Element o of a copy is the element
+    that output o reads at this tap.
     """
 
     size: int
@@ -58,25 +64,31 @@ class ConvAxis:
 
     @cached_property
     def phases(self) -> list[int]:
-        """The index of the first padded cell of each stride phase that a tap reads, in ascending order."""
+        """The first padded index of each stride phase that some tap reads, in ascending order.
+
+        For example, three taps with dilation 1 and stride 2 read the phases [0, 1]. If `unrolled` is true, each tap has
+        a phase of its own.
+        """
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells that a stride phase has in addition to one cell for each output."""
+        """The number of elements of a stride phase minus the number of outputs: for 3 taps with stride 1, it is 2."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
     def kind(self) -> ConvAxis:
-        """A copy of this axis in which `output_offset` and `weights` are zeros. Axes with equal copies have equal
-        layouts.
+        """A copy of this axis in which `output_offset` and `weights` are zeros. Axes with equal copies can share a
+        `Layout`.
         """
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return two arrays with an element for each tap: the index in `phases` of the stride phase that the tap reads,
-        and the index within this phase of the cell that output 0 reads.
+        """Return where output 0 reads at each tap, as two arrays with one element per tap.
+
+        The first array has the stride phase, as an index into `phases`. The second array has the index within the
+        phase.
         """
         steps = np.arange(self.taps) * self.dilation
         if self.unrolled:
@@ -94,13 +106,13 @@ UNIT_AXIS = ConvAxis(1, 1, 0, 1, 1, 0, 1, 1, (0,))
 
 
 def lift(conv_axes: Sequence[ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Return three axes: `conv_axes`, with axes of size 1 before them if there are fewer than three."""
+    """Return three axes: `conv_axes`, preceded by axes of size 1 if there are fewer than three."""
     one, two, three = (*(UNIT_AXIS,) * (3 - len(conv_axes)), *conv_axes)
     return one, two, three
 
 
 def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
-    """Return the axes of the convolution of the image with the kernel."""
+    """Return the three axes (depth, height, width) of the forward convolution."""
     conv_axes = []
     for axis in geometry.axes:
         size, k, stride, lo, dilation, out = axis.row()
@@ -109,18 +121,18 @@ def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
 
 
 def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
-    """Return the axes of the convolutions of dout that compute dx: one axis for each stride phase of dx.
+    """Return one axis for each stride phase of dx. Convolving dout along this axis gives this phase.
 
-    Element ``i = phase + stride * o`` of dx is a sum over the taps t for which ``i + lo - t * dilation`` is a multiple
-    of the stride. Every `period`-th tap meets this condition. The kernel is flipped, so the taps are in reverse order.
+    Tap t contributes to element i of dx only if ``i + lo - t * dilation`` is a multiple of the stride. So each stride
+    phase of dx uses every `period`-th tap. For example, with stride 2 and dilation 1, one phase uses the even taps, and
+    the other phase the odd taps. The taps are in reverse order, because the kernel is flipped.
     """
     size, k, stride, lo, dilation, out = axis_row
     period = stride // math.gcd(stride, dilation)
     step = period * dilation // stride
     conv_axes = []
     for tap in range(min(period, k)):
-        # This tap and every `period`-th tap after it contribute to the elements of dx whose index modulo the stride is
-        # `phase`.
+        # Only this tap and every `period`-th tap after it contribute to this stride phase of dx.
         phase = (tap * dilation - lo) % stride
         if phase >= size:
             continue
@@ -133,7 +145,10 @@ def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution as a matrix product for each group: `rows` rows of weights times `channels` channels of a source.
+    """A convolution, described as one matrix product per group.
+
+    The left factor has `rows` rows of weights. The right factor has `channels` channels of the image or, for
+    backward_data, of dout.
 
     In the array of weights, `row_step` is the distance in elements between neighbouring rows, and `channel_step` the
     distance between neighbouring channels of a row.
@@ -156,8 +171,8 @@ class Problem:
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    """Return the matrix products of an op: one product of weights and dout for each stride phase of dx if the op is
-    backward_data, otherwise a single product.
+    """Return the matrix products of an op. backward_data takes one product for each stride phase of dx. Every other op
+    takes a single product.
     """
     if op != "backward_data":
         return [_problem(op, geometry, forward_axes(geometry))]
@@ -166,9 +181,9 @@ def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
 
 
 def problem_count(op: Op, geometry: ConvGeometry) -> int:
-    """Return an upper bound of ``len(problems(op, geometry))``, without making the problems.
+    """Return an upper bound of ``len(problems(op, geometry))``, without making the list.
 
-    The bound also counts stride phases that have no element of dx.
+    The upper bound may be too high, because it also counts stride phases of dx that are empty.
     """
     if op != "backward_data":
         return 1
@@ -177,10 +192,10 @@ def problem_count(op: Op, geometry: ConvGeometry) -> int:
 
 
 def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
-    """Return one problem of each kind, with the number of problems of that kind among all `problems`.
+    """Return one `Problem` of each kind, with the number of problems of this kind.
 
-    Problems of a kind differ only in the offsets of their results and weights. There may be as many problems as taps,
-    but there are only a few kinds.
+    Problems of a kind differ only in the offsets of their results and weights. backward_data may have as many problems
+    as the kernel has taps, but only a few kinds.
     """
     if op != "backward_data":
         return [(_problem(op, geometry, forward_axes(geometry)), 1)]
@@ -199,8 +214,10 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 
 def covers(geometry: ConvGeometry) -> bool:
-    """Return whether the stride phases compute every element of dx. They do not compute elements that no output
-    reads.
+    """Return whether the stride phases together compute every element of dx.
+
+    The stride phases leave out image elements that no output reads. For example, with kernel 2, stride 3 and no
+    padding, no output reads the elements 2, 5, 8 and so on.
     """
     return plans.find(_covers, geometry)
 
@@ -220,10 +237,10 @@ def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a padded block in memory: all distances are numbers of elements.
+    """The memory layout of a padded block, which is a copy of a part of an image with its padding.
 
-    A block has the cells that ``block[i]`` outputs along axis i read, in each of `images` images. The rows of the block
-    are `row` elements apart.
+    A block has the elements that ``block[i]`` outputs along axis i read, for `images` images. Neighbouring rows of the
+    block are `row` elements apart.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -234,7 +251,7 @@ class Layout:
     def _cells(self, i: int) -> int:
         return self.block[i] + self.conv_axes[i].halo
 
-    @property
+    @cached_property
     def phase_pitches(self) -> tuple[int, int, int]:
         """The distance, in elements, between neighbouring stride phases along each axis."""
         _, h, w = self.conv_axes
@@ -242,12 +259,12 @@ class Layout:
         of_h = len(w.phases) * of_w
         return self._cells(0) * len(h.phases) * of_h, of_h, of_w
 
-    @property
+    @cached_property
     def pitches(self) -> tuple[int, int, int]:
-        """The distance, in elements, between neighbouring cells of a stride phase along each axis."""
+        """The distance in memory, in elements, between neighbours of a stride phase along each axis."""
         return len(self.conv_axes[1].phases) * self.phase_pitches[1], self.row, 1
 
-    @property
+    @cached_property
     def image_pitch(self) -> int:
         """The distance, in elements, between neighbouring images of a block."""
         return len(self.conv_axes[0].phases) * self.phase_pitches[0]
@@ -259,7 +276,7 @@ class Layout:
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
-        """Return the table that ``read_conv_axes`` of ``packing/patches.pxd`` reads."""
+        """Return a table with one row for each axis. ``_ext/packing/patches.pxd`` names its columns."""
         rows = [
             (
                 conv_axis.size,
@@ -280,7 +297,7 @@ class Layout:
         return np.array(rows, np.intp)
 
     def phases(self) -> np.ndarray:
-        """Return `ConvAxis.phases` of each axis as a row of an array. Shorter rows end in zeros."""
+        """Return an array with one row for each axis: its `ConvAxis.phases`, with zeros at the end of shorter rows."""
         per_axis = [conv_axis.phases for conv_axis in self.conv_axes]
         table = np.zeros((3, max(map(len, per_axis))), np.intp)
         for row, phases in zip(table, per_axis, strict=True):
@@ -288,7 +305,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """Return for each tap of the kernel, in C order, the offset in elements of the cell that output 0 reads."""
+        """Return, for each tap in C order, the offset in the padded block of the element that output 0 reads."""
         offsets = []
         for i, conv_axis in enumerate(self.conv_axes):
             phase_index, cells = conv_axis.cells()
@@ -298,9 +315,10 @@ class Layout:
 
 
 def shared_row(conv_axis: ConvAxis) -> int:
-    """Return the smallest distance between neighbouring padded rows for which the rows overlap only in zeros.
+    """Return the smallest legal distance between the starts of neighbouring padded rows.
 
-    The rows share padding: the padding at the end of a row is also the padding at the beginning of the next row.
+    Neighbouring rows may overlap where both have zeros. So the padding at the end of a row may also be the padding at
+    the beginning of the next row.
     """
     cells = conv_axis.out + conv_axis.halo
     before, after = [], []
@@ -314,7 +332,7 @@ def shared_row(conv_axis: ConvAxis) -> int:
 
 
 def kernel_weights(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], kernel: Sequence[int]) -> np.ndarray:
-    """Return for each tap of `Layout.taps` the index of its weight in the kernel."""
+    """Return, for each tap of `Layout.taps`, the index of its weight in the kernel."""
     _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
     d, h, w = (np.array(conv_axis.weights, np.intp) for conv_axis in conv_axes)
     return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
@@ -326,13 +344,14 @@ def ceil_div(n: int, block: int) -> int:
 
 
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
-    """Return the size of the blocks into which n elements are divided. All blocks have about this size.
+    """Return the block size that divides n elements into blocks of about equal size.
 
-    The size is at most `most`, rounded up to a multiple of `unit`. It is n if a single block suffices.
+    The size of a block is at most `most`, rounded up to a multiple of `unit`. For example, 10 elements with `most` 8
+    give blocks of 5. If one block suffices, its size is n.
     """
     return min(ceil_div(n, ceil_div(n, max(most, 1)) * unit) * unit, n)
 
 
 def align_up(n: int, unit: int = 16) -> int:
-    """Return n rounded up to a multiple of `unit`. The default of `unit` aligns the arrays in a workspace."""
+    """Return n rounded up to a multiple of `unit`. The default is the number of float32 elements in a cache line."""
     return ceil_div(n, unit) * unit

@@ -1,16 +1,16 @@
-"""The choice among the algorithms of the registry, by the cost of their plans.
+"""Chooses among the algorithms of the registry, by the estimated time of their plans.
 
-`choose` returns the plan of the algorithm with a given name. For 'auto' and 'exact', it chooses in these steps:
+`choose` returns the plan of the algorithm with a given name. A case is one op with its geometry, dtype and threads. For
+'auto' and 'exact', `choose` takes these steps:
 
-1. `_supported` makes the plan of each algorithm that supports the case. The properties of a plan say what it needs, and
-   `cost.pricing` estimates its time.
+1. `_supported` makes the plan of each algorithm that supports the case. `cost.pricing` estimates the time of a plan.
 2. `_find_cheapest_dense` takes the cheapest plan with a small workspace. It leaves out plans that skip zero weights or
-   need kernels of rank one. For 'exact', and for small cases, it leaves out plans that use transforms. If BLAS might
-   use more threads than the call, it leaves out plans that need BLAS.
-3. If the weights have many zeros, `_find_cheapest_sparse` takes a plan that exploits sparsity if its cost is lower.
+   need kernels of rank one. For 'exact' and for small cases, it leaves out plans that use transforms such as FFT. If
+   BLAS might use more threads than the call may, it leaves out plans that need BLAS.
+3. If many weights are zero, `_find_cheapest_sparse` takes a plan that skips zeros if its cost is lower.
 4. If the kernels have rank one, `cheaper_for_rank_one` takes a plan that needs such kernels if its cost is lower.
 
-The plans and the choices are cached in the plan cache.
+The plan cache keeps the plans and the choices.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from fastconv.convolution.registry import REGISTRY
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
 
-#: 'auto' uses no transforms for fewer multiply-adds than this, so that small examples are exact. In 7 of 235 random
-#: cases below this limit, a transform would be faster by a fifth or more.
+#: For fewer multiply-adds than this, 'auto' uses no transforms such as FFT, so that small examples are exact. This
+#: rarely costs time: in 7 of 235 random cases, a transform would be faster by a fifth or more.
 _FEW = 1 << 20
-#: 'auto' prefers algorithms whose workspace has at most this number of bytes.
+#: 'auto' prefers algorithms with a workspace of at most this number of bytes.
 _WORKSPACE_BYTES = 1 << 25
 
-#: If BLAS may use more threads than the call, 'auto' leaves out plans that need BLAS. But if the cheapest of the other
-#: plans has a workspace of more bytes than this, 'auto' takes a plan that needs BLAS. Then fastconv's kernels compute
-#: its products.
+#: If BLAS may use more threads than the call, 'auto' leaves out plans that need BLAS. There is one exception: if the
+#: cheapest other plan needs a workspace of more bytes than this, 'auto' takes a plan that needs BLAS. fastconv's own
+#: kernels then compute the matrix products of this plan.
 _TOO_MUCH_BYTES = 1 << 30
 
-#: 'auto' computes the gradient of pruned weights by a sparse algorithm only if its estimated time is less than this
-#: fraction of the estimated time of a masked dense gradient.
+#: 'auto' may compute the gradient of pruned weights by a sparse or by a dense algorithm. It takes the sparse algorithm
+#: only if its estimated time is less than this fraction of the time of the dense algorithm.
 _CLEARLY = 0.85
 
 
@@ -63,11 +63,10 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
 
     Notes
     -----
-    All algorithms use at most the threads of the call. BLAS computes the matrix
-    product of 'im2col' in its own threads if BLAS is known to use no more threads
-    than the call may. Otherwise, fastconv's kernels compute the product. 'auto'
-    does not take 'im2col' then, unless the cheapest other algorithm needs more than
-    1 GiB of workspace.
+    No algorithm uses more threads than the call may. 'im2col' computes its matrix
+    product by BLAS if BLAS is known to use at most this number of threads. If not,
+    fastconv's own kernels compute the product. 'auto' then takes 'im2col' only if
+    the cheapest other algorithm needs more than 1 GiB of workspace.
 
     Examples
     --------
@@ -114,10 +113,10 @@ DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Plan:
-    """Return the plan of the algorithm `name`; for 'auto' and 'exact', the cheapest plan that supports the case.
+    """Return the plan of algorithm `name`. For 'auto' and 'exact', return the cheapest plan that supports the case.
 
-    'exact' takes no plan that uses transforms. 'auto' also considers plans that exploit sparsity if the density of the
-    case is below one, and plans for kernels of rank one if `rank_one` is true.
+    'exact' takes no plan that uses transforms such as FFT. 'auto' considers plans that skip zero weights if the density
+    of the case is below 1. It considers plans for kernels of rank one if `rank_one` is true.
     """
     name = check_supported(case, name)
     if name in REGISTRY:
@@ -128,7 +127,7 @@ def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Plan:
 
 
 def check_supported(case: Case, name: str) -> str:
-    """Return `name`, or 'exact' if the algorithm `name` leaves the op to other algorithms.
+    """Return `name`. If algorithm `name` leaves the op to other algorithms, return 'exact' instead.
 
     Raises ValueError if the algorithm does not support the case.
     """
@@ -141,12 +140,12 @@ def check_supported(case: Case, name: str) -> str:
 
 
 def needs_blas(case: Case, name: str) -> bool:
-    """Return whether the cheapest plan needs BLAS. The choice then depends on the threads that BLAS may use."""
+    """Return whether the cheapest plan needs BLAS. If so, the choice depends on the number of threads of BLAS."""
     return _cheapest_dense(case, name == "exact").needs_blas
 
 
 def cheapest(case: Case, name: str, blas: bool = True) -> Plan:
-    """Return the choice of 'auto' or 'exact'. If `blas` is false, plans that need BLAS are left out."""
+    """Return the plan that 'auto' or 'exact' takes. If `blas` is false, plans that need BLAS are left out."""
     found = _cheapest_dense(case, name == "exact", blas)
     if name == "exact" or case.density == 1.0:
         return found
@@ -156,7 +155,7 @@ def cheapest(case: Case, name: str, blas: bool = True) -> Plan:
 
 
 def cheaper_for_rank_one(case: Case, plan: Plan) -> Plan | None:
-    """Return the cheapest plan for kernels of rank one if checking the kernels pays; otherwise None.
+    """Return the cheapest plan for kernels of rank one, or None if it does not pay to check the rank of the kernels.
 
     `plan` is the cheapest plan for kernels of any rank.
     """
@@ -181,14 +180,14 @@ def _cheapest_dense(case: Case, exact: bool, blas: bool = True) -> Plan:
 
 def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
     if not (math.prod(case.geometry.x_shape) and math.prod(case.geometry.out_shape)):
-        return REGISTRY["reference"].plan(case)  # the result is empty, or the image has no cells
+        return REGISTRY["reference"].plan(case)  # the result is empty, or the image has no elements
     able = [plan for plan in _supported(case) if not plan.exploits_sparsity and not plan.needs_rank_one]
     able = [plan for plan in able if blas or not plan.needs_blas]
     if exact or multiply_adds(case.geometry) < _FEW:
         able = [plan for plan in able if not plan.uses_transforms]
     costs = {plan: _pricing.cost(plan) for plan in able if plan.algorithm != "reference"}
-    # Algorithms with measured rates come first, then the other algorithms, and the reference last because it is always
-    # slow.
+    # Prefer algorithms with measured rates. Without any, take an algorithm without rates. Take the reference only if no
+    # other algorithm is left, because it is always slow.
     able = [plan for plan, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     workspaces = {plan: workspace_bytes(plan.algorithm, case) for plan in able}
     small = [plan for plan, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]
@@ -199,7 +198,7 @@ def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
 
 
 def _find_cheapest_sparse(dense: Plan, case: Case) -> Plan:
-    """Return the cheapest plan that exploits sparsity, or `dense` if `dense` is cheaper."""
+    """Return the cheapest plan that skips zero weights, or `dense` if `dense` is cheaper."""
     if not math.prod(case.geometry.out_shape):
         return dense
     able = [plan for plan in _supported(case) if plan.exploits_sparsity]
@@ -208,8 +207,8 @@ def _find_cheapest_sparse(dense: Plan, case: Case) -> Plan:
 
 
 def workspace_bytes(name: str, case: Case) -> int:
-    """Return the bytes of the workspace of an algorithm for dense weights. The padded images of `Padded` are not
-    counted, because their size is bounded.
+    """Return the bytes of workspace that algorithm `name` needs for dense weights. The padded images that the wrapper
+    `Padded` makes are not counted.
     """
     return REGISTRY[name].plan(case.dense).workspace_bytes
 
@@ -217,7 +216,8 @@ def workspace_bytes(name: str, case: Case) -> int:
 def ranked_cost(plan: Plan) -> float:
     """Return the cost by which 'auto' ranks a plan.
 
-    The cost of a sparse gradient of the weights is raised, because it must be clearly cheaper than a dense gradient.
+    If the plan computes the gradient of pruned weights, its cost is raised. 'auto' then takes the plan only if it is
+    clearly cheaper than a dense plan.
     """
     case = plan.case
     sparse_gradient = plan.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
@@ -225,8 +225,8 @@ def ranked_cost(plan: Plan) -> float:
 
 
 def passed_over(plan: Plan, name: str, workspace: int) -> str:
-    """Return why 'auto' or 'exact' never takes a plan although its algorithm supports the case. The text is empty if
-    'auto' or 'exact' may take the plan.
+    """Return why 'auto' or 'exact' leaves out a plan that supports the case. If the plan may be taken, return an empty
+    text.
     """
     if name not in ("auto", "exact"):
         return ""
@@ -235,5 +235,5 @@ def passed_over(plan: Plan, name: str, workspace: int) -> str:
     if plan.uses_transforms and multiply_adds(plan.case.geometry) < _FEW:
         return f"not by 'auto': below {_FEW:,} multiply-adds, 'auto' uses no transforms"
     if workspace > _WORKSPACE_BYTES:
-        return f"only where no other algorithm takes at most {_WORKSPACE_BYTES:,} bytes"
+        return f"only where every algorithm needs a workspace of more than {_WORKSPACE_BYTES:,} bytes"
     return ""

@@ -1,4 +1,4 @@
-"""Makes the plan of a call: chooses the cheapest plan, and puts it into the wrappers that the case needs."""
+"""Makes the plan of a call: chooses the cheapest plan, and wraps it, for example to flip kernels or to pad images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from fastconv.runtime.plan_cache import plans
 
 
 def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False) -> Plan:
-    """Return the plan of an op by algorithm `name`, from the plan cache.
+    """Return the plan of an op by algorithm `name`. Plans are cached.
 
-    With `masked`, only nonzero weights get a gradient. Raises ValueError if the algorithm does not support the case.
+    If `masked` is true, only nonzero weights get a gradient. Raises ValueError if the algorithm does not support the
+    op.
     """
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
 def exact_plan(case: Case) -> Plan:
-    """Return the plan of the cheapest algorithm that uses no transforms. For dw, the plan computes the gradient of all
-    weights.
-    """
+    """Return the plan of the cheapest algorithm without transforms. In backward_weights, all weights get a gradient."""
     return plan_for(case.op, case.geometry, case.dtype, "exact", case.threads)
 
 
@@ -43,9 +42,9 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
-    # 2. If the selected algorithm leaves the op to other algorithms, use 'exact' instead. If the algorithm does not
-    # support the case for another reason, raise an error. An empty result needs no computation. If the image has no
-    # cells, the reference computes the result.
+    # 2. If the selected algorithm leaves the op to other algorithms, use 'exact' instead. If it does not support the
+    # case for another reason, raise an error. An empty result needs no computation. If the image has no elements, the
+    # reference computes the result.
     name = check_supported(case, name)
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
@@ -54,8 +53,8 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
         name = "reference"
     if name in REGISTRY:
         return flipped(_composed(case, REGISTRY[name], name))
-    # 3. Otherwise, take the cheapest plan. If skipping zeros may save time, `WhereZeros` checks the density of the
-    # weights on each call.
+    # 3. For 'auto' and 'exact', take the cheapest plan. If skipping zeros may save time, `WhereZeros` measures the
+    # density of the weights on each call.
     plan = flipped(_cheapest(case, name))
     if name == "exact" or (op == "backward_weights" and not masked) or not worth_a_look(geometry.w_shape, outputs):
         return plan
@@ -63,7 +62,7 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
 
 
 def _cheapest(case: Case, name: str) -> Plan:
-    """Return the cheapest plan for any kernels, in the wrappers that the case needs.
+    """Return the cheapest plan, with the wrappers that the case needs.
 
     If the cheapest plan needs BLAS, `WithinBlas` checks on each call how many threads BLAS may use.
     """
@@ -77,9 +76,9 @@ def _cheapest(case: Case, name: str) -> Plan:
 
 
 def _for_any_rank(case: Case, plan: Plan, name: str) -> Plan:
-    """Return a plan of the algorithm that `plan` uses, in the wrappers that the case needs.
+    """Return a plan of the same algorithm as `plan`, with the wrappers that the case needs.
 
-    If it pays to check whether kernels have rank one, `WhereRankOne` checks the kernels on each call.
+    If it pays to check whether kernels have rank one, the wrapper `WhereRankOne` checks them on each call.
     """
     found = _composed(case, REGISTRY[plan.algorithm], name)
     outer = cheaper_for_rank_one(case, plan) if name == "auto" else None
@@ -89,12 +88,12 @@ def _for_any_rank(case: Case, plan: Plan, name: str) -> Plan:
 
 
 def _composed(case: Case, algorithm: Algorithm, name: str) -> Plan:
-    """Return the plan of an algorithm in the wrappers that the case needs."""
+    """Return the plan of an algorithm, with the wrappers that the case needs."""
 
     def make(part: Case) -> Plan:
         plan = algorithm.plan(part)
-        # A transform may give an inf or NaN where the sum of products is finite. So 'auto' computes such images again
-        # without transforms.
+        # A transform may give an inf or NaN where the sum of products is finite. So 'auto' computes images with an inf
+        # or NaN again, without transforms.
         if name == "auto" and plan.uses_transforms:
             plan = wrappers.Guarded(part, plan, exact_plan)
         return wrappers.Masked(part, plan) if part.masked and not plan.masks else plan
@@ -105,7 +104,7 @@ def _composed(case: Case, algorithm: Algorithm, name: str) -> Plan:
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """Compute the convolution of x and w by algorithm `name`. Write the convolution plus b to `out`."""
+    """Convolve x with w by algorithm `name`, add the bias b, and write the result to `out`."""
     plan_for("forward", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
@@ -119,7 +118,7 @@ def backward_data(
 def conv_transpose_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """Compute the transposed convolution of x and w by algorithm `name`. Write this convolution plus b to `out`."""
+    """Compute the transposed convolution of x and w by algorithm `name`, add the bias b, and write to `out`."""
     plan_for("backward_data", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
@@ -132,7 +131,7 @@ def backward_weights(
     threads: int,
     weight_mask: np.ndarray | None = None,
 ) -> None:
-    """Compute dw by algorithm `name`. If `weight_mask` is given, dw is zero where the mask is zero."""
+    """Compute dw by algorithm `name`. If `weight_mask` is given, dw is set to zero where the mask is zero."""
     plan_for("backward_weights", geometry, dw.dtype, name, threads, weight_mask is not None).run(
         x, dout, weight_mask, dw
     )

@@ -13,19 +13,20 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 
-#: Products of at most `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector, are left to BLAS, which
-#: computes products of this size in the calling thread alone. The limits of OpenBLAS are 4 * FEW and 9216.
+#: `gemm` leaves small products to BLAS, which computes them in the calling thread alone. These are products of at most
+#: `FEW` multiply-adds, or `_FEW_OF_VECTOR` for a matrix and a vector. OpenBLAS starts threads above
+#: 4 * FEW multiply-adds for two matrices, and above 9216 for a matrix and a vector.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
-#: The transpose of a product is computed in two cases. In the first case, the second factor is transposed, and the
-#: product has at most `_FEW_ROWS` rows and at least `_LONG` times as many columns as rows. In the second case, the
-#: first factor is transposed, and the product has at most `_FEW_COLUMNS` columns and at least `_LONG` times as many
-#: rows as columns. Without the transpose, such a product would not fill a tile.
+#: Instead of a @ b, `gemm` computes b.T @ a.T in two cases, because a @ b would not fill a tile. First, b is a
+#: transposed view, and a @ b has at most `_FEW_ROWS` rows and at least `_LONG` times as many columns. Second, a is a
+#: transposed view, and a @ b has at most `_FEW_COLUMNS` columns and at least `_LONG` times as many rows.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: The largest number of multiply-adds of one call of BLAS, which takes some 50 ms. Longer products are divided into
 #: several calls, because Python runs signal handlers only between calls.
 _BLAS_PIECE = 1 << 31
 
-_IMPLICIT = Implicit()
+#: The algorithm that computes the products which BLAS does not compute.
+IMPLICIT = Implicit()
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -53,8 +54,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     """Compute out = a @ b, which is [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
 
     The arrays are aligned, in native byte order and of one float dtype. `out` is C-contiguous and overlaps neither
-    factor. A factor that is neither C-contiguous nor the transpose of a C-contiguous array is copied. If both factors
-    are transposed, one of them is copied.
+    factor. A factor is copied unless it is C-contiguous or the transpose of a C-contiguous array. If both factors are
+    transposed, one of them is copied.
     """
     *batch, m, n = out.shape
     k = a.shape[-1]
@@ -65,8 +66,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # A matrix times a vector takes the time to read the matrix once. Packing the matrix would double this time.
-        # This `einsum` does not use BLAS.
+        # A matrix-vector product takes the time to read the matrix once. Packing the matrix would double this time.
+        # `einsum` uses no BLAS, because `optimize` is off.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
@@ -81,7 +82,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
 def workspace_bytes(
     groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
 ) -> int:
-    """Return the bytes of workspace of `product`. `first` and `second` say whether the factors are transposed."""
+    """Return the bytes of workspace that `product` needs. `first` and `second` say which factors are transposed."""
     if _blas.within(threads) or _is_small(m, k, n):
         return 0
     more = 0
@@ -89,7 +90,7 @@ def workspace_bytes(
         more = groups * (m * n + m * k * second) * dtype.itemsize
         m, n, second = n, m, False
     case = Case.of(*_layer(groups, m, k, n, first, second), dtype, threads)
-    return more + _IMPLICIT.plan(case).workspace_bytes
+    return more + IMPLICIT.plan(case).workspace_bytes
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
@@ -131,7 +132,7 @@ def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Plan:
     """Return the plan of the pointwise convolution that `_layer` returns."""
-    return _IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
+    return IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:

@@ -1,4 +1,4 @@
-"""`Case`, the description of a computation as a value, and `Plan`, which is ready to run it."""
+"""`Case` describes a computation, and `Plan` is ready to run it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 class Case:
     """Everything that a plan depends on.
 
-    `density` is the share of nonzero weights. If `masked` is true, only nonzero weights need a gradient.
+    `isa` is the instruction set. `density` is the share of nonzero weights. If `masked` is true, only nonzero weights
+    need a gradient.
     """
 
     op: Op
@@ -48,7 +49,7 @@ class Case:
 
     @property
     def dense(self) -> Case:
-        """The same case without zero weights. All weights then need a gradient."""
+        """The same case with density 1, in which all weights need a gradient."""
         return self if self.density == 1.0 and not self.masked else replace(self, density=1.0, masked=False)
 
     def with_geometry(self, geometry: ConvGeometry) -> Case:
@@ -63,25 +64,26 @@ class Case:
 class Plan(ABC):
     """One op of one case, ready to run.
 
-    The constructor is fast, because most plans are only compared. Tables and block sizes that take time are computed
-    when `work`, `workspace_bytes` or `run` first needs them.
+    The constructor is fast, because most plans are only compared by cost and never run. Tables and block sizes that
+    take time are computed when `work`, `workspace_bytes` or `run` first needs them.
     """
 
     #: The name of the algorithm. The cost model has rates for this name.
     algorithm: str
-    #: Whether results come from transforms, which have larger rounding errors than sums of products. If so, `run`
-    #: returns None if the result is finite, and otherwise an array of counts: the number of infs and NaNs of each
-    #: image, or one number for the gradient of the weights.
+    #: Whether results come from transforms such as FFT, which have larger rounding errors than sums of products. If so,
+    #: `run` counts infs and NaNs. It returns None if the result is finite. Otherwise it returns an array with the count
+    #: of each image or, for backward_weights, with a single count.
     uses_transforms: bool = False
-    #: Whether the plan runs in fastconv's threads only. Threads of BLAS spin for a while after a call. They then slow
-    #: down the next call, because they occupy CPUs that it needs.
+    #: Whether the plan runs in fastconv's threads only. BLAS threads spin for a while after a call, and occupy CPUs
+    #: that the next call needs.
     own_threads: bool = True
     #: Whether the plan is fast only if BLAS computes its products. 'auto' takes such a plan only if BLAS is
     #: known to use no more threads than the call may.
     needs_blas: bool = False
     #: Whether the plan skips zero weights. 'auto' takes such a plan only if many weights are zero.
     exploits_sparsity: bool = False
-    #: Whether the plan supports only kernels that are outer products. 'auto' takes such a plan only for such kernels.
+    #: Whether the plan supports only kernels of rank one, which are outer products. 'auto' checks the kernels on each
+    #: call.
     needs_rank_one: bool = False
     #: Whether the plan handles the `pad_mode` of its case. Otherwise, the wrapper `Padded` pads the images first.
     reads_borders: bool = False
@@ -97,7 +99,7 @@ class Plan(ABC):
         return self.algorithm
 
     def copy_properties(self, plan: Plan) -> None:
-        """Copy the properties of `plan`, which this plan runs, to this plan."""
+        """Copy properties such as `uses_transforms` from an inner plan to this plan."""
         for name in _PROPERTIES:
             setattr(self, name, getattr(plan, name))
 
@@ -109,7 +111,9 @@ class Plan(ABC):
     @property
     @abstractmethod
     def work(self) -> Mapping[str, float]:
-        """The amount of each kind of work that the cost model has rates for, counted for the thread with most work."""
+        """The amount of each kind of work, such as multiply-adds or bytes, of the thread with the most work. The cost
+        model multiplies each amount by a measured rate.
+        """
 
     @abstractmethod
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
@@ -126,7 +130,7 @@ class Plan(ABC):
         """
 
 
-#: The class attributes of `Plan`, which describe the computation.
+#: The names of the properties of a plan, which are class attributes of `Plan`.
 _PROPERTIES = (
     *("algorithm", "uses_transforms", "own_threads", "needs_blas", "exploits_sparsity", "needs_rank_one"),
     *("reads_borders", "masks"),

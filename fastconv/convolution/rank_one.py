@@ -7,7 +7,7 @@ import math
 from fastconv.convolution.cost import pricing as _pricing
 from fastconv.convolution.plan import Plan
 
-#: The seconds that a check of the rank takes if the first kernel does not have rank one: `_LOOK` for the call, and
+#: The time, in seconds, to find out that the first kernel does not have rank one. It is `_LOOK` for the call, plus
 #: `_LOOK_WEIGHT` for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
 #: 'auto' checks the rank of the kernels only if the check takes at most this fraction of the time of the convolution.
@@ -15,10 +15,10 @@ _MOST_LOOK = 0.1
 
 
 def pays(outer: Plan, plan: Plan) -> bool:
-    """Return whether each call should check the rank of the kernels. The call then runs `outer` if the rank is one,
-    otherwise `plan`.
+    """Return whether it pays to check the rank of the kernels on each call.
 
-    Calls should check the rank if `outer` is cheaper than `plan`, and the check takes little time.
+    `outer` is a plan for kernels of rank one, and `plan` is a plan for any kernels. The check pays if `outer` is
+    cheaper, and if the check takes little time compared with `plan`.
     """
     geometry = plan.case.geometry
     if not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):

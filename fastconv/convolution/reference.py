@@ -17,13 +17,13 @@ from fastconv.convolution.cost.model import multiply_adds, total_bytes
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
-#: The largest workspace, in bytes, is the larger of `_MOST_BYTES` and `_MOST_TIMES` times the size of the arguments and
+#: The workspace may take `_MOST_BYTES` bytes or, if this is more, `_MOST_TIMES` times the bytes of the arguments and
 #: the result in float64.
 _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
-    """Yield two indices for each tap: one of its weights, and one of the cells of the padded image that it reads."""
+    """Yield, for each tap, the index of its weights and the index of the elements that it reads in the padded image."""
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
@@ -39,15 +39,20 @@ def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
 
 
 class Reference(Algorithm):
-    """A loop over taps: out[n, f] += w[f, c, tap] * x[n, c, cells of the tap]. The gradients are such loops, too."""
+    """A loop over taps: out[n, f] += w[f, c, tap] * x[n, c, elements that the tap reads]. Gradients are loops over
+    taps, too.
+    """
 
     name = "reference"
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse cases whose padded image takes too much memory."""
+        """Refuse cases that need too much memory, for example because of large padding."""
         nbytes = ReferencePlan(case).workspace_bytes
         if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(case.geometry, np.dtype(np.float64))):
-            return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
+            return (
+                f"copies of the padded image, the output and the weights would take {nbytes} bytes in float64; "
+                f"use 'im2col' or 'auto'"
+            )
         return None
 
     def plan(self, case: Case) -> Plan:
@@ -73,7 +78,7 @@ class ReferencePlan(Plan):
         return {"product": multiply_adds(self.case.geometry), "call": 1}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the loop of the op."""
+        """Compute the op by a loop over taps."""
         if self.case.op == "forward":
             self._forward(first, second, third, result)
         elif self.case.op == "backward_data":
@@ -99,7 +104,7 @@ class ReferencePlan(Plan):
         out[...] = total
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Multiply dout by the weights of each tap, and add the products to the cells of dx that the tap reads."""
+        """Multiply dout by the weights of each tap, and add the products to the elements of dx that the tap reads."""
         geometry = self.case.geometry
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
@@ -110,7 +115,7 @@ class ReferencePlan(Plan):
         dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Compute dw at each tap: the sum of the products of dout with the cells that the tap reads."""
+        """Compute dw at each tap: the sum of the products of dout with the image elements that the tap reads."""
         geometry, padded = self.case.geometry, self._padded(x)
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)

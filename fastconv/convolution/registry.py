@@ -18,7 +18,7 @@ from fastconv.convolution.separable.algorithm import Separable
 from fastconv.convolution.sparse.algorithm import Sparse
 from fastconv.convolution.toeplitz.algorithm import Toeplitz
 
-#: All algorithms by name: one of each subclass of `Algorithm` that this module imports.
+#: All algorithms by name: one instance of each subclass of `Algorithm` that this module imports.
 REGISTRY: dict[str, Algorithm] = {
     kind.name: kind()
     for kind in tuple(globals().values())

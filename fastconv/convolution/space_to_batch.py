@@ -1,8 +1,8 @@
 """Space-to-batch: a dilated convolution as undilated convolutions of every d-th row and column.
 
-With dilation d, the indices of the cells that an output reads differ by multiples of d. So an image is split into d
-parts along each axis: part i has the cells i, i + d, i + 2 d, ... Each part is convolved as an image of its own,
-without dilation.
+With dilation d, an output reads image elements whose indices differ by multiples of d. So an image is split into d
+parts along each axis: part i has the elements i, i + d, i + 2 * d and so on. Each part is convolved as an image of its
+own, without dilation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 _ALL: Any = slice(None)
-#: The largest number of bytes of the images that are split at a time and of their outputs, unless one image takes more.
+#: A few images are split at a time. These images and their outputs take at most this number of bytes, unless one image
+#: takes more.
 _BATCH_BYTES = 1 << 23
-#: The largest number of parts into which an image is split. It is limited because each part is copied separately.
+#: The largest number of parts into which an image is split. There is a limit, because each part is copied separately.
 _MOST_PARTS = 1 << 14
 
 
@@ -56,14 +57,14 @@ def _axis(axis: Axis, step: int) -> Axis:
 
 @dataclass(frozen=True)
 class SpaceToBatchGeometry:
-    """A dilated convolution, and the undilated convolution of the parts of its images."""
+    """Describes a dilated convolution as an undilated convolution of the parts of its images."""
 
     dilated: ConvGeometry
     steps: tuple[int, ...]
 
     @classmethod
     def of(cls, geometry: ConvGeometry) -> SpaceToBatchGeometry | None:
-        """Return the decomposition of a convolution, or None if no axis is dilated."""
+        """Return how a convolution is split into undilated convolutions, or None if no axis is dilated."""
         steps = _steps(geometry)
         return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
 
@@ -87,7 +88,7 @@ class SpaceToBatchGeometry:
         return plans.find(_part, self, count)
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each part two views of its cells: one of `array`, and one of `parts`."""
+        """Yield two views for each part: its elements in `array`, and its place in `parts`."""
         grid = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
             every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))

@@ -1,17 +1,17 @@
 """Plans that wrap other plans. They add to every algorithm what the algorithm does not implement itself.
 
-The plan inside a wrapper is its inner plan.
+The plan inside a wrapper is called the inner plan.
 
 =================  ====================================================================================
 `Flipped`          flips the kernels of a true convolution, and flips their gradients back
-`Batched`          runs some images at a time, and sums their gradients of the weights
+`Batched`          runs the inner plan on a few images at a time, and adds up their dw
 `Padded`           pads images with other values than zeros, for algorithms that support zero padding only
-`SpaceToBatch`     computes a dilated convolution as undilated ones of every d-th row and column
+`SpaceToBatch`     computes a dilated convolution as convolutions of every d-th row and column
 `Phases`           computes a result in parts, for example its stride phases, each with its own plan
 `Masked`           clears the gradients of weights that are zero
-`Guarded`          runs a transform, and sums products for images whose results are not finite
-`WhereZeros`       counts zero weights on each call, and runs another plan if there are many
-`WhereRankOne`     checks the kernels on each call, and runs outer products one axis after the other
+`Guarded`          runs a transform; if a result is not finite, sums products for this image
+`WhereZeros`       counts zero weights on each call, and runs a sparse plan if there are many
+`WhereRankOne`     checks on each call whether the kernels are outer products, and chooses the plan
 `WithinBlas`       runs a plan that needs BLAS only if BLAS uses no more threads than the call may
 `Nothing`          writes results that are empty or zero
 =================  ====================================================================================
@@ -38,12 +38,12 @@ from fastconv.runtime import blas as _blas, memory as _memory
 #: A function that returns the plan of a case.
 Make = Callable[[Case], Plan]
 
-#: The bytes of padded images that a plan holds at a time, unless one image takes more.
+#: Padded copies of at most this number of bytes exist at a time, unless one image takes more.
 _EXTENDED_BYTES = 1 << 23
 
 
 class Wrapper(Plan):
-    """A plan that wraps an inner plan. By default it has the properties, workspace and work of the inner plan."""
+    """A plan that runs an inner plan. By default, it has the properties, workspace and work of the inner plan."""
 
     name = ""
 
@@ -79,7 +79,7 @@ class Nothing(Plan):
 
 
 class Flipped(Wrapper):
-    """True convolution, by an inner plan that computes cross-correlation."""
+    """Computes a true convolution: the inner plan computes the cross-correlation with the flipped kernel."""
 
     name = "flipped"
 
@@ -111,7 +111,7 @@ class Batched(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The largest workspace of an inner plan. For backward_weights, the bytes of a second dw are added."""
+        """The largest workspace of an inner plan and, for backward_weights, the bytes of a second dw."""
         summed = self.case.op == "backward_weights"
         more = math.prod(self.case.geometry.w_shape) * self.case.dtype.itemsize if summed else 0
         return max(plan.workspace_bytes for plan in self.plans.values()) + more
@@ -140,14 +140,14 @@ class Batched(Plan):
         self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray
     ) -> np.ndarray | None:
         target = dw
-        with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+        with np.errstate(all="ignore"):  # no warnings: inf - inf is NaN by definition
             for images in self._slices():
                 self.plans[images.stop - images.start].run(x[images], dout[images], weight_mask, target)
                 if target is not dw:
                     dw += target
                 else:
                     target = np.empty_like(dw)
-        # The sum of finite gradients may overflow.
+        # The sum of finite gradients may overflow, so the sum is checked.
         return None if not self.uses_transforms or np.isfinite(dw).all() else np.ones(1, np.intp)
 
 
@@ -157,9 +157,9 @@ def batched(case: Case, images: int, make: Make) -> Plan:
 
 
 class Padded(Wrapper):
-    """Padding with other values than zeros, by an inner plan for images that are padded first.
+    """Supports padding with other values than zeros: images are padded first, and the inner plan adds no padding.
 
-    The gradient of a padding cell is added to the gradient of the image cell that was copied there.
+    For backward_data, the gradient of a padding element is added to the gradient of the image element that it copies.
     """
 
     def __str__(self) -> str:
@@ -190,7 +190,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """Return the plan that `make` makes. If that plan does not support the `pad_mode` of the case, wrap it to do so."""
+    """Return the plan that `make` makes, wrapped in `Padded` if it does not support the `pad_mode` of the case."""
     geometry, plan = case.geometry, make(case)
     if geometry.pad_mode == "zeros" or plan.reads_borders:
         return plan
@@ -205,8 +205,8 @@ def padded(case: Case, make: Make) -> Plan:
 
 
 class SpaceToBatch(Wrapper):
-    """A dilated convolution. The cells in every d-th row and column form an image of their own, which the inner plan
-    convolves without dilation.
+    """Computes a convolution with dilation d. The elements in every d-th row and column form an image of their own. The
+    inner plan convolves these images without dilation.
     """
 
     def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:
@@ -225,16 +225,14 @@ class SpaceToBatch(Wrapper):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """The work of the inner plan, and of copying the parts of all images. `batching.images` images are copied at a
-        time.
-        """
+        """The work of the inner plan, and of copying the parts of all images, `batching.images` images at a time."""
         geometry, batching = self.plan.case.geometry, self.batching
         copied = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * self.case.dtype.itemsize
         batches = -(-self.case.geometry.x_shape[0] // batching.images)
         return _pricing.space_to_batch_work(self.plan.work, copied, batching.parts * batches)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the inner plan on copies of the parts of the images."""
+        """Copy the images to parts, and run the inner plan on the parts."""
         geometry, batching = self.plan.case.geometry, self.batching
         if self.case.op == "backward_weights":
             images, gradients = (
@@ -255,9 +253,9 @@ class SpaceToBatch(Wrapper):
 
 
 def space_to_batch(case: Case, make: Make) -> Plan:
-    """Return the plan that `make` makes for undilated convolutions, wrapped to support a dilation.
+    """Return a plan that supports dilation. It runs the plan that `make` makes for convolutions without dilation.
 
-    A dilation is supported if `space_to_batch.reason` returns None.
+    A geometry is supported if `space_to_batch.reason` returns None for it.
     """
     batching = SpaceToBatchGeometry.of(case.geometry)
     if batching is None:
@@ -270,7 +268,7 @@ def space_to_batch(case: Case, make: Make) -> Plan:
 
 
 class Masked(Wrapper):
-    """The gradient of nonzero weights, by an inner plan for the gradient of all weights."""
+    """Computes the gradients of all weights by an inner plan, and sets the gradients of zero weights to zero."""
 
     name = "masked"
 
@@ -287,13 +285,14 @@ class Masked(Wrapper):
 
 
 class Guarded(Wrapper):
-    """A plan that uses transforms, with a second plan for images whose results are not finite.
+    """A plan that uses transforms such as FFT, with a second plan for images whose results are not finite.
 
-    A transform adds numbers that the definition does not add. So a transform may overflow where the sum of products is
-    finite, and an inf or NaN spreads to outputs that do not read it. But a transform never hides an inf or NaN, because
-    each output of a tile depends on every number that overflowed. So a finite result needs no second plan. An image
-    whose result has an inf or NaN is computed again by the cheapest algorithm without transforms. The gradient of the
-    weights is computed again completely, because it sums over images.
+    A transform adds numbers that the definition of convolution does not add. So it may overflow where the sum of
+    products is finite, and it spreads an inf or NaN to outputs that do not read it. But it never hides an inf or NaN,
+    because each output of a tile depends on every number that overflowed. So a finite result is correct.
+
+    An image whose result has an inf or NaN is computed again by the cheapest algorithm without transforms. The gradient
+    of the weights is a sum over images, so all of it is computed again.
     """
 
     def __init__(self, case: Case, plan: Plan, exact: Make) -> None:
@@ -305,11 +304,11 @@ class Guarded(Wrapper):
         return f"guarded({self.plan}, else {self.exact(self.case)})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the plan. If the result of an image has an inf or NaN, run the second plan for this image."""
+        """Run the inner plan. If the result of an image has an inf or NaN, run the second plan for this image."""
         counts = self.plan.run(first, second, third, result)
         if counts is None:
             return
-        with np.errstate(all="ignore"):  # an inf or NaN of the second plan is the right result
+        with np.errstate(all="ignore"):  # no warnings: an inf or NaN of the second plan is correct
             if self.case.op == "backward_weights":
                 self.exact(self.case).run(first, second, third, result)
                 return
@@ -319,14 +318,16 @@ class Guarded(Wrapper):
 
 
 def _runs(counts: np.ndarray) -> Iterator[slice]:
-    """Yield slices of the images whose element of `counts` is above 0. Neighbouring images are in one slice."""
+    """Yield slices of the images whose count of infs and NaNs is above 0. Neighbouring images are in one slice."""
     images = np.flatnonzero(counts)
     for run in np.split(images, np.flatnonzero(np.diff(images) > 1) + 1):
         yield slice(int(run[0]), int(run[-1]) + 1)
 
 
 class WhereZeros(Wrapper):
-    """A plan for weights with few zeros, and one plan for each lower density, made when that density first occurs."""
+    """Has one plan for weights with few zeros, and one plan for each lower density. A plan for a lower density is made
+    when this density first occurs.
+    """
 
     def __init__(self, case: Case, dense: Plan, make: Callable[[float], Plan]) -> None:
         super().__init__(case, dense)
@@ -350,7 +351,7 @@ class WhereZeros(Wrapper):
 
 
 class WhereRankOne(Wrapper):
-    """A plan for kernels that are outer products, and a plan for other kernels."""
+    """Has one plan for kernels that are outer products (rank one), and one plan for other kernels."""
 
     def __init__(self, case: Case, outer: Plan, plan: Plan) -> None:
         super().__init__(case, plan)
@@ -371,7 +372,7 @@ class WhereRankOne(Wrapper):
 
 
 class WithinBlas(Wrapper):
-    """A plan that needs BLAS, and another one for calls in which BLAS might use more threads than the call may."""
+    """Has one plan that needs BLAS, and one plan for calls in which BLAS might use more threads than the call may."""
 
     def __init__(self, case: Case, plan: Plan, without: Plan) -> None:
         super().__init__(case, plan)
@@ -382,18 +383,16 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the plan that needs BLAS if BLAS now uses no more threads than the call may. Otherwise run the other
-        plan.
-        """
+        """Run the plan that needs BLAS if BLAS uses at most the threads of the call. Otherwise run the other plan."""
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
 
 class Phase(NamedTuple):
-    """The plan of a part of the result. `first`, `second` and `result` are indices into the arguments of `Plan.run`
-    with these names. An index selects a part of an array; None selects the whole array.
+    """The plan of a part of the result.
 
-    One `Phase` may stand for several phases with the same work. Their number is `times`.
+    `first`, `second` and `result` are indices that select the part in the arguments of `Plan.run` with these names.
+    None selects the whole array. One `Phase` may stand for `times` parts with the same work.
     """
 
     plan: Plan
@@ -406,9 +405,9 @@ class Phase(NamedTuple):
 class Phases(Plan):
     """Computes a result in parts that have different taps, for example the stride phases of dx.
 
-    `gaps` is true if some cells of the result are written by no part. Such cells are set to the bias. If `adds` is
-    true, parts overlap, and are summed. The work is counted from `phases`, which may have one part for many parts with
-    the same work. `run` computes all parts in `each` or, if it is None, in `phases`.
+    If `gaps` is true, some elements of the result belong to no part, and are set to the bias. If `adds` is true, parts
+    overlap, and are summed. `run` computes all parts of `each` or, if `each` is None, of `phases`. The work is counted
+    from `phases`, in which one `Phase` may stand for many parts with the same work.
     """
 
     def __init__(
@@ -447,7 +446,7 @@ class Phases(Plan):
         return total
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the plan of each part, on copies of the cells and taps of the part."""
+        """Run the plan of each part on copies of its slices of the arguments."""
         weights = self.case.op == "backward_weights"
         if self.gaps or self.adds:
             result.fill(0)

@@ -1,4 +1,4 @@
-"""A LeNet-style net made of forward/backward pairs, and the optimiser that trains it."""
+"""A LeNet-style net that calls forward and backward functions, and the optimiser that trains the net."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class Ops(NamedTuple):
-    """The layers that differ between the two nets of the demo: those of fastconv, or those in plain NumPy."""
+    """Convolution and pooling functions: those of fastconv, or those of `plain`, which need only NumPy."""
 
     conv_forward: Callable = conv_forward
     conv_backward: Callable = conv_backward
@@ -102,7 +102,7 @@ class Adam:
 
 
 def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the images, each shifted by up to one pixel along each axis. Zeros fill the cells that become free."""
+    """Return the images, each shifted at random by up to one pixel along each axis, and filled up with zeros."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[2:], axis=(2, 3))
     down, right = rng.integers(0, 3, (2, len(x)))

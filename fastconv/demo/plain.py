@@ -1,4 +1,6 @@
-"""Convolution and pooling in plain NumPy, with one strided slice per tap. The demo compares them with fastconv."""
+"""Convolution and pooling in plain NumPy, which the demo compares with fastconv. The functions loop over the elements
+of the kernel, the taps.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from fastconv.demo.net import Ops
 
 
 def _slice(array: np.ndarray, i: int, j: int, out: tuple[int, int], stride: int) -> np.ndarray:
-    """Return a view of the cells that the outputs read at tap (i, j)."""
+    """Return a view of the input cells that the outputs read at tap (i, j) of the kernel."""
     return array[:, :, i : i + (out[0] - 1) * stride + 1 : stride, j : j + (out[1] - 1) * stride + 1 : stride]
 
 
 def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[str, int]) -> tuple[np.ndarray, Any]:
-    """Convolve: each tap (i, j) adds w[:, :, i, j] @ x to out."""
+    """Convolve. Each tap (i, j) adds to out the product of w[:, :, i, j] and a strided slice of x."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     rows, columns = ((padded.shape[a] - w.shape[a]) // stride + 1 for a in (2, 3))
@@ -27,7 +29,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[s
 
 
 def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (dx, dw, db). Each tap (i, j) adds w[:, :, i, j].T @ dout to the slice of dx that belongs to the tap."""
+    """Return (dx, dw, db). Each tap (i, j) adds w[:, :, i, j].T @ dout to a strided slice of dx."""
     x_shape, padded, w, stride, pad = cache
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):
@@ -41,7 +43,7 @@ def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray,
 
 
 def pool_forward(x: np.ndarray, pool_param: dict[str, int]) -> tuple[np.ndarray, Any]:
-    """Compute the maximum of every window, one tap after another."""
+    """Compute the maximum of every window, in a loop over the positions in a window."""
     height, width, stride = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
     size = ((x.shape[2] - height) // stride + 1, (x.shape[3] - width) // stride + 1)
     out = np.full((*x.shape[:2], *size), -np.inf, x.dtype)

@@ -36,7 +36,7 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samples: int = 12) -> dict[str, float]:
-    """Return the largest relative error of each parameter's gradient against central differences, in float64."""
+    """Compare gradients with central differences in float64. Return the largest relative error of each parameter."""
     params = net.init(rng, np.float64, (4, 6, 8))
     # Add noise, because the maximum of equal cells is not differentiable.
     x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)
@@ -53,7 +53,7 @@ def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samp
             param.flat[flat] = old
             pairs.append(((losses[0] - losses[1]) / (2 * h), grads[name].flat[flat]))
         numeric, analytic = np.transpose(pairs)
-        # Divide by `scale` where gradients are small, because their errors come from the rounding of the loss.
+        # Divide by `scale` where a gradient is small, because its error then comes from the rounding of the loss.
         scale = 1e-3 * np.abs(grads[name]).max()
         errors[name] = float(np.max(np.abs(numeric - analytic) / np.maximum(np.abs(analytic), scale)))
     return errors

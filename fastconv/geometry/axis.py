@@ -1,15 +1,16 @@
 """One spatial axis of a convolution or pooling: its sizes, and the tables that kernels read.
 
-A cell is one position of an image along its spatial axes, for all channels. A tap is one position of a kernel.
+A cell is one element of one channel of an image. A tap is one element of a kernel.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -22,9 +23,22 @@ PerAxis: TypeAlias = int | Sequence[int]
 AXIS_NAMES = ("D", "H", "W")
 
 
+class AxisRow(NamedTuple):
+    """The sizes of an axis that kernels read: see `Axis.row`."""
+
+    size: int
+    k: int
+    stride: int
+    lo: int
+    dilation: int
+    out: int
+
+
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis: input size, kernel size, stride, pads at the start and the end, dilation, output size."""
+    """The sizes of one spatial axis. `k` is the kernel size, `lo` and `hi` are the pads before and after the image, and
+    `out` is the output size.
+    """
 
     size: int
     k: int
@@ -36,7 +50,7 @@ class Axis:
 
     @property
     def extent(self) -> int:
-        """The number of cells that a dilated kernel spans, from its first tap to its last."""
+        """The number of cells from the first to the last tap. For example, kernel 3 with dilation 2 spans 5 cells."""
         return self.dilation * (self.k - 1) + 1
 
     @property
@@ -44,58 +58,59 @@ class Axis:
         """The input size plus both pads."""
         return self.size + self.lo + self.hi
 
-    def row(self) -> tuple[int, ...]:
-        """Return the fields that kernels read: size, k, stride, lo, dilation and out.
+    def row(self) -> AxisRow:
+        """Return the sizes that kernels read.
 
         If there is only one output, the stride has no effect, and is replaced by 1. If there is only one tap, the
-        dilation has no effect, and is replaced by 1. Without this, large values could make indices in the kernels
-        overflow. The size k does not count taps beyond the padded input, which the last window of a pooling with
-        `ceil_mode` may have.
+        dilation has no effect, and is replaced by 1. Otherwise, huge values could make indices in the kernels overflow.
+        Taps beyond the padded input do not count in k. Only the last window of a pooling with `ceil_mode` may have such
+        taps.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
-        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
+        stride, dilation = self.stride if self.out > 1 else 1, self.dilation if k > 1 else 1
+        return AxisRow(self.size, k, stride, self.lo, dilation, self.out)
 
     def outputs_before(self, tap: int, bound: int) -> int:
-        """Return the number of outputs whose tap number `tap` reads a cell with an index below `bound`."""
+        """Return the number of outputs for which tap number `tap` reads a cell with an index below `bound`."""
         reach = bound + self.lo - tap * self.dilation
         return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
 
 
-#: An axis of size 1. Kernels need three spatial axes, so missing axes are replaced by this one.
+#: An axis of size 1. Kernels need three spatial axes, and this axis takes the place of missing axes.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
-class CheckedFields:
-    """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
+class CheckedFields(ABC):
+    """The base class of frozen dataclasses of sizes. The constructor raises an error if the fields are inconsistent.
 
     The constructor checks the fields because kernels do not check them. `dataclasses.replace`, copies and pickles call
-    the constructor, too. The constructor also computes the values of `_derived`, which every call reads.
+    the constructor, too. The constructor also computes the attributes of `_derived`, because every call reads them.
     """
 
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field has a wrong type, so a comparison or `len` fails.
-            if type(error) not in (TypeError, AttributeError):  # a signal handler raised this error
+            if type(error) not in (TypeError, AttributeError):  # a subclass comes from a signal handler
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
         self._complete()
 
+    @abstractmethod
     def _fault(self) -> str | None:
-        """Return why the fields are inconsistent, or None if they are consistent."""
-        raise NotImplementedError
+        """Return the reason why the fields are inconsistent, or None if they are consistent."""
 
     #: The names of the attributes that `_complete` sets.
     _DERIVED: ClassVar[tuple[str, ...]] = ("_hash",)
 
     def _derived(self) -> dict[str, Any]:
-        """Return a dict from the names of attributes to their values, which are computed from the fields."""
+        """Compute further attributes from the fields. Return a dict from their names to their values."""
         return {}
 
     def _complete(self) -> None:
-        """Set the attributes of `_derived`. Also store the hash, because every plan lookup needs it."""
+        """Set the attributes of `_derived`. Also store the hash, because every lookup of a plan needs the hash."""
         names = type(self).__dataclass_fields__  # type: ignore[attr-defined]
         vars(self).update(_hash=hash(tuple([getattr(self, name) for name in names])), **self._derived())
 
@@ -106,7 +121,7 @@ class CheckedFields:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore an object from an old pickle, which contains the fields as a dict, and check the fields."""
+        """Restore an object from an old pickle, which has a dict of the fields. Check the fields."""
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
@@ -118,8 +133,8 @@ class CheckedFields:
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. A field or a derived value is missing only if the constructor was
-        bypassed.
+        """Raise an error for a missing attribute. Fields and derived attributes are missing only if an object was made
+        without its constructor.
         """
         if name in type(self).__dataclass_fields__ or name in self._DERIVED:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
@@ -161,50 +176,45 @@ def windows(axis: Axis) -> int:
     return span // axis.stride + 1 if span >= 0 else 0
 
 
-class HasAxes(Protocol):
-    """A geometry with spatial axes."""
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The spatial axes, in order."""
+def three_rows(axes: tuple[Axis, ...]) -> list[AxisRow]:
+    """Return `Axis.row` of three axes, because kernels have three. Missing axes have size 1."""
+    return [axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)]
 
 
-def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two tables of sizes that kernels read. They describe three spatial axes; missing axes have size 1.
+def output_ranges(axes: tuple[Axis, ...]) -> np.ndarray:
+    """Return an array with two rows and a column for each tap of each of three axes.
 
-    The first table has shape (3, 6): row i is `Axis.row` of axis i. The second table has two rows and a column for each
-    tap of each axis. A column has the range of outputs for which this tap is inside the image and not in the padding:
-    the first such output, and the last one plus 1.
+    The column of a tap has the first output for which the tap reads the image and not the padding, and the last such
+    output plus 1.
     """
-    return plans.find_sized(_nbytes, _tables, geometry.axes)
+    return plans.find_sized(_nbytes, _output_ranges, axes)
 
 
-def _nbytes(tables: tuple[np.ndarray, np.ndarray]) -> int:
-    return tables[1].nbytes
+def _nbytes(ranges: np.ndarray) -> int:
+    return ranges.nbytes
 
 
-def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
-    sizes = np.array([axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
+def _output_ranges(axes: tuple[Axis, ...]) -> np.ndarray:
     reach = []
-    for size, k, stride, lo, dilation, out in sizes:
+    for size, k, stride, lo, dilation, out in three_rows(axes):
         start = np.arange(k, dtype=np.intp) * dilation - lo
         reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
     table = np.ascontiguousarray(np.hstack(reach))
-    sizes.flags.writeable = table.flags.writeable = False
-    return sizes, table
+    table.flags.writeable = False
+    return table
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
     """Return the number of pairs (output, cell) along one axis for which the output reads the cell.
 
-    If the padding copies cells of the image, several taps of one output may read the same cell. They count once.
+    If the padding copies cells of the image, several taps of an output may read the same cell. The output and the cell
+    then count as one pair.
     """
     if pad_mode == "zeros":
-        _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # Skip columns 0 and 1, the columns of the two inserted axes of size 1.
+        first, last = _output_ranges((axis,))[:, 2:]  # Columns 0 and 1 belong to the two inserted axes of size 1.
         return int(np.sum(np.maximum(last - first, 0)))
     # Only windows that overlap the padding can read a cell twice. These windows belong to the outputs before `begin`,
-    # and to output `end` and all later outputs.
+    # and to the outputs from `end` on.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -214,10 +224,10 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return, for each position `at` of the padded axis, the index of the image cell whose value is at this position.
-    The index is -1 at positions that are padded with zeros.
+    """Return, for each position in `at`, the index of the image cell that has the value of this position. The index is
+    -1 if the position is padded with a zero.
 
-    Positions are relative to the image: 0 to size - 1 are the cells of the image, and all others are in the padding.
+    The positions 0 to size - 1 are the cells of the image. All other positions are in the padding.
     """
     if pad_mode == "zeros":
         return np.where((at >= 0) & (at < size), at, -1)

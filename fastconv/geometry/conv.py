@@ -1,7 +1,7 @@
 """Shape arithmetic of convolution. This module checks the options, and computes all sizes, pads and strides once.
 
-A `ConvGeometry` has one `Axis` per spatial axis, ``(size, k, stride, lo, hi, dilation, out)``. Layers, algorithms and
-kernels all take their sizes from it.
+A `ConvGeometry` has one `Axis` for each spatial axis, with the input, kernel and output sizes, the pads, the stride and
+the dilation. Layers, algorithms and kernels all take their sizes from the `ConvGeometry`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fastconv.geometry.axis import (
     connections,
     data_shape,
     floor_out,
-    kernel_tables,
+    output_ranges,
     windows,
 )
 from fastconv.geometry.pads import (
@@ -89,7 +89,7 @@ CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 @dataclass(frozen=True)
 class ConvGeometry(CheckedFields):
-    """All sizes of one convolution, as an immutable value. `conv_geometry` makes it.
+    """All sizes of one convolution, as an immutable value. The function `conv_geometry` returns such a value.
 
     Attributes
     ----------
@@ -194,16 +194,16 @@ class ConvGeometry(CheckedFields):
 
     @property
     def toeplitz_nnz(self) -> int:
-        """The number of entries of the sparse Toeplitz matrix of one image, if no weight is zero. The matrix has the
+        """The number of nonzeros of the sparse Toeplitz matrix for one image, if no weight is zero. The matrix has the
         shape (F * L, C * prod(spatial)), where L is the number of output positions.
         """
         pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
         return self.w_shape[0] * self.w_shape[1] * pairs
 
     @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The tables of sizes that kernels read: see `kernel_tables`."""
-        return kernel_tables(self)
+    def output_ranges(self) -> np.ndarray:
+        """The outputs for which each tap reads the image: see `geometry.axis.output_ranges`."""
+        return output_ranges(self.axes)
 
     @property
     def padded(self) -> ConvGeometry:
@@ -216,7 +216,9 @@ class ConvGeometry(CheckedFields):
 
     @property
     def batch_as_axis(self) -> ConvGeometry:
-        """The geometry of this convolution with the batch as the depth of one volume. `rank` must be at most 2."""
+        """The geometry of this convolution, with all images of the batch stacked into one volume along a new depth
+        axis. `rank` must be at most 2.
+        """
         return plans.find(_batch_as_axis, self)
 
     def __str__(self) -> str:
@@ -316,8 +318,8 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 def resolve_upsampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
 ) -> tuple[ConvGeometry, tuple[int, ...]]:
-    """Return the geometry of the convolution of the upsampled image, and the upsampling factors per axis. The factors
-    are an empty tuple if the image is not upsampled.
+    """Return the geometry for the upsampled image, and a tuple with the upsampling factor of each axis. The tuple is
+    empty if the image is not upsampled.
     """
     if not is_sampled(stride, upsample):
         return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
@@ -342,7 +344,7 @@ def resolve_conv(
 ) -> ConvGeometry:
     """Return the geometry of a convolution without upsampling. The shapes must be tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most options are of plain types, which are hashable, so they can be part of a key of the plan cache.
+    # The plan cache needs hashable options. Most options have plain types, which are hashable.
     if is_plain(settings):
         return plans.find_typed(_normalise_conv, x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
@@ -428,8 +430,9 @@ def _resolve_conv(
 def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
     """Return the shape of the result of `conv`, ``(N, F, *out_spatial)``.
 
-    The output size of each axis is ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A stride
-    of ``Fraction(a, b)`` means ``upsample=b`` with ``stride=a``.
+    For input size n, kernel size k and pads ``(lo, hi)``, the output size of an axis is
+    ``floor((n * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A stride of ``Fraction(a, b)`` means
+    ``upsample=b`` with ``stride=a``.
 
     Parameters
     ----------

@@ -1,16 +1,18 @@
-"""Convolution of an image upsampled by b, with stride a. It is decomposed into ordinary convolutions, which never read
-the inserted zeros.
+"""Convolution of an upsampled image. It is decomposed into ordinary convolutions of the original image, which never
+read the inserted zeros.
 
-The upsampled grid is the image with b - 1 zeros inserted after each cell. Along an axis with dilation d and padding lo,
-tap t of output o reads the cell ``o a + t d - lo`` of the grid. If b divides this number, this cell is a cell of the
-image; otherwise it is an inserted zero.
+Take one axis with upsampling factor b, stride a, dilation d and padding lo before the image. Upsampling inserts b - 1
+zeros after each cell. Tap t of output o reads cell ``o a + t d - lo`` of the upsampled image. If b divides this index,
+the cell is a cell of the original image. Otherwise it is an inserted zero.
 
-The outputs are divided into ``b / gcd(a, b)`` phases. Outputs whose indices are equal modulo this number are in the
-same phase. For all outputs of a phase, the same taps read the image, and all other taps read inserted zeros. These taps
-are every ``b / gcd(b, d)``-th tap of the kernel. So each phase is an ordinary convolution of the image with these taps,
-with stride ``a / gcd(a, b)`` and dilation ``d / gcd(b, d)``. A tap belongs to at most one phase. Tap t belongs to no
-phase, because it reads inserted zeros only, if gcd(a, b) does not divide ``t d - lo``. (Polyphase filters; P. P.
-Vaidyanathan, "Multirate systems and filter banks", 1993.)
+With p = ``b / gcd(a, b)``, the outputs o, o + p, o + 2 p and so on form a phase. For all outputs of a phase, the same
+taps read the original image: every ``b / gcd(b, d)``-th tap of the kernel. All other taps read inserted zeros. So each
+phase is an ordinary convolution of the original image with these taps. Its stride is ``a / gcd(a, b)``, and its
+dilation is ``d / gcd(b, d)``.
+
+A tap belongs to at most one phase. If gcd(a, b) does not divide ``t d - lo``, tap t belongs to no phase, because it
+reads only inserted zeros. The phases are polyphase filters: see P. P. Vaidyanathan, "Multirate systems and filter
+banks", 1993.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class _Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """One of the ordinary convolutions that replace the convolution of the upsampled image. It convolves the part
-    `cells` of the image with the part `taps` of the kernel, and writes the part `out` of the output. All three are
+    """One of the ordinary convolutions that replace the convolution of the upsampled image. It reads the part `cells`
+    of the original image and the part `taps` of the kernel, and writes the part `out` of the output. All three are
     tuples of slices.
     """
 
@@ -83,14 +85,14 @@ class FractionalGeometry(CheckedFields):
     def parts(self) -> tuple[Part, ...] | None:
         """The ordinary convolutions that replace the convolution of the upsampled image.
 
-        An output that no part computes reads zeros only. The value is None if the padding copies cells of the upsampled
-        image, because the upsampled image must then be built.
+        If no part computes an output, this output reads only zeros. `parts` is None if the padding copies cells of the
+        upsampled image. Then the upsampled image must be built.
         """
         return plans.find(_parts, self)
 
     @property
     def covered(self) -> int:
-        """The number of outputs per channel that `parts` compute. All other outputs read zeros only."""
+        """The number of outputs per channel that `parts` compute. All other outputs read only zeros."""
         return sum(part.geometry.positions for part in self.parts or ())
 
     @property
@@ -138,14 +140,14 @@ def _part(geometry: FractionalGeometry, phases: tuple[_Phase, ...]) -> Part:
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
-    """Return the phases along one axis. Phases whose outputs read inserted zeros and padding only are left out."""
+    """Return the phases along one axis. A phase is left out if its outputs read only inserted zeros and padding."""
     shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # For each tap t, find the phase for whose outputs this tap reads the image. The phase is the solution of the
-    # congruence phase * axis.stride = axis.lo - t * axis.dilation (mod factor). It has a solution if `common` divides
-    # the right side.
+    # For each tap t, find the phase in which tap t reads the original image. It is the solution of the congruence
+    # phase * axis.stride = axis.lo - t * axis.dilation (mod factor). There is a solution if `common` divides the right
+    # side.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
     for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
@@ -173,7 +175,7 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
 def resolve_sampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
 ) -> ConvGeometry | FractionalGeometry:
-    """Return the geometry of a convolution with the options `settings`. It is a `FractionalGeometry` if the image is
+    """Return the geometry of a convolution with the options `settings`: a `FractionalGeometry` if the image is
     upsampled, and a `ConvGeometry` otherwise.
     """
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)

@@ -20,8 +20,9 @@ PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Return the pads for which the output size is ``ceil(size / stride)``.
 
-    If the total number of added cells is odd, as for an even kernel with stride 1, the additional cell is at the end.
-    In `scipy.signal` it is at the start: for the same result use ``(hi, lo)``, or ``pad='same_lower'``.
+    If the total number of added cells is odd, the additional cell is at the end. For example, kernel 4 with stride 1
+    has the pads (1, 2). `scipy.signal` adds this cell at the start: for the same result, use ``(hi, lo)`` or
+    ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return the option `pad` as one pair ``(lo, hi)`` per axis. The sizes are needed only for names such as 'same'."""
+    """Return the option `pad` as one pair ``(lo, hi)`` per axis. Only names such as 'same' need stride and dilation."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:

@@ -21,9 +21,8 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 def taps_within(
     bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each output along an axis, the range of taps that read cells from ``bounds[0]`` to ``bounds[1] - 1``.
-
-    The result is two arrays: the first tap of each output, and its last tap plus 1.
+    """Return two arrays. They have, for each output along an axis, the first tap that reads a cell from ``bounds[0]``
+    to ``bounds[1] - 1``, and the last such tap plus 1.
     """
     start = np.arange(out) * stride - lo
     first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
@@ -87,7 +86,7 @@ class PoolGeometry(CheckedFields):
 
     @property
     def most_windows(self) -> int:
-        """The largest number of windows that a single cell can belong to."""
+        """The maximum number of windows that can contain the same cell."""
         found = 1
         for axis in self.axes:
             _, k, stride, _, dilation, out = axis.row()
@@ -107,9 +106,9 @@ class PoolGeometry(CheckedFields):
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
 
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """Return one array per axis, which has the number of cells of each window along this axis.
+        """Return one array per axis. It has, for each window, the number of cells along this axis.
 
-        The total number of cells of a window is the product of its numbers of cells along the axes.
+        The number of cells of a window is the product of its numbers of cells along all axes.
         """
         counts = []
         for axis in self.axes:
@@ -133,7 +132,7 @@ def resolve_pool(
 ) -> PoolGeometry:
     """Check the options of a pooling of images of shape `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Options of plain types are hashable, so they can be part of a key of the plan cache.
+    # The plan cache needs hashable options. Most options have plain types, which are hashable.
     if is_plain(settings):
         return plans.find_typed(_normalise_pool, x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
@@ -175,7 +174,7 @@ def _resolve_pool(
         if max(lo, hi) >= extent:
             raise ValueError(
                 f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
-                "or a window could hold padding only"
+                "because otherwise a window could contain only padding"
             )
         axis = Axis(size, k, s, lo, hi, d, 1)
         out = windows(axis) + 1 if ceil_mode and _overhangs(axis) else floor_out(i, size, k, s, (lo, hi), d)
@@ -199,8 +198,8 @@ def _steps_over(axis: Axis) -> bool:
     """Return whether some window reads padding only. This is possible if the dilation is larger than the input."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Check the windows that start in the padding before the image. The first tap that is not in this padding reads cell
-    # `start % dilation`, which must be inside the image. It is enough to check the first size + 1 windows: if all of
-    # these cells are inside the image, two windows have the same cell, and the cells of the later windows repeat.
+    # Check the windows that start in the padding before the image. The first tap after this padding reads cell
+    # `start % dilation`, which must be inside the image. The first size + 1 windows suffice. If all their cells are
+    # inside the image, two of these windows read the same cell, and the cells of later windows repeat.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

@@ -28,15 +28,15 @@ class ReceptiveField(NamedTuple):
     start: float = 0.5
 
     def cells(self, unit: int = 0) -> tuple[int, int]:
-        """Return the range of cells in the field of unit number `unit`: the first cell, and the last cell plus 1. The
-        range includes cells of the padding.
+        """Return the range of cells in the receptive field of unit number `unit`: the first cell, and the last cell
+        plus 1. The range includes cells of the padding.
         """
         first = round(self.start - self.size / 2) + unit * self.jump
         return first, first + self.size
 
     def through(self, k: int, stride: int, lo: int, dilation: int) -> ReceptiveField:
-        """Return the receptive field of the units of the next layer, given the kernel size and the options of that
-        layer.
+        """Return the receptive field of the units of the next layer. The arguments are the kernel size and the options
+        of the next layer.
         """
         reach = dilation * (k - 1)
         return ReceptiveField(
@@ -44,7 +44,9 @@ class ReceptiveField(NamedTuple):
         )
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """Return the smallest receptive field that covers this field and `other`. Both must have the same jump."""
+        """Return the smallest receptive field that covers this field and `other`. Both fields must have the same `jump`
+        (the distance between the fields of neighbouring units).
+        """
         first = min(self.start - self.size / 2, other.start - other.size / 2)
         end = max(self.start + self.size / 2, other.start + other.size / 2)
         return ReceptiveField(int(end - first), self.jump, (first + end) / 2)

@@ -1,4 +1,4 @@
-"""The error message of ``strict=True`` for a stride that leaves a remainder. It suggests legal strides and pads."""
+"""The error message for a stride that leaves a remainder, with ``strict=True``. It suggests legal strides and pads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-#: The largest number that is tried as a divisor. If d divides n, so does n / d, and one of them is at most sqrt(n). So
-#: all divisors of numbers below 10**12 are found.
+#: The largest number that is tried as a divisor. If d divides n, then n / d is a divisor, too. So all divisors of
+#: numbers up to 10**12 are found.
 _SEARCH = 10**6
 
 
@@ -28,8 +28,8 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """Return the next smaller and larger strides that leave no remainder. They are divisors of `span`, the distance
-    between the first window and the last possible window.
+    """Return the next smaller and the next larger stride that leave no remainder. They are divisors of `span`, the
+    distance between the first window and the last possible window.
     """
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
     small = small[span % small == 0]
@@ -41,7 +41,7 @@ def _legal_strides(span: int, stride: int) -> list[int]:
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
     """Return the nearest smaller and larger pads for which the stride leaves no remainder.
 
-    An int means equal pads at both ends. A pair ``(lo, hi)`` has the given `lo` if possible.
+    An int stands for equal pads at both ends. A pair ``(lo, hi)`` keeps the `lo` of the axis if possible.
     """
     remainder = span % axis.stride
     found: list[int | tuple[int, int]] = []

@@ -66,7 +66,7 @@ class TransposeGeometry(CheckedFields):
     @property
     def core(self) -> tuple[slice, ...] | None:
         """The part of the output that the gradient of `conv` computes, as slices. None means the whole output. An
-        `output_pad` may add cells outside of this part, to which no product contributes.
+        `output_pad` may add cells outside this part. These cells are equal to the bias.
         """
         if self.conv.x_shape == self.out_shape:
             return None
@@ -85,7 +85,7 @@ def resolve_transpose(
 ) -> TransposeGeometry:
     """Check the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # Options of plain types are hashable, so they can be part of a key of the plan cache.
+    # The plan cache needs hashable options. Most options have plain types, which are hashable.
     if is_plain(settings):
         return plans.find_typed(_resolve, x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
@@ -160,8 +160,8 @@ def _sizes(
     more: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
-    """Return three values. The first two are the spatial sizes and the pads of the convolution whose gradient is the
-    transposed convolution. The third are the spatial sizes of the output of the transposed convolution.
+    """Return three values. The first two are the spatial sizes and the pads of the convolution whose gradient is
+    computed. The third has the spatial sizes of the output.
     """
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
@@ -179,13 +179,13 @@ def _sizes(
         out = full - lo - hi + extra
         if out < 1:
             raise ValueError(
-                f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
-                f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
+                f"spatial axis {i}: pad ({lo}, {hi}) would crop the whole output: {count(n, 'input')} at stride {s}, "
+                f"kernel {k} and dilation {d} give {count(full, 'cell')}, so lo + hi must be less than {full}"
             )
-        # The output of the transposed convolution is the image of a convolution. An `output_pad` below the stride
-        # enlarges this image, but not the output of the convolution. A larger `output_pad` first restores the cells
-        # that `pad` crops at the end, and then adds cells to which no product contributes. The added cells are not part
-        # of the image.
+        # The transposed convolution is the gradient of a convolution, so its output has the size of the input of this
+        # convolution. An `output_pad` below the stride enlarges this input, but the output of the convolution keeps its
+        # size. A larger `output_pad` first restores the cells that `pad` crops at the end. It then adds cells outside
+        # the input of the convolution, to which no product contributes.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

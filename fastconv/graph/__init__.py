@@ -1,8 +1,8 @@
 """A tape, which records forward/backward pairs as they run, and then computes the gradients.
 
-A forward/backward pair is two functions. The first is ``forward(*args) -> (out, cache)``. The second is
-``backward(dout, cache)``, and returns the gradients of the first arguments. The layers of fastconv are such pairs. You
-can write such a pair yourself, so the tape works with any layer.
+A forward/backward pair is two functions. ``forward(*args)`` returns ``(out, cache)``. ``backward(dout, cache)`` returns
+the gradients with respect to the first arguments of ``forward``. The layers of fastconv are pairs. You can also pass
+your own pairs to a tape.
 """
 
 from fastconv.graph.node import Gradients, Node

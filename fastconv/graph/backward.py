@@ -1,6 +1,6 @@
 """The backward pass of a tape: the records of calls, and the sums of gradients.
 
-A node is identified by its number. Nodes are numbered in the order in which they are created.
+A node is a value on the tape. Nodes are numbered in the order in which they are created.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from fastconv.graph.pairs import as_gradient
 class Leaf(NamedTuple):
     """A value that was put on the tape by `Tape.input` or `Tape.param`.
 
-    `node` is the number of the node, not the node itself. A node refers to its tape, so a reference from the tape to
-    the node would be a reference cycle, which would keep all caches alive.
+    `node` is the number of the node, not the node itself. A node refers to its tape. A reference from the tape to the
+    node would complete a reference cycle, and all caches would stay alive until the garbage collector runs.
     """
 
     node: int
@@ -38,9 +38,9 @@ class Record(NamedTuple):
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: The node and the shape of each argument, or None for an argument whose gradient is not needed.
+    #: The number of the node and the shape of each argument, or None for an argument whose gradient is not needed.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: The node, the shape and the dtype of each output.
+    #: The number of the node, the shape and the dtype of each output.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 
@@ -51,8 +51,8 @@ def name_of(function: Any) -> str:
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     """Return the backward function of `forward`, or None.
 
-    The function is looked up by name in the module of `forward`. If `forward` is a method, it is looked up in the
-    object of the method.
+    For example, the backward function of `conv_forward` is the function `conv_backward` in the module of
+    `conv_forward`. The backward function of a method is a method of the same object.
     """
     name = name_of(forward)
     if "forward" not in name:
@@ -61,7 +61,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
-    # The backward of a method is a method of the same object, so look for `__self__` before `__globals__`.
+    # A method has `__globals__`, too, so look for `__self__` first.
     owner = getattr(plain, "__self__", None)
     found = (
         getattr(plain, "__globals__", {}).get(backward_name) if owner is None else getattr(owner, backward_name, None)
@@ -70,7 +70,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
 
 
 def _home(function: Any) -> str:
-    """Return the name of the module that defines a function. (`function.__module__` may name another module.)"""
+    """Return the name of the module that defines a function. `function.__module__` may name another module."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
@@ -80,12 +80,11 @@ class GradientSums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradients may be changed in place, because nothing else refers to the arrays of these
-        #: gradients. Any other gradient may be part of a cache, a view, the gradient of another node, or an array of
-        #: the user.
+        #: The nodes whose gradients may be changed in place, because nothing else refers to their arrays. Any other
+        #: gradient may be part of a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: The keys are numbers of nodes. The value is the name of a call whose backward function returned None as the
-        #: gradient of the node.
+        #: Maps the number of a node to the name of a call whose backward function returned None as the gradient of the
+        #: node.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -106,7 +105,7 @@ class GradientSums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """Return a node's gradient, or None if there is none. If `to_write` is true, the array may be changed."""
+        """Return a node's gradient, or None. If `to_write` is true, the caller may write to the returned array."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
@@ -122,8 +121,8 @@ class GradientSums:
 
 def backward_step(record: Record, sums: GradientSums) -> None:
     """Compute the gradients of the arguments of one call from the gradients of its outputs, and add them to `sums`."""
-    # A backward function of the user may write to dout, as in dout[x < 0] = 0. Pass a copy if another branch uses the
-    # same array. The functions of fastconv never write to dout, so they need no copy.
+    # A backward function of the user may write to dout, as in dout[x < 0] = 0. So pass a copy if another branch of the
+    # graph uses the same array. The functions of fastconv never write to dout, so they need no copy.
     home = _home(record.backward)
     foreign = not home.startswith("fastconv.")
     # The layers of fastconv return a new array for each gradient. The pairs in fastconv.graph, such as `pairs.ADD`, may
@@ -145,7 +144,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
             f"{name_of(record.backward)}, the backward function of {record.name}, returned None; it must return the "
             "gradients, or (None,) if there is no gradient"
         )
-    # A list of arrays is a list of gradients. A list of numbers is one gradient.
+    # If a backward function returns a list of arrays, each array is a gradient. A list of numbers is one gradient.
     several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
     gradients = tuple(result) if several else (result,)
     if len(gradients) > len(record.inputs):
@@ -157,7 +156,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
         whose = "for the first argument" if len(gradients) == 1 else "for the first arguments"
         raise TypeError(
             f"the backward function of {record.name} returned {count(len(gradients), 'gradient')} {whose}, but "
-            f"a later argument (of {len(record.inputs)}) also requires a gradient"
+            f"{record.name} got {count(len(record.inputs), 'argument')}, and a later one also requires a gradient"
         )
     for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):
         if wanted is None:
@@ -177,7 +176,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
-    """Return the nodes that node `end` depends on, including `end`. `records` begins with the last call."""
+    """Return the nodes on which node `end` depends, including `end`. `records` begins with the last call."""
     found = {end}
     for record in records:
         if any(index in found for index, _, _ in record.outputs):
@@ -217,7 +216,7 @@ def refuse_unused(
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: GradientSums) -> dict[int, np.ndarray]:
-    """Return the gradients of all parameters and of the nodes in `kept`, in a dict by the number of the node."""
+    """Return the gradients of all parameters and of the nodes in `kept`. The keys are the numbers of the nodes."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
         index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))

@@ -13,7 +13,7 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """The methods of a tape that the operators of its nodes call. They return nodes of the same tape."""
+    """The methods of a tape that the operators of nodes call, such as ``a + b``. They return nodes of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""
@@ -72,8 +72,8 @@ class Node:
     >>> w[0]
     Traceback (most recent call last):
         ...
-    TypeError: an index of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take
-    node.value[...]
+    TypeError: a tape cannot record an index of a Node: pass a forward and a backward function, as in
+    tape((forward, backward), node), or use node.value[...]
     """
 
     __slots__ = ("_index", "_tape", "name", "requires_grad", "shape", "value")
@@ -100,10 +100,10 @@ class Node:
         )
 
     def __iter__(self) -> Iterator[Any]:
-        raise TypeError("a Node is a single value; write h = tape(...), because the tape keeps the cache")
+        raise TypeError("a Node cannot be unpacked; write h = tape(...), because the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # If the shapes are equal, use the functions of `tape.add`, because they need no cache.
+        # If the shapes are equal, do the same as `tape.add`, which keeps no array for the backward pass.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape(_pairs.ADD, self, other)
         return _apply(np.add, self, other)
@@ -187,7 +187,7 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error for a missing attribute. For an attribute of arrays, the message says what to use instead."""
+        """Raise an error for a missing attribute. If arrays have this attribute, the message says what to write."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
@@ -280,8 +280,8 @@ def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarra
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
     """Return the keywords to pass to `backward`, such as ``need_dx=False``.
 
-    A keyword is returned only if `backward` has a parameter of this name. The value of ``need_dx`` is whether the
-    gradient with respect to the argument ``x`` is needed.
+    A keyword is returned only if `backward` has a parameter of this name. ``need_dx`` is True if the gradient with
+    respect to the argument ``x`` is needed.
     """
     if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
         return {}

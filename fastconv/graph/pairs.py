@@ -1,4 +1,4 @@
-"""Forward/backward pairs that are no layers: add, concat, flatten, scale, losses, and NumPy's ufuncs."""
+"""Forward and backward functions that are not layers: add, concat, flatten, scale, losses, and NumPy's ufuncs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fastconv.checks.options import as_int
 def as_gradient(name: str, value: Any) -> np.ndarray:
     """Return a gradient as an array of a float dtype.
 
-    Backward functions may return bools or ints, whose dtypes cannot hold sums and products.
+    Backward functions may return bools or ints. Convert them, because NumPy's sum of two bools is a bool.
     """
     array = _arrays.as_array(name, value)
     return array.astype(_arrays.result_dtype(array), copy=False)
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
-    """Return `gradients`, which the forward function of a loss has computed, times `dloss`."""
+    """Multiply `gradients`, which the forward function of a loss has computed, by `dloss`."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
@@ -107,7 +107,7 @@ Rule = Callable[..., Any]
 
 
 def _larger(dout: Any, a: Any, b: Any) -> Any:
-    """Return the gradient with respect to a of max(a, b). Where a equals b, it is half of dout."""
+    """Return the gradient of max(a, b) with respect to a. Where a equals b, the gradient is half of dout."""
     return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
 
 
@@ -143,7 +143,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: The ufuncs whose gradients do not depend on the values of the operands. Their caches do not hold the operands.
+#: The ufuncs whose gradients do not depend on the values of the operands. So their caches do not hold the operands.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -169,9 +169,9 @@ def _gradient(ufunc: np.ufunc, i: int, dout: np.ndarray, cache: tuple) -> Any:
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the sum of `gradient` over the axes along which NumPy repeated an operand of `shape`.
+    """Return the sum of `gradient` over the axes along which an operand of shape `shape` was broadcast.
 
-    This is the adjoint of broadcasting.
+    This sum is the adjoint of broadcasting.
     """
     if gradient.shape == shape:
         return gradient
@@ -183,8 +183,8 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the forward and the backward function of `ufunc`.
 
-    If there are two operands, the tape passes `need_da` and `need_db` to the backward function, which say whether the
-    gradients with respect to the operands are needed.
+    If `ufunc` has two operands a and b, the tape passes `need_da` and `need_db` to the backward function. They say
+    whether the gradients with respect to a and b are needed.
     """
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -228,12 +228,12 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     if ufunc in _STEPS:
         return TypeError(f"{name} has no gradient, because it is piecewise constant: apply it to node.value")
     return TypeError(
-        f"{name} of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take it of "
-        "node.value"
+        f"a tape cannot record {name} of a Node: pass a forward and a backward function, as in "
+        f"tape((forward, backward), node), or apply {name} to node.value"
     )
 
 
-#: Methods of arrays, with the forward/backward pairs that error messages suggest in place of these methods.
+#: Maps methods of arrays to the forward and backward functions that error messages suggest in place of the methods.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
@@ -241,8 +241,13 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Return the error message for `what`, which is not on the tape. Arrays have the attribute `part`, nodes do not."""
+    """Return the error message for an operation that a tape cannot record. `what` describes the operation, for example
+    "sum of a Node", and `part` is its code for an array, for example ".sum(...)".
+    """
     if part in (".flatten(...)", ".ravel(...)"):
-        return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
+        return f"a tape cannot record {what}: write tape.flatten(node), or use node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")
-    return f"{what} is not on the tape: give its pair, as in tape({pair}, node), or take node.value{part}"
+    return (
+        f"a tape cannot record {what}: pass a forward and a backward function, as in tape({pair}, node), or use "
+        f"node.value{part}"
+    )

@@ -1,4 +1,4 @@
-"""The records of a tape: its leaves, which are inputs and parameters, and the calls that need a backward pass."""
+"""The records of a tape: its leaves (inputs and parameters), and the calls whose gradients it will compute."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ class Recorder(Operations):
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: The keys are names of leaves. The value is the number of the leaf's node, or None if the leaf requires no
-        #: gradient.
+        #: Maps the name of a leaf to the number of its node, or to None if the leaf requires no gradient.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: The keys are ids (`id(array)`) of the arrays of leaves. The values are the numbers of their nodes. With this
-        #: dict, the tape detects that a call got the array of a leaf instead of its node.
+        #: Maps `id(array)` of the array of a leaf to the number of the leaf's node. With this dict, the tape detects
+        #: that a call got the array of a leaf instead of its node.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False
@@ -32,7 +31,7 @@ class Recorder(Operations):
         return len(self._records)
 
     def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """Return the nodes whose gradients `backward` has to return, in a dict by the number of the node."""
+        """Return the nodes whose gradients `backward` has to return. The keys are the numbers of the nodes."""
         wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
         wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
         if not wanted and not node.requires_grad:

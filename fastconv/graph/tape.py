@@ -28,11 +28,11 @@ from fastconv.graph.recorder import Recorder
 class Tape(Recorder):
     """Records calls of forward functions, and computes gradients by running the backward functions.
 
-    A tape serves one forward and one backward pass. A value may be used any
-    number of times, because its gradients are summed. So the graph may be any
-    acyclic graph. The backward pass runs in the reverse order of recording. It
-    frees each cache after use. A call that depends on no parameter keeps no
-    cache. There is no global state, so tapes do not affect each other.
+    A tape serves one forward and one backward pass. A value may be an argument
+    of several calls, because the tape sums its gradients. So any acyclic graph
+    works. The backward pass visits the calls in reverse order, and frees each
+    cache after use. A call that depends on no parameter keeps no cache. There
+    is no global state, so tapes do not affect each other.
 
     Examples
     --------
@@ -187,7 +187,7 @@ class Tape(Recorder):
 
         Examples
         --------
-        A pair of one's own:
+        A forward and a backward function of your own:
 
         >>> import numpy as np
         >>> from fastconv.graph import Tape
@@ -231,7 +231,7 @@ class Tape(Recorder):
         return nodes if len(nodes) > 1 else nodes[0]
 
     def loss(self, function: Callable[..., Any], *args: Any, **options: Any) -> Node:
-        """Run a loss and record it. A loss is a function that returns its value and its gradient.
+        """Run a loss function and record it. A loss function returns the loss and its gradient.
 
         Parameters
         ----------
@@ -276,12 +276,12 @@ class Tape(Recorder):
         return self._record(name, _pairs.loss_backward, args, result[:1], result[1], {})[0]
 
     def add(self, *nodes: Any) -> Node:
-        """Add values of one shape, as at the end of a skip connection. ``a + b`` does the same.
+        """Add values of equal shape, as at the end of a skip connection. ``a + b`` does the same.
 
         Parameters
         ----------
         *nodes : Node or array_like
-            Values of one shape; they are not broadcast.
+            Values of equal shape; they are not broadcast.
 
         Returns
         -------
@@ -308,14 +308,14 @@ class Tape(Recorder):
         return self(_pairs.ADD, *nodes)
 
     def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
-        """Join values along an axis, such as the results of the branches of an inception module.
+        """Concatenate values along an axis, such as the outputs of the branches of an inception module.
 
         Parameters
         ----------
         nodes : sequence of Node or array_like
             Values whose shapes are equal except along `axis`.
         axis : int, default 1
-            The axis along which the values are joined; channels by default.
+            The axis along which to concatenate; channels by default.
 
         Returns
         -------

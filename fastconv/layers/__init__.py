@@ -1,7 +1,7 @@
-"""Layers as forward/backward pairs with caches, under the names of CS231n.
+"""Layers as pairs of a forward and a backward function with a cache, named as in the course CS231n.
 
-docs/conventions.md describes shapes, dtypes, threads, `out`, caches and errors, which are the same for all layers.
-`__init__.pyi` lists the public names and the modules that define them.
+All layers follow the same rules for shapes, dtypes, threads, `out`, caches and errors: see docs/conventions.md.
+`__init__.pyi` lists each public name and the module that defines it.
 """
 
 import os as _os
@@ -9,7 +9,8 @@ import re as _re
 import typing as _typing
 from importlib import import_module as _import_module
 
-#: Modules that are imported with the package, because most programs use them. The others are imported on first use.
+#: The modules that are imported with the package, because most programs use them. All other modules are imported on
+#: first use.
 _FIRST = (
     "activation",
     "convolution.conv",
@@ -22,7 +23,7 @@ _FIRST = (
 
 
 def _modules() -> dict[str, str]:
-    """Return a dict that maps each public name to its module, as `__init__.pyi` lists them."""
+    """Return a dict that maps each public name to the name of its module. Both are read from `__init__.pyi`."""
     with open(_os.path.join(_os.path.dirname(__file__), "__init__.pyi"), encoding="utf-8") as file:
         statements = _re.findall(r"^from (\S+) import (\([^)]*\)|.*)$", file.read(), _re.M)
     return {name: module for module, names in statements for name in _re.findall(r"(\w+) as", names)}

@@ -1,6 +1,7 @@
-"""Checks of the values that a backward pass reads from a cache, because the caller may have changed or replaced them.
+"""Checks of a cache before a backward pass reads it. They are necessary because the caller may have changed the cache.
 
-`arrays.check_cached` checks arrays. The fields of a geometry need no check here, because its constructor checks them.
+`fastconv.checks.arrays.check_cached` checks most arrays. Only the type of a geometry is checked, because the
+constructor of a geometry checks its fields.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def checked_dtype(source: str, dtype: Any) -> np.dtype:
 def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
     """Return the shape of an array in a cache.
 
-    Raise an error if the kernels cannot read the array, or if its number of axes is not from `least` to `most`.
+    Raise an error if kernels cannot read the array, or if the array does not have `least` to `most` axes.
     """
     if _arrays.common_dtype_if_ready(array) is not None and least <= array.ndim <= most:
         return array.shape
@@ -47,10 +48,10 @@ def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple
 
 
 def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
-    """Return whether these arrays have types and dtypes that the kernels of normalisation can read.
+    """Return whether these arrays have types and dtypes that the normalisation kernels can read.
 
-    The number of elements is not checked here, because the kernels check it. There are no further checks here, because
-    they would take as long as normalising a small image.
+    The numbers of elements are not checked here, because the kernels check them. More checks would take as long as the
+    normalisation of a small image.
     """
     return (
         type(x) is type(gamma) is type(mean) is type(scale) is _ndarray
@@ -64,5 +65,5 @@ def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
 
 
 def check_moments(source: str, mean: Any, scale: Any, shape: tuple[int, ...]) -> None:
-    """Raise an error if `mean` or `scale` in a cache does not have `shape` and dtype float64."""
+    """Raise an error unless both `mean` and `scale` in a cache have the given shape and dtype float64."""
     _arrays.check_cached(source, ("mean", "scale"), (mean, scale), (shape, shape), _FLOAT64)

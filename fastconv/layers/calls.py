@@ -1,7 +1,8 @@
-"""The start of a call of a layer: find an equal earlier call, or check the arguments and make a plan.
+"""Stored calls of layers. A later call with equal shapes, dtype and options skips the checks, and reuses the plan.
 
-All layers with plans start here, so that the steps and their order are the same everywhere: read the arrays, and look
-up the call. If the call is not stored, check shapes and options, make the plan, and convert the arrays.
+A plan holds all that a kernel needs besides the arrays, such as block sizes and tables. Every layer that has plans
+first looks up the call. If the call is not stored, the layer checks the shapes and the options, makes the plan, and
+converts the arrays.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from fastconv.runtime.plan_cache import is_large, plans
 _Geometry = TypeVar("_Geometry")
 _Call = TypeVar("_Call", bound="Call[Any]")
 
-#: The largest number of calls that a table stores.
+#: The maximum number of stored calls of one function, for each default number of threads and each instruction set.
 _MOST_CALLS = 512
 _tables: list[dict[tuple[int, int], CallCache]] = []
 
 
 class Runnable(Protocol):
-    """The methods and attributes of a plan that a call needs. ``str(plan)`` is the name of the kernel.
+    """The interface of a plan: its method `run`. ``str(plan)`` is the name of the kernel.
 
-    If the tables of a plan grow with the image, the attribute `nbytes` is the size of the tables in bytes.
+    A plan whose tables grow with the image also has the attribute `nbytes`, the size of the tables in bytes.
     """
 
     @property
@@ -60,7 +61,7 @@ class Call(Generic[_Geometry]):
         make_plan: Callable[[_Geometry, np.dtype, Any, int], Runnable],
         dtype: np.dtype | None = None,
     ) -> None:
-        """If `dtype` is given, make the plan for arrays of this dtype now. Otherwise it is made when it is needed."""
+        """If `dtype` is given, make the plan now, for arrays of this dtype. Otherwise `find_plan` makes it later."""
         self.geometry, self.option, self.threads, self._make_plan = geometry, option, threads, make_plan
         self.plan: Any = None
         self.run: Callable[..., Any] | None = None
@@ -69,7 +70,7 @@ class Call(Generic[_Geometry]):
             self.run = self.plan.run
 
     def find_plan(self, dtype: np.dtype) -> Any:
-        """Return the plan of the call. If the call has no plan, make one."""
+        """Return the plan of the call. If the call has no plan yet, make one."""
         if self.plan is not None:
             return self.plan
         call = Call(self.geometry, self.option, self.threads, self._make_plan, dtype)
@@ -78,24 +79,24 @@ class Call(Generic[_Geometry]):
         return call.plan
 
     def may_store_plan(self) -> bool:
-        """Return whether later calls may use the plan.
+        """Return whether the plan may be stored for later calls.
 
-        A plan must not be used again if its number of threads depends on the number of CPUs at the time of the call. A
-        plan with large tables must not be stored, because hundreds of calls are stored.
+        A plan is not stored if `threads` is negative. The number of threads then depends on the number of CPUs, which
+        may change between calls. A plan with large tables is not stored, because there are hundreds of stored calls.
         """
         return (self.threads is None or self.threads > 0) and not is_large(getattr(self.plan, "nbytes", 0))
 
     def to_store(self) -> Call[_Geometry]:
-        """Return the call itself, or a copy without its plan if the plan may not be stored."""
+        """Return the call itself, or a copy without the plan if the plan may not be stored."""
         if self.may_store_plan():
             return self
         return Call(self.geometry, self.option, self.threads, self._make_plan)
 
 
 class Calls(Generic[_Call]):
-    """The stored calls of one function, and the way to find or make one.
+    """The stored calls of one function. `find` returns a stored call, or makes a new one.
 
-    A call is stored under the shapes and the dtype of its arrays and under its options: see `CallCache`.
+    The key of a stored call consists of its options, and of the shapes and the dtype of its arrays: see `CallCache`.
 
     Attributes
     ----------
@@ -126,10 +127,10 @@ class Calls(Generic[_Call]):
     def find(
         self, arrays: tuple[Any, ...], key: dict[str, Any] | None, *settings: Any
     ) -> tuple[_Call, Sequence[Any], Sequence[Any]]:
-        """Return the call, its arrays converted for the kernels, and its arrays before this conversion.
+        """Return the call, the arrays in the form that kernels read, and the arrays before this conversion.
 
-        `key` has the options that the call depends on, or is None if the call is not to be stored. If a call with equal
-        options is stored, `settings` is not read.
+        `key` is a dict of the options that the call depends on. If `key` is None, the call is neither looked up nor
+        stored. `settings` are further arguments for `resolve`, which is called only if no stored call is found.
         """
         table = self.tables[_threads.get_threads(), _isa.current]
         if key is not None:
@@ -149,15 +150,17 @@ class Calls(Generic[_Call]):
 
 
 def plain_options(param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options if all are in `param` or all are in `options`. Return None if they must be merged."""
+    """Return the options of a call if all are in the dict `param`, or all are in `options`, the keyword arguments.
+    Return None if the two must be merged.
+    """
     if param is None:
         return options
     return param if type(param) is dict and not options else None
 
 
 def clear() -> None:
-    """Forget the stored calls of all layers, and all geometries and plans. Tests need this after they changed block
-    sizes or rates.
+    """Delete the stored calls of all layers, and all cached geometries and plans. Tests call this function after they
+    change a constant that plans depend on, such as a block size.
     """
     for tables in _tables:
         tables.clear()

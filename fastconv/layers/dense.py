@@ -114,12 +114,13 @@ def affine_backward(
 def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     """Return the weights of a fully connected layer as filters that cover its whole input.
 
-    A convolution with these filters computes the outputs of the layer as 1x1 planes. For a larger
-    image it computes the outputs of the layer for every window of the size of `x_shape`. So a net
-    that ends in fully connected layers, and was trained at one image size, runs on larger images.
-    If no layer pads, each result equals the result for the window alone. If a layer pads, the
-    results differ, because a window alone is surrounded by zeros, while a window of the larger
-    image is surrounded by other cells. The bias stays the same.
+    A convolution with these filters and the same bias computes the outputs of the layer as 1x1
+    planes. For a larger image, it computes these outputs for every window of shape `x_shape`. So a
+    net that ends in fully connected layers can run on images larger than those of its training.
+
+    If no earlier layer pads, each output equals the output for its window alone. If a layer pads,
+    the outputs differ. The reason is that zeros surround a window that is convolved alone, but
+    other cells surround the same window in a larger image.
 
     Parameters
     ----------
@@ -170,8 +171,8 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
             raise ValueError(f"w must be (D, M), got shape {w.shape}")
         if not 2 <= len(shape) <= 4 or math.prod(shape) != w.shape[0]:
             raise ValueError(
-                f"x_shape must be (C, *spatial) with one to three spatial axes, and the product of its sizes must be "
-                f"{w.shape[0]}, the number of rows of w {w.shape}, got {shape} with the product {math.prod(shape)}"
+                f"x_shape is {shape}, with the product {math.prod(shape)}; legal are (C, *spatial) with one to three "
+                f"spatial axes and the product {w.shape[0]}, which is the number of rows of w {w.shape}"
             )
         return shape, None
 

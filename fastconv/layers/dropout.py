@@ -16,7 +16,7 @@ _LEGAL_P = "p is the probability of keeping a value and must be above 0 and at m
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
-    """Check the parameters, and return p, whether the mode is 'train', and the seed."""
+    """Check the parameters. Return `p`, whether the mode is 'train', and the seed."""
     legal = "a dict with 'p' and 'mode'"
     settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]
@@ -30,7 +30,7 @@ def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
 
 
 def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, tuple]:
-    """Inverted dropout: a value is kept and divided by `p` with probability `p`, and set to zero otherwise.
+    """Inverted dropout: with probability `p` a value is kept and divided by `p`, and otherwise it is set to zero.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator
     kept = np.random.random_sample(x.shape) < p  # noqa: NPY002 - as rand, for any number of axes
-    with np.errstate(over="ignore"):  # 1 / p may overflow; then p is so small that no value is kept
+    with np.errstate(over="ignore"):  # 1 / p may overflow to inf, but no value is kept for such a small p
         mask = np.where(kept, x.dtype.type(1 / p), x.dtype.type(0))
     return np.multiply(x, mask, out=np.empty_like(x)), TupleCache((dropout_param, mask))
 

@@ -10,12 +10,12 @@ from fastconv.checks.arrays import prepare_inputs
 
 
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return x in float32 or float64, and a copy of the labels y. Raise an error if they do not fit each other."""
+    """Return x in float32 or float64, and a copy of the labels y. Raise an error if a shape or a label is illegal."""
 
     def resolve(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, None]:
         if x.ndim != 2 or x.shape[1] < 1:
             raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
-        labels = np.array(y)  # a copy, so that labels do not change after the checks
+        labels = np.array(y)  # a copy, because the caller may change y after the checks
         if labels.shape != (x.shape[0],):
             raise ValueError(
                 f"y has shape {labels.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)"
@@ -63,7 +63,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     >>> round(loss, 4), dx
     (0.6931, array([[ 0.5, -0.5]]))
     """
-    # Import SciPy only here, because importing it at the top would double the time to import fastconv.
+    # Import SciPy only here, because an import at the top of the file would double the import time of fastconv.
     from scipy.special import log_softmax
 
     x, y = _scores_and_labels(x, y)
@@ -80,7 +80,8 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
 def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     """Mean multiclass hinge loss, and its gradient.
 
-    The loss of a row is the sum over its wrong classes of ``max(0, score - right score + 1)``.
+    Every wrong class adds ``max(0, score - right + 1)`` to the loss of its row, where `right` is
+    the score of the right class.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sums and maxima of whole planes, computed by several threads."""
+"""Sums and maxima of planes, computed by several threads. A plane is one channel of one image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
-    """Return the sum of each channel of x (N, C, *spatial), as an array (C,). Sums are computed in float64."""
+    """Return the sum of each channel of x (N, C, *spatial), as an array (C,). The sums are computed in float64."""
     images, channels = x.shape[:2]
     if not x.size:
         return np.zeros(channels, x.dtype)
@@ -37,7 +37,7 @@ def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
-    """Write the maximum of each plane of x to `out`, and its index in the plane to `indices`."""
+    """Write the maximum of each plane of x to `out`, and the index of the maximum in its plane to `indices`."""
     planes = math.prod(x.shape[:2])
     _threads.share(
         _ext.highest,

@@ -10,22 +10,23 @@ import numpy as np
 from fastconv._ext.lowering import im2col as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.options import as_shape, merge_options, per_axis
-from fastconv.geometry.axis import PerAxis, check_rank
+from fastconv.geometry.axis import Axis, PerAxis, check_rank, output_ranges, three_rows
 from fastconv.geometry.conv import ConvGeometry, resolve_conv
 from fastconv.geometry.pads import Pad, PadMode
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
 
-#: The result of `im2col` in messages.
+#: The name of the result of `im2col` in error messages.
 _COLUMNS = "the lowered matrix"
-#: The number of bytes of a block of image rows. A thread adds columns to one block at a time, which stays in the L1
-#: cache.
+#: The number of bytes of a block of image rows in `scatter`. A thread works on one block at a time, which stays in the
+#: L1 cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Compute the im2col matrices of x (N, C, *spatial) with zero padding, and write them to `cols` (N, C * taps, L).
-    Both arrays must have the same float dtype.
+    """Compute the im2col matrices of x (N, C, *spatial) with zero padding, and write them to `cols` (N, C * taps, L). L
+    is the number of output positions. Both arrays must have the same float dtype.
 
     The elements of both arrays must be contiguous along the last axis. For a pointwise convolution (kernel of size 1,
     stride 1, no padding), x must be C-contiguous.
@@ -36,8 +37,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
         _threads.share(
-            _ext.im2col,
-            (_arrays.DTYPES[cols.dtype], _arrays.lift(x, 2), cols, *geometry.tables),
+            _plan(geometry).im2col,
+            (_arrays.DTYPES[cols.dtype], _arrays.lift(x, 2), cols),
             items=cols.shape[0] * cols.shape[1],
             work=cols.nbytes,
             threads=threads,
@@ -45,8 +46,8 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write images to `x` (N, C, *spatial). Each cell of `x` is the sum of the elements of `cols` (N, C * taps, L) that
-    `lower` would copy from this cell. This function is the adjoint of `lower`.
+    """Compute the adjoint of `lower`: add the columns in `cols` (N, C * taps, L) to the windows of images, and write
+    the images to `x` (N, C, *spatial). L is the number of output positions.
     """
     if not cols.size:
         x.fill(0)
@@ -54,12 +55,24 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
         lifted = _arrays.lift(x, 2)
         block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
         _threads.share(
-            _ext.col2im,
-            (_arrays.DTYPES[x.dtype], cols, lifted, *geometry.tables, block),
+            _plan(geometry).col2im,
+            (_arrays.DTYPES[x.dtype], cols, lifted, block),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
             work=cols.nbytes,
             threads=threads,
         )
+
+
+def _plan(geometry: ConvGeometry) -> _ext.LoweringPlan:
+    return plans.find_sized(_nbytes, _make_plan, geometry.axes)
+
+
+def _nbytes(plan: _ext.LoweringPlan) -> int:
+    return plan.nbytes
+
+
+def _make_plan(axes: tuple[Axis, ...]) -> _ext.LoweringPlan:
+    return _ext.LoweringPlan(axes=three_rows(axes), output_ranges=output_ranges(axes))
 
 
 def _geometry(
@@ -96,7 +109,7 @@ def _geometry(
 
 
 def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
-    """Raise an error if the columns take more bytes than are free, before anything is converted or allocated."""
+    """Raise an error if the result of `im2col` takes more bytes than are free. Called before any array is allocated."""
     try:
         nbytes = _memory.check_bytes(_COLUMNS, geometry.cols_shape, dtype)
         what = f"{_COLUMNS} of shape {geometry.cols_shape} and dtype {dtype}"
@@ -106,7 +119,7 @@ def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
 
 
 def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
-    """Return an uninitialised array for the columns."""
+    """Return an uninitialised array for the result of `im2col`."""
     try:
         return _arrays.empty_result(geometry.cols_shape, dtype, _COLUMNS)
     except ValueError as error:
@@ -114,7 +127,9 @@ def _empty_columns(geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
 
 
 def _too_large(error: ValueError, geometry: ConvGeometry) -> ValueError:
-    """Return `error` with the arguments in its message. If a signal handler raised `error`, return `error` itself."""
+    """Return `error` with the arguments of the call in its message. If a signal handler raised `error`, return it
+    unchanged.
+    """
     if type(error) not in (ValueError, _memory.TooLargeError):
         return error
     return type(error)(f"x {geometry.x_shape} with kernel_size {geometry.kernel} is too large: {error}")
@@ -132,7 +147,7 @@ def im2col(
     threads: int | None = None,
     **unknown: Any,
 ) -> np.ndarray:
-    """Return one matrix per image whose columns are the windows of the image, one per output position.
+    """Return one matrix per image. Its columns are the windows of the image, one for each output position.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Mirrored, replicated and circular padding of images, and the adjoint of this padding.
 
 Most kernels support zero padding only. For any other padding mode, `extend` makes the padded image, and `fold` computes
-the gradient of the image from the gradient of the padded image. Both take the time of a copy.
+the gradient of the image from the gradient of the padded image. Each function takes as long as a copy of the image.
 """
 
 from __future__ import annotations
@@ -22,45 +22,46 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
     """Return a padded copy of x (N, C, *spatial), with the pads and the padding mode of `geometry`."""
     padded = _memory.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
     if x.size:
-        _share(_ext.extend, x, padded, geometry, rows=padded.size // padded.shape[-1], threads=threads)
+        _share(_plan(geometry).extend, x, padded, rows=padded.size // padded.shape[-1], threads=threads)
     return padded
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
     """Write the gradient of the image to `dx`, given the gradient `dpadded` of the padded image.
 
-    `extend` copies each cell of the image to one or more cells of the padded image. The gradient at a cell of the image
-    is the sum of the gradients at these cells of the padded image. This function is the adjoint of `extend`.
+    This function is the adjoint of `extend`, which copies each cell of the image to one or more cells of the padded
+    image. The gradient at a cell of the image is the sum of the gradients at its copies.
     """
     if dx.size:
-        _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
+        _share(_plan(geometry).fold, dpadded, dx, rows=dx.size // dx.shape[-1], threads=threads)
 
 
-def _share(kernel: Any, source: np.ndarray, to: np.ndarray, geometry: ConvGeometry, rows: int, threads: int) -> None:
-    tables = plans.find_sized(_nbytes, _tables, geometry.axes, geometry.pad_mode)
-    arguments = source, to, tables, _arrays.DTYPES[source.dtype], _isa.current
+def _share(kernel: Any, source: np.ndarray, to: np.ndarray, rows: int, threads: int) -> None:
+    arguments = source, to, _arrays.DTYPES[source.dtype], _isa.current
     _threads.share(kernel, arguments, items=rows, work=source.nbytes + to.nbytes, threads=threads)
 
 
-def _nbytes(tables: np.ndarray) -> int:
-    return tables.nbytes
+def _plan(geometry: ConvGeometry) -> _ext.BordersPlan:
+    return plans.find_sized(_nbytes, make_plan, geometry.axes, geometry.pad_mode)
 
 
-def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
-    """Return the tables of indices that the kernels in borders.h need, as one array. Missing spatial axes have size 1.
+def _nbytes(plan: _ext.BordersPlan) -> int:
+    return plan.nbytes
 
-    The array has three parts. The first part has the sizes, the padded sizes, and the number of padding cells at the
-    start of the last axis. The second part has, for each axis, the index of the image cell that is copied to each cell
-    of the padded image; along the last axis it has only the cells of the padding. The third part has, for each axis but
-    the last, the list of the padded cells to which each image cell is copied.
-    """
+
+def make_plan(axes: tuple[Axis, ...], pad_mode: str) -> _ext.BordersPlan:
+    """Return the compiled plan of the padding. Missing spatial axes have size 1."""
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes
     cells = [source_cells(np.arange(-axis.lo, axis.padded - axis.lo), axis.size, pad_mode) for axis in outer]
-    borders = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
-    parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [last.lo], *cells]
-    parts.append(source_cells(borders, last.size, pad_mode))
-    for axis, of_axis in zip(outer, cells, strict=True):
-        starts = np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))])
-        parts += [starts, np.argsort(of_axis, kind="stable")]
-    return np.concatenate(parts).astype(np.intp)
+    counts = [np.bincount(of_axis, minlength=axis.size) for axis, of_axis in zip(outer, cells, strict=True)]
+    padding = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
+    of_last = source_cells(padding, last.size, pad_mode)
+    return _ext.BordersPlan(
+        size=[axis.size for axis in axes],
+        padded=[axis.padded for axis in axes],
+        lo=last.lo,
+        cells=[np.ascontiguousarray(of_axis, np.intp) for of_axis in (*cells, of_last)],
+        firsts=[np.concatenate([[0], np.cumsum(count)]).astype(np.intp) for count in counts],
+        copies=[np.argsort(of_axis, kind="stable").astype(np.intp) for of_axis in cells],
+    )

@@ -1,6 +1,6 @@
 """The kinds of layers that `summarize` supports: their arguments, and the shapes of their results.
 
-The options of most kinds are checked by running the layer on an empty batch, because this runs the checks of the layer.
+To check the options of a layer, most functions of this module run the layer on an empty batch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """The shape, the receptive fields and the grid of a layer's output. `summarize` passes them to the next layer."""
+    """What `summarize` passes from a layer to the next one: the shape of the output, and its receptive fields."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
-    #: The number of positions along each spatial axis. Flattening keeps the grid, so that a fully connected layer after
-    #: it has a receptive field that covers all positions.
+    #: The number of positions along each spatial axis. Flattening does not change `grid`. So a fully connected layer
+    #: after `flatten` has a receptive field that covers all positions.
     grid: tuple[int, ...]
 
 
@@ -44,8 +44,8 @@ class Step(NamedTuple):
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether the layer enlarges its input. If it does, its outputs read different numbers of cells, so there is no
-    #: common receptive field.
+    #: Whether the layer enlarges its input, as upsampling does. The outputs of such a layer read different numbers of
+    #: cells, so they have no common receptive field.
     between: bool = False
 
 
@@ -56,7 +56,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 
 def _settings(caller: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the geometry needs, after a check of the options `algorithm` and `threads`."""
+    """Check the options `algorithm` and `threads`, and return the other options, which determine the output shape."""
     settings = merge_options(caller, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
@@ -233,7 +233,7 @@ def _usage(kind: str) -> str:
 
 
 def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """Return the `Step` of a layer with the input `flow`. Messages of errors begin with `location`."""
+    """Return the `Step` of a layer with the input `flow`. Error messages begin with `location`."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

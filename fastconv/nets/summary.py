@@ -15,7 +15,8 @@ from fastconv.geometry.receptive import ReceptiveField
 from fastconv.nets.layer_kinds import KINDS, Flow, Step, run
 from fastconv.runtime import memory as _memory
 
-#: How an input is interpreted, by its number of axes. An image without a batch axis is interpreted as signals.
+#: Maps the number of axes of an input to the meaning of the axes. An image without a batch axis has three axes, so it
+#: counts as 1-D signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -26,7 +27,7 @@ _AXES = {
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer of a `Summary`. `summarize` makes it. It is immutable.
+    """One layer in the `Summary` that `summarize` returns. It is immutable.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class LayerSummary:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """A whole net. `summarize` makes it; ``str()`` gives the table. It is immutable.
+    """The summary of a net that `summarize` returns. ``str()`` returns it as a table. It is immutable.
 
     Attributes
     ----------
@@ -211,7 +212,7 @@ def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 class _Walk:
-    """A loop over the layers of a net, in order, which makes a `LayerSummary` for each layer."""
+    """Visits the layers of a net in order, and makes a `LayerSummary` for each layer."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -266,9 +267,9 @@ class _Walk:
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
     """Return, for each axis, the smallest receptive field that covers the fields of all branches.
 
-    Return () if the branches have no common field, because their jumps (total strides) or their grids differ.
+    Return () if the branches have no common field, because their jumps (total strides) or numbers of positions differ.
     """
-    # Grids differ, for example, if one branch was flattened and another ends in a fully connected layer.
+    # The numbers of positions differ, for example, if one branch ends in `flatten`, and another in `affine`.
     if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
     whole = ends[0].fields
@@ -298,24 +299,27 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
         (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). The
         known kinds are:
 
-        - ``('conv', filters, kernel_size, stride, pad, dilation)``, with
-          ``bias=False`` and the other options of `conv` by name; ``('conv_transpose',
-          filters, kernel_size, stride, pad)``; ``('upsample', factor)``,
-          ``('downsample', factor)``;
-        - ``('max_pool', kernel_size, stride, pad, dilation)``, with the options of
-          `max_pool_forward` (also CS231n's) by name; ``avg_pool``, ``lp_pool``;
-          ``global_max_pool``, ``global_avg_pool``;
-        - ``('affine', units)``, with ``bias=False`` by name; it flattens its
-          input, as ``flatten`` does;
-        - ``relu``, ``leaky_relu``, ``sigmoid``, ``tanh``, ``softmax``,
-          ``dropout``, ``lrn``, ``batchnorm`` (gamma and beta of each channel),
-          ``layernorm``, ``('groupnorm', G)``; ``spatial_batchnorm`` and
-          ``('spatial_groupnorm', G)`` are the same, but refuse input ``(N, D)``;
-        - ``('add', branch, branch, ...)`` and ``('concat', branch, ...)``, whose
-          branches are lists of layers: residual blocks, where ``[]`` is the
-          skip connection, and inception modules.
+        - ``('conv', filters, kernel_size, stride, pad, dilation)``. The dict may
+          have ``bias=False`` and the other options of `conv`.
+        - ``('conv_transpose', filters, kernel_size, stride, pad)``. The dict may
+          have ``bias=False`` and the other options of `conv_transpose`.
+        - ``('upsample', factor)`` and ``('downsample', factor)``.
+        - ``('max_pool', kernel_size, stride, pad, dilation)``. The dict may have
+          the other options of `max_pool_forward`, also in CS231n's spelling.
+          ``avg_pool`` and ``lp_pool`` take the same values.
+        - ``global_max_pool`` and ``global_avg_pool``.
+        - ``('affine', units)``, a fully connected layer, which flattens its
+          input. The dict may have ``bias=False``.
+        - ``flatten``, ``relu``, ``leaky_relu``, ``sigmoid``, ``tanh``,
+          ``softmax``, ``dropout`` and ``lrn``.
+        - ``batchnorm`` (with one gamma and beta per channel), ``layernorm`` and
+          ``('groupnorm', G)``. ``spatial_batchnorm`` and
+          ``('spatial_groupnorm', G)`` are the same, but refuse input ``(N, D)``.
+        - ``('add', branch, branch, ...)`` for residual blocks. A branch is a list
+          of layers, and ``[]`` is a skip connection.
+        - ``('concat', branch, branch, ...)`` for inception modules.
 
-        The option ``name`` of a layer is its name in the table.
+        The option ``name`` sets the name of a layer in the table.
     x_shape : tuple of int
         ``(N, C, *spatial)``, one to three spatial axes, or ``(N, D)``.
     dtype : dtype, default 'float32'

@@ -1,4 +1,4 @@
-"""`explain`, which compares the algorithms for a convolution, and says which algorithm is chosen, and why."""
+"""`explain`, which compares the algorithms for a convolution. It says which algorithm is chosen, and why."""
 
 from __future__ import annotations
 
@@ -70,15 +70,16 @@ def explain(
     Returns
     -------
     str
-        A description of the layer and of its plan, which names the wrappers
-        around the algorithms, then one line for each algorithm. The line has
-        the estimated time divided by the least one and the bytes of workspace,
-        or the reason why the algorithm cannot compute the layer. An arrow marks
-        the algorithm that is taken, and the last line says why. If that
-        algorithm uses transforms, the last line also names the algorithm that
-        recomputes images whose results are not finite. With `upsample` or a
-        stride of ``Fraction(a, b)``, the description is of the upsampled image,
-        and each of the convolutions that make up the result has a table.
+        A description of the layer, and then one line for each algorithm. The
+        description names the chosen algorithm and the steps around it, such as
+        padding. A line has the estimated time divided by the shortest estimated
+        time, and the bytes of workspace. If the algorithm cannot compute the
+        layer, the line has the reason. An arrow marks the chosen algorithm, and
+        the last line says why it is chosen. If it uses transforms, the last line
+        also names the algorithm that recomputes images whose results are not
+        finite. With `upsample` or a stride of ``Fraction(a, b)``, the
+        description is of the upsampled image. The result is then made of several
+        convolutions, and each of them has a table.
 
     Raises
     ------
@@ -163,7 +164,7 @@ def _explained(
 
 
 class _Row(NamedTuple):
-    """A line of the table: the cost and the workspace of an algorithm, or None and the reason why it has no cost."""
+    """A line of the table for one algorithm. If `cost` is None, `note` has the reason."""
 
     algorithm: str
     cost: float | None
@@ -172,7 +173,7 @@ class _Row(NamedTuple):
 
 
 def _row(name: str, case: Case, rank_one: bool, requested: str) -> _Row:
-    """Return the line of the table for an algorithm. `requested` is the value of the option `algorithm`."""
+    """Return the line of the table for the algorithm `name`. `requested` is the value of the option `algorithm`."""
     reason = _reason(name, case, rank_one, name == requested)
     if reason is not None:
         return _Row(name, None, 0, reason)

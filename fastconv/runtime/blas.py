@@ -22,8 +22,8 @@ def _counters() -> Iterator[Callable[[], int]]:
     """Yield the functions of NumPy's BLAS that return its number of threads."""
     try:
         umath = importlib.import_module("numpy._core._multiarray_umath")
-        # A lookup in this library searches only NumPy's own module and the libraries that it links to, so it finds
-        # NumPy's BLAS and no other.
+        # A lookup in this library searches only NumPy's own module and the libraries that this module links to. So it
+        # finds NumPy's BLAS, even if the process has loaded another BLAS.
         library = ctypes.CDLL(umath.__file__)
     except (ImportError, OSError, TypeError, AttributeError):
         return
@@ -37,7 +37,7 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """Return the number of threads of NumPy's BLAS. Store the BLAS function that returns this number in `_count`, for
+    """Return the number of threads of NumPy's BLAS. In `_count`, store the BLAS function that returns this number, for
     later calls.
     """
     global _count

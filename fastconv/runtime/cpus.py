@@ -16,7 +16,7 @@ def count() -> int:
     return cpus if limit is None else min(cpus, limit)
 
 
-# Cached because a call with a negative number of threads counts CPUs each time, and reading the files takes 0.4 ms.
+# Cached, because reading the files takes 0.4 ms, and every call with a negative number of threads needs the quota.
 @functools.cache
 def _quota() -> int | None:
     return quota("/")
@@ -27,8 +27,8 @@ def quota(root: str) -> int | None:
     quota.
 
     `root` is the root of the file system. The file ``proc/self/cgroup`` lists the control groups of the process, and
-    the folder ``sys/fs/cgroup`` has the files of each group. Version 2 of control groups has the file ``cpu.max``, and
-    version 1 has ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. The quotas of all enclosing groups apply, too.
+    the folder ``sys/fs/cgroup`` has the files of each group. In cgroups version 2, the quota is in ``cpu.max``. In
+    version 1, it is in ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. The quotas of enclosing groups apply, too.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
@@ -48,8 +48,8 @@ def _folders(root: str) -> list[str]:
         else:
             continue
         group = path.strip("/").split("/")
-        # In a container, /sys/fs/cgroup may be the folder of the group itself, while the path is the path of the group
-        # on the host. So try every prefix of the path, also the empty one.
+        # In a container, /sys/fs/cgroup may be the folder of the group itself, but `path` is the path of the group on
+        # the host. So try every prefix of `path`, including the empty prefix.
         depths = [0] if ".." in group else range(len(group) + 1)
         folders += [join(base, *group[:depth]) for base in bases for depth in depths]
     return folders

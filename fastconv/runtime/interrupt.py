@@ -1,5 +1,5 @@
-"""A handler for Ctrl-C while ``python -m fastconv`` is still importing. The process ends with status 130 and no
-traceback.
+"""A handler for Ctrl-C while ``python -m fastconv`` is still importing modules. It ends the process with status 130,
+without a traceback.
 
 The package imports this module first. In `__main__` the handler would be installed too late, because Python imports the
 package before it runs `__main__`.

@@ -7,7 +7,7 @@ import warnings
 
 from fastconv._ext.gemm import microkernel as _ext
 
-#: The names of the instruction sets. The index of a name is the number that kernels use for the instruction set.
+#: The names of the instruction sets. Kernels take the index of a name as an argument.
 NAMES: tuple[str, ...] = _ext.isas
 
 
@@ -35,7 +35,7 @@ def _from_environment() -> int:
     return best
 
 
-#: The index in `NAMES` of the instruction set in use. Kernels take it as an argument.
+#: The index in `NAMES` of the instruction set in use.
 current = _from_environment()
 
 #: The vendor and the family of this CPU, or 'generic' and 0 if they are unknown.
@@ -45,23 +45,23 @@ cpu: tuple[str, int] = _ext.cpu()
 def kind() -> str:
     """Return the kind of CPU: its vendor, its family and the instruction set in use, such as 'AuthenticAMD-26-avx512'.
 
-    The cost model has measured rates for each kind of CPU.
+    The cost model has measured times for each kind of CPU.
     """
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
 #: For each instruction set, the number of bytes of a vector, and the time of one vector operation as a multiple of the
-#: time with AVX-512. The time with AVX2 is below 1 because two operations run at a time. The cost model uses these
-#: times to apply the rates of one instruction set to another.
+#: time with AVX-512. The time with AVX2 is below 1, because a CPU runs two AVX2 operations at a time. With these times,
+#: the cost model converts times measured with one instruction set to another instruction set.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
-#: Maps an instruction set to the one with vectors of half the width, and to this half width in bytes.
+#: Maps AVX-512 to AVX2, whose vectors have half the width, and to the width of AVX2 vectors in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 
 def narrow(nbytes: int) -> int:
-    """Return the index in `NAMES` of the instruction set for rows of `nbytes` bytes. If a row fills at most half a
-    vector, this is the instruction set with vectors of half the width.
+    """Return the index in `NAMES` of the instruction set for rows of `nbytes` bytes. It is AVX2 in place of AVX-512 if
+    an AVX2 vector is wide enough for a whole row.
     """
     half, most = _HALVES.get(current, (current, 0))
     return half if nbytes <= most else current
@@ -72,9 +72,9 @@ def lanes(itemsize: int) -> int:
     return _VECTORS[NAMES[current]][0] // itemsize
 
 
-#: The amount of work, in bytes, that one vector operation adds to the argument `work` of `threads.share`. The amount is
-#: larger than the number of bytes that a copy moves in the time of one operation. So a call that computes in registers
-#: uses several threads at a shorter time than a call that copies memory.
+#: `threads.share` measures work in bytes. One vector operation counts as this number of bytes, although a copy moves
+#: fewer bytes in the same time. Because of the higher count, a call that computes in registers uses several threads
+#: even if a copy of the same duration uses one thread.
 BYTES_PER_OPERATION = 10
 
 

@@ -1,10 +1,11 @@
 """Memory for result arrays. A pool reuses the memory of deleted results for new results.
 
-Without the pool, the allocator returns the memory of a large array to the system when the array is deleted, and takes
-new pages for the next array. Clearing new pages takes longer than many convolutions. The pool marks the free memory of
-results of 16 MiB and more, so that the system can take this memory back when it runs short. From smaller results, the
-pool keeps at most 64 MiB. The pool is compiled code (``buffers/buffers.pyx``), because a signal handler cannot
-interrupt compiled code.
+Without the pool, the allocator returns the memory of a deleted large array to the system, and takes new pages for the
+next array. The system clears new pages, which takes longer than many convolutions.
+
+The pool has one list of free memory and one limit. If the free memory exceeds the limit, the pool returns to the system
+the memory that has been free longest. While a block of 16 MiB or more is free, the system may take its pages when
+memory runs short. The pool is compiled code (``buffers.pyx``), because a signal handler cannot interrupt compiled code.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ import numpy as np
 
 from fastconv._ext.buffers import buffers as _ext
 
-#: Arrays of at most this many bytes are allocated without asking the system for its free memory, because asking takes
-#: longer than writing the array.
+#: Arrays of at most this many bytes are allocated without a check of the free memory, because the check takes time.
 _ALWAYS_FREE = 1 << 26
 #: The smallest size, in bytes, of a result whose memory comes from the pool. NumPy allocates smaller results, because
 #: they need few new pages.
@@ -68,8 +68,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
         return np.empty(shape, dtype)  # If memory is short, NumPy raises a clear error.
-    # The pool may return more memory than the result needs, and SciPy copies an array that has less than half of the
-    # elements of its base. So the base of the result is an array of exactly the size of the result.
+    # The pool may return more memory than the result needs. SciPy would copy the result if it had less than half of the
+    # elements of its `base`. So `base` is an array of exactly the size of the result.
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
 
 
@@ -113,8 +113,8 @@ def available() -> int | None:
 
 
 def check_free(nbytes: int, what: str, instead: str) -> None:
-    """Raise an error if `nbytes` is more than the free memory. Without this check the system would grant the
-    allocation, and run out of memory when the array is written.
+    """Raise an error if `nbytes` is more than the free memory. Without this check, the allocation would succeed, and
+    the system would run out of memory when the array is written.
 
     In the error message, `what` is the name of the array, and `instead` is the advice to the user.
     """
@@ -136,7 +136,7 @@ def release() -> None:
 
 
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return the number of bytes of an array of this shape and dtype. Raise an error if they cannot be addressed."""
+    """Return the number of bytes of an array. Raise an error if the array is larger than the address space."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > sys.maxsize:
         raise ValueError(

@@ -1,5 +1,5 @@
-"""A cache of bounded size for the geometries, plans and tables that calls share. It drops the least recently used
-entries.
+"""An LRU cache of bounded size. It stores what calls with the same shapes and options have in common: checked sizes,
+block sizes and tables of indices.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 _T = TypeVar("_T")
 
 #: The largest numbers of entries: `_MOST` for `PlanCache.find`, `_MOST_SIZED` for `PlanCache.find_sized`. A layer makes
-#: about 30 plans: one for each of ten algorithms and three ops. So these numbers suffice for networks of a hundred
-#: layers.
+#: about 30 entries: one for each of ten algorithms, in the forward pass and for the gradients dx and dw. So these
+#: numbers suffice for networks of a hundred layers.
 _MOST, _MOST_SIZED = 4096, 1024
-#: The largest table that is cached, in bytes. Larger tables are computed in every call, because hundreds of them would
-#: take too much memory.
+#: The largest table that is cached, in bytes. Larger tables are computed in every call, because hundreds of large
+#: tables would take too much memory.
 _MOST_BYTES = 1 << 19
 
 
@@ -25,9 +25,7 @@ def is_large(nbytes: int) -> bool:
 
 
 class _LargeError(Exception):
-    """An exception that carries a result too large for the cache. If a function raises an exception, `lru_cache` stores
-    no result of the function.
-    """
+    """Carries a result that is too large for the cache, because `lru_cache` stores nothing if a function raises."""
 
     def __init__(self, found: Any) -> None:
         super().__init__()
@@ -52,11 +50,11 @@ class _Find(Protocol):
 
 
 class PlanCache:
-    """A cache of the results of functions whose arguments are immutable, such as geometries and dtypes.
+    """A cache of the results of functions whose arguments are hashable, such as shapes and dtypes.
 
-    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once. ``find_typed`` does the same for
-    arguments that have not been checked. In `find_typed`, equal arguments of different types, such as 1 and True, have
-    different entries, because `make` may refuse one of them.
+    ``find(make, *arguments)`` computes ``make(*arguments)`` once, and returns the stored result in later calls.
+    ``find_typed`` does the same for arguments that have not been checked. In `find_typed`, equal arguments of different
+    types, such as 1 and True, have separate entries, because `make` may accept 1 and refuse True.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
@@ -65,8 +63,8 @@ class PlanCache:
         self._sized = functools.lru_cache(most_sized)(_call_sized)
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
-        """Return ``make(*arguments)``. The result is cached unless it is too large; ``nbytes(result)`` is its size in
-        bytes.
+        """Return ``make(*arguments)``. Store the result only if it is small. ``nbytes(result)`` is the size of the
+        result in bytes.
         """
         try:
             found: _T = self._sized(nbytes, make, *arguments)
@@ -75,7 +73,7 @@ class PlanCache:
         return found
 
     def clear(self) -> None:
-        """Drop all entries. This is necessary if block sizes or measured rates have changed, because plans depend on
+        """Drop all entries. Call this after a change of block sizes or measured times, because entries depend on
         them.
         """
         self.find.cache_clear()

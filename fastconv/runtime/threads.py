@@ -1,8 +1,8 @@
 """The number of threads that a call uses.
 
-Kernels release the GIL, and their threads take chunks of work from a shared counter. So a call needs no particular
-worker: if a worker starts late, the other threads do its work. Results do not depend on which thread computed which
-chunk.
+Kernels release the GIL. A kernel divides its work into chunks, and each thread takes the next chunk when it is free.
+So a call does not wait for a worker that starts late, because the other threads do its work. Results do not depend on
+which thread computed which chunk.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fastconv.runtime import cpus as _cpus, workers as _workers
 #: A call with one thread runs pending signal handlers only if its work is at least this number of bytes. `work_queue`
 #: explains how work is measured in bytes.
 SERIAL_BYTES = 1 << 21
-#: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low because awake
-#: workers start on a call at once.
+#: A call uses several threads if its work is at least ``SERIAL_BYTES / _NEAR`` bytes. This limit is low, because
+#: workers that are not asleep start at once.
 _NEAR = 16
 
 #: The largest number of threads of a call. The option `threads` is limited to this number.
@@ -39,8 +39,8 @@ def cpu_count() -> int:
 
 
 def resolve(threads: Any) -> int:
-    """Return the number of threads, from 1 to `MAX_THREADS`, that the option `threads` means. None means the default,
-    -1 means all CPUs, and -n means all CPUs but n - 1.
+    """Convert the option `threads` to a number of threads from 1 to `MAX_THREADS`. None means the default, -1 means all
+    CPUs, and -n means all CPUs but n - 1.
     """
     if threads is None:
         return get_threads()
@@ -56,17 +56,17 @@ def resolve(threads: Any) -> int:
         return min(n, MAX_THREADS)
     cpus = cpu_count()
     if cpus + 1 + n < 1:
-        raise ValueError(f"threads is {n}, which counts back past the {cpus} CPUs there are; legal are {-cpus} to -1")
+        raise ValueError(f"threads is {n}, which counts back past the first of {cpus} CPUs; legal are {-cpus} to -1")
     return min(cpus + 1 + n, MAX_THREADS)
 
 
 def _default_count() -> int:
-    """Return the smaller of the number of CPUs and ``OMP_NUM_THREADS``. joblib's loky, Dask, Ray and torchrun set this
-    variable in their workers.
+    """Return the number of CPUs or the environment variable ``OMP_NUM_THREADS``, whichever is smaller. joblib's loky,
+    Dask, Ray and torchrun set this variable in their worker processes.
     """
     try:
         # OMP_NUM_THREADS may be a comma-separated list. Its first number applies to the outermost parallel region.
-        # Invalid text is ignored here, because OpenMP itself warns about it.
+        # Ignore an invalid value, because OpenMP itself warns about invalid values.
         limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     except ValueError:
         limit = 0
@@ -137,8 +137,8 @@ def set_threads(n: int | None) -> None:
     Matrix products use these threads, too. NumPy's BLAS has threads of its own, so
     fastconv uses it only if it is known to use no more threads than these.
 
-    fastconv counts the CPUs that this process may run on. If the control groups of the process limit it to fewer CPUs,
-    as in many containers, fastconv uses this limit, rounded up.
+    fastconv counts the CPUs that this process may run on. In many containers, a CPU quota (Linux cgroups) limits the
+    process to fewer CPUs. In that case, fastconv uses the quota, rounded up.
 
     Examples
     --------
@@ -187,14 +187,14 @@ def most(threads: int, items: int) -> int:
     return min(threads, items, MAX_THREADS)
 
 
-# Cached because every call of several threads needs it: 0.3 us instead of 1.0 us. A result never changes.
+# Cached, because every call with several threads needs the result. A lookup takes 0.3 us, and computing it 1.0 us.
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
     """Return the number of work items in a chunk. Threads take work one chunk at a time.
 
-    A chunk has about 64 KiB of work, because smaller chunks would make threads contend for the shared counter. Each
-    thread has at least eight chunks, which balances the load. A call with one thread uses chunks of about 1 MiB,
-    because it checks for signals between chunks.
+    A chunk has about 64 KiB of work. With smaller chunks, threads would often wait for each other when they update the
+    shared counter of chunks. There are at least eight chunks for each thread, which balances the load. A call with one
+    thread uses chunks of about 1 MiB, and checks for signals between chunks.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
@@ -206,14 +206,13 @@ def is_little(work: int) -> bool:
 
 def work_queue(items: int, work: int, threads: int) -> bytearray | None:
     """Return the state that the threads of a call share: the calling thread and up to ``threads - 1`` workers. Return
-    None if one thread should do all the work without checks for signals, because there is little work.
+    None if there is little work. The calling thread then does all the work, and does not check for signals.
 
-    `work` measures the time of the kernel as the number of bytes that a plain copy would move in that time. Several
+    `work` is the time of the kernel, expressed as the number of bytes that a plain copy moves in that time. Several
     threads pay off for calls of about 10 us or more. The state contains the number of work items per chunk. A call
     with this state checks for signals in the calling thread.
     """
-    # This test comes first because most calls are small, and for small arrays this function takes longer than the
-    # kernel.
+    # This test comes first, because for small arrays the rest of this function takes longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
         return None
     helpers = most(threads, items) - 1
@@ -227,8 +226,8 @@ def work_queue(items: int, work: int, threads: int) -> bytearray | None:
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
     """Run a kernel on several threads, and return ``kernel(*args, shared)``.
 
-    The kernel has `items` work items. It divides them among the threads by means of the state `shared`, which
-    `work_queue` makes. For `work`, see `work_queue`.
+    The kernel divides its `items` work items among the threads. `work_queue` returns the state `shared`, with which the
+    threads take work. The argument `work` has the same meaning as in `work_queue`.
     """
     shared = work_queue(items, work, threads)
     return kernel(*args, _workers.serial_queue() if shared is None else shared)

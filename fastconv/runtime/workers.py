@@ -1,8 +1,8 @@
 """The worker threads of the process, and how a call uses them.
 
-Waking a thread by a Python queue takes about 50 us, which is as long as a small layer takes. So workers watch a slot in
-shared memory, the broadcast slot (``threads/team.h``). A kernel publishes its work in this slot, and workers start on
-the work without the GIL. After each call the workers spin for a moment, and then sleep until the next call wakes them.
+Waking a thread through a Python queue takes about 50 us, as long as a small layer. So workers poll a slot in shared
+memory, the broadcast slot (``threads/team.h``). A kernel publishes its work in this slot, and workers start on the work
+without the GIL. After each call the workers poll for about 300 us, and then sleep until the next call wakes them.
 
 A kernel is one compiled function, which returns when the last worker has finished. ``fc_parallel_for`` runs pending
 signal handlers during the kernel. If a handler raises an exception, the kernel stops all threads before it returns. So
@@ -25,14 +25,14 @@ _SPINS, _FEW_SPINS = 10_000, 100
 
 
 def serial_queue() -> bytearray:
-    """Return the shared state of a short call, which has one thread and does not check for signals."""
+    """Return the state of a short call, which has one thread and does not check for signals."""
     return _SERIAL.copy()
 
 
 def work_queue(helpers: int, grain: int) -> bytearray:
-    """Return the state that a call shares with up to `helpers` workers, and start the workers that are missing.
+    """Return the state that a call shares with up to `helpers` workers. Start workers if there are too few.
 
-    `grain` is the number of work items per chunk, as in ``fc_parallel_for`` (``threads/team.h``).
+    `grain` is the number of work items per chunk, as in ``fc_parallel_for`` (``_ext/threads/team.h``).
     """
     return _pool.work_queue(helpers, grain)
 
@@ -49,11 +49,11 @@ def _forget() -> None:
 
 
 _pool = _new_pool()
-#: The thread pools of parent processes. A forked child must not free them: if a signal handler forks during a call,
-#: this call continues in the child, where it still reads the broadcast slot of the old pool.
+#: The thread pools of parent processes. A forked child must not free them. If a signal handler forks during a call, the
+#: call continues in the child, and still reads the broadcast slot of the parent's pool.
 _forgotten: list[_ext.ThreadPool] = []
-# The shared state of calls with one thread. Its chunk size is so large that all work items of a usual call are in one
-# chunk.
+# The state of short calls, which have one thread. Its chunk size is so large that one chunk has all work items of a
+# usual call.
 _SERIAL = _ext.serial_queue()
 
 if hasattr(os, "register_at_fork"):

@@ -15,13 +15,13 @@ from fastconv.runtime.memory import check_bytes
 KEPT_BYTES = 1 << 25
 #: The number of bytes of a cache line. Workspaces are aligned to cache lines.
 _LINE = 64
-#: A thread keeps a workspace of at most this many bytes without reading the address limit (``ulimit -v``) first. For
-#: such a small workspace, the system call that reads the limit would take too long.
+#: A thread keeps no workspace while an address limit (``ulimit -v``) is set. It does not read the limit before it keeps
+#: a workspace of at most this many bytes, because the system call would take too long.
 _ASK_BYTES = 1 << 20
 
 
 class _Owner:
-    """Holds the workspace of one thread in `idle["memory"]` between calls. During a call `idle` is empty."""
+    """Holds the workspace of one thread between calls, in `idle["memory"]`. During a call, `idle` is empty."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -45,8 +45,8 @@ class workspace:
 
     Each thread keeps its last workspace for its next call, because mapping new pages takes longer than the convolution
     of a small image. A nested call, for example from a finaliser, gets memory of its own. If a workspace needs more
-    bytes than are free, an error is raised before it is allocated. No workspace is kept after an exception, or while an
-    address limit (``ulimit -v``) is set.
+    bytes than are free, an error is raised before it is allocated. A thread keeps no workspace after an exception, or
+    while an address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -63,7 +63,7 @@ class workspace:
                 buffer = array = None  # Free the old workspace before the new one is allocated.
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # Align to a cache line. NumPy aligns to 16 bytes only, and vectors could then cross cache lines.
+            # Align to a cache line. NumPy aligns to 16 bytes only, so a vector could extend over two cache lines.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer

@@ -25,8 +25,9 @@ static void check(int dtype, int isa, ptrdiff_t high, ptrdiff_t rows, ptrdiff_t 
         }
     fc_depthwise_for(dtype, isa)->dots(&taps, x, dout, rows, n, totals);
     for (i = 0; i < K; i++)
-        fc_depthwise_for(dtype, isa)->lanes((char *)totals + (size_t)(i * high * lanes) * size_of(dtype), high, high, place,
-                                   (char *)dw + (size_t)(i * high) * size_of(dtype));
+        fc_depthwise_for(dtype, isa)
+            ->lanes((char *)totals + (size_t)(i * high * lanes) * size_of(dtype), high, high, place,
+                    (char *)dw + (size_t)(i * high) * size_of(dtype));
     for (j = 0; j < K; j++)
         for (h = 0; h < high; h++) {
             double sum = 0;

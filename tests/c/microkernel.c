@@ -44,8 +44,7 @@ static void check_tiles(int dtype, int isa)
                     check_tile(dtype, isa, kernels->tile, BESIDE, BESIDE, rows, vectors, lanes, k, add);
                     check_tile(dtype, isa, kernels->tile_listed, BESIDE, LISTED, rows, vectors, lanes, k, add);
                     check_tile(dtype, isa, kernels->tile_rows, ROWS, BESIDE, rows, vectors, lanes, k, add);
-                    check_tile(dtype, isa, kernels->tile_rows_listed, ROWS, LISTED, rows, vectors, lanes, k,
-                               add);
+                    check_tile(dtype, isa, kernels->tile_rows_listed, ROWS, LISTED, rows, vectors, lanes, k, add);
                     check_tile(dtype, isa, kernels->tile_strided, APART, APART, rows, vectors, lanes, k, add);
                 }
 }

@@ -16,13 +16,13 @@ static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)
     int maximum;
     set(dtype, x, WIDE / 2, (double)NAN);
     for (maximum = 0; maximum < 2; maximum++) {
-        fc_running_width w = {WIDE, 3, stride, lo, 1, 0, 6, 0, 1, !maximum, maximum ? maxima : sums,
-                              maximum ? none : plus, &range};
+        fc_running_width w = {
+            WIDE, 3, stride, lo, 1, 0, 6, 0, 1, !maximum, maximum ? maxima : sums, maximum ? none : plus, &range};
         const ptrdiff_t plane_pitch = fc_running_plane_pitch(&w, &range);
         const int op = maximum ? FC_RUNNING_MAX : FC_RUNNING_SUM;
-        const int has_nan = fc_pool_running_for(dtype, isa)->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL,
-                                                                 1, to,
-                                                         pitch, 0, PLANES, WIDE);
+        const int has_nan =
+            fc_pool_running_for(dtype, isa)
+                ->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL, 1, to, pitch, 0, PLANES, WIDE);
         same("NaN", dtype, isa, has_nan, maximum);
         for (p = 0; p < PLANES; p++)
             for (o = 0; o < out; o++) {
@@ -58,10 +58,9 @@ static void check_rings(int dtype, int isa)
     for (r = 0; r < ROWS; r++)
         depth[r] = 3;
     for (r = 0; r < ROWS; r++) {
-        const fc_running_merge_step m =
-            fc_running_merge_step_of(&axis, r, r, rings, PITCH * (ptrdiff_t)size_of(dtype));
-        fc_pool_running_for(dtype, isa)->merge(&m, FC_RUNNING_SUM, x + (size_t)(r * PITCH) * size_of(dtype), NULL, to, WIDE,
-                                          PITCH);
+        const fc_running_merge_step m = fc_running_merge_step_of(&axis, r, r, rings, PITCH * (ptrdiff_t)size_of(dtype));
+        fc_pool_running_for(dtype, isa)
+            ->merge(&m, FC_RUNNING_SUM, x + (size_t)(r * PITCH) * size_of(dtype), NULL, to, WIDE, PITCH);
         for (i = 0; r >= 5 && i < WIDE; i++) {
             double sum = 0;
             for (k = 0; k < 6; k++)
@@ -76,7 +75,8 @@ int main(void)
 {
     int dtype, isa;
     ptrdiff_t stride, lo;
-    EACH_COPY(dtype, isa) {
+    EACH_COPY(dtype, isa)
+    {
         for (stride = 1; stride < 6; stride++)
             for (lo = 0; lo < 6; lo++)
                 check_row(dtype, isa, stride, lo);

@@ -6,7 +6,8 @@
 enum { ENTRIES = 9 };
 
 /* A volume of 6 x 11 x `wide` cells, padded by 1, kernel 2 x 4 x 3, in blocks of any size. */
-static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t block, int flat)
+static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t block,
+                     int flat)
 {
     const ptrdiff_t k[3] = {flat ? 1 : 2, 4, 3}, size[3] = {flat ? 1 : 6, 11, wide}, pad[3] = {!flat, 1, 1};
     const ptrdiff_t begins[3] = {0, k[0], k[0] + k[1]}, lanes = fc_isa_lanes(dtype, isa);
@@ -24,9 +25,8 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
         }
         {
             const fc_conv_axis phase = {out[axis], 0, 1, pad[axis], apart, k[axis], begins[axis]};
-            const fc_phased_axis phased_axis = {size[axis], out[axis], step, 1, out[axis], axis ? block : 2, pad[axis],
-                                                span - 1,
-                                                &phases[axis]};
+            const fc_phased_axis phased_axis = {size[axis], out[axis], step,         1, out[axis], axis ? block : 2,
+                                                pad[axis],  span - 1,  &phases[axis]};
             phases[axis] = phase;
             call.axes[axis] = phased_axis;
         }
@@ -35,7 +35,8 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
     /* Elements of the padded rows of a block; with a stride, there is one more row, split into phases. */
     row = (block - 1) * call.axes[2].stride + call.axes[2].halo + 1 + lanes;
     planes = flat ? 0 : 2 * size[1] * size[2];
-    call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat, call.border = FC_ZEROS;
+    call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat,
+    call.border = FC_ZEROS;
     call.pitch = row, call.split_at = block * row, call.phase_pitch = stride > 1 ? row : 0;
     call.row_at = call.split_at + stride * call.phase_pitch, call.planes_at = call.row_at;
     call.space = call.planes_at + planes;
@@ -62,8 +63,8 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
                                        get(dtype, factors, c * ENTRIES + begins[1] + u) *
                                        get(dtype, factors, c * ENTRIES + begins[2] + v);
                             }
-                    near_to("block", dtype, isa,
-                            get(dtype, result, ((c * out[0] + i) * out[1] + j) * out[2] + l), sum, 800);
+                    near_to("block", dtype, isa, get(dtype, result, ((c * out[0] + i) * out[1] + j) * out[2] + l), sum,
+                            800);
                 }
     /* A cell that is not finite is seen by whichever block reads it. */
     set(dtype, x, cells - 1, INFINITY);

@@ -1,42 +1,40 @@
-/* The product of a sparse matrix and columns: toeplitz.h. */
+/* The copies of a list of matrix entries to several rows: toeplitz.h. */
 #include "check.h"
 #include "toeplitz/toeplitz.h"
 
-static void check(int dtype, int isa, int wide_index, ptrdiff_t width)
+/* Each row has the same values. The columns of each row are those of the list, plus first + row * step. */
+static void check(int dtype, int isa, int wide_index, ptrdiff_t n)
 {
-    enum { ROWS = 6, CELLS = 11, MOST = ROWS * 13 };
-    int32_t short_indices[MOST], short_starts[ROWS + 1];
-    int64_t long_indices[MOST], long_starts[ROWS + 1];
-    void *data = numbers(dtype, MOST), *x = numbers(dtype, CELLS * width), *y = zeros(dtype, ROWS * width);
+    enum { ROWS = 5, FIRST = 7, STEP = 3 };
     const fc_toeplitz_kernels *kernels = fc_toeplitz_for(dtype, isa);
-    fc_spmm product = {data, NULL, NULL, x, y, width, width, width};
-    ptrdiff_t row, i, j, n = 0;
-    for (row = 0; row < ROWS; row++) {
-        short_starts[row] = (int32_t)(long_starts[row] = n);
-        for (i = 0; i < (row == 2 ? 0 : 2 * row + 3); i++, n++)
-            short_indices[n] = (int32_t)(long_indices[n] = (i * 3 + row) % CELLS);
+    void *values = numbers(dtype, n + FC_CHUNK), *data = zeros(dtype, ROWS * n);
+    int64_t *columns = (int64_t *)calloc((size_t)(n + FC_CHUNK), 8),
+            *indices = (int64_t *)calloc((size_t)(ROWS * n), 8);
+    ptrdiff_t row, i;
+    for (i = 0; i < n; i++) {
+        if (wide_index)
+            columns[i] = 2 * i;
+        else
+            ((int32_t *)columns)[i] = (int32_t)(2 * i);
     }
-    short_starts[ROWS] = (int32_t)(long_starts[ROWS] = n);
-    product.indices = wide_index ? (const void *)long_indices : (const void *)short_indices;
-    product.indptr = wide_index ? (const void *)long_starts : (const void *)short_starts;
-    (wide_index ? kernels->spmm_i64 : kernels->spmm_i32)(&product, 0, ROWS);
+    (wide_index ? kernels->repeat_i64 : kernels->repeat_i32)(values, columns, n, data, indices, ROWS, FIRST, STEP);
     for (row = 0; row < ROWS; row++)
-        for (j = 0; j < width; j++) {
-            double sum = 0;
-            for (i = short_starts[row]; i < short_starts[row + 1]; i++)
-                sum += get(dtype, data, i) * get(dtype, x, short_indices[i] * width + j);
-            near_to("product", dtype, isa, get(dtype, y, row * width + j), sum, 250);
+        for (i = 0; i < n; i++) {
+            const ptrdiff_t at = row * n + i;
+            const double column = wide_index ? (double)indices[at] : (double)((int32_t *)indices)[at];
+            near_to("value", dtype, isa, get(dtype, data, at), get(dtype, values, i), 0);
+            near_to("column", dtype, isa, column, (double)(2 * i + FIRST + row * STEP), 0);
         }
-    free(data), free(x), free(y);
+    free(values), free(data), free(columns), free(indices);
 }
 
 int main(void)
 {
     int dtype, isa, index;
-    ptrdiff_t width;
+    ptrdiff_t n;
     EACH_COPY(dtype, isa)
     for (index = 0; index < 2; index++)
-        for (width = 16; width <= 320; width += 16)
-            check(dtype, isa, index, width);
+        for (n = 1; n <= 70; n++)
+            check(dtype, isa, index, n);
     return finish("toeplitz");
 }

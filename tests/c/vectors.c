@@ -14,6 +14,6 @@ int main(void)
 {
     int dtype, isa;
     EACH_COPY(dtype, isa)
-        checks_for(dtype, isa)->run(dtype, isa);
+    checks_for(dtype, isa)->run(dtype, isa);
     return finish("vectors");
 }

@@ -9,7 +9,8 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     const int cells = high * wide, taps = taps_h * taps_w, outputs = out_h * out_w;
     const int box[4] = {0, out_h, 0, out_w};
     void *d = numbers(dtype, cells * lanes), *g = numbers(dtype, taps * lanes), *bias = numbers(dtype, lanes);
-    void *seen = zeros(dtype, lanes), *v = zeros(dtype, cells * lanes), *u = zeros(dtype, cells * lanes), *y = zeros(dtype, outputs * lanes);
+    void *seen = zeros(dtype, lanes), *v = zeros(dtype, cells * lanes), *u = zeros(dtype, cells * lanes),
+         *y = zeros(dtype, outputs * lanes);
     ptrdiff_t at[64];
     int i, j, a, b, lane;
     for (i = 0; i < 64; i++)
@@ -18,8 +19,8 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     fc_winograd_for(dtype, isa)->weights(high, taps_h, wide, taps_w, g, at, u, lanes);
     for (i = 0; i < cells * lanes; i++)
         set(dtype, v, i, get(dtype, v, i) * get(dtype, u, i));
-    fc_winograd_for(dtype, isa)->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
-                                     seen);
+    fc_winograd_for(dtype, isa)
+        ->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box, seen);
     for (lane = 0; lane < lanes; lane++) {
         same("no overflow", dtype, isa, get(dtype, seen, lane) != get(dtype, seen, lane), 0);
         for (i = 0; i < out_h; i++)
@@ -34,8 +35,8 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     }
     /* If one lane has an inf, the check must become NaN in that lane only. */
     set(dtype, v, lanes - 1, (double)INFINITY);
-    fc_winograd_for(dtype, isa)->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
-                                     seen);
+    fc_winograd_for(dtype, isa)
+        ->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box, seen);
     for (lane = 0; lane < lanes; lane++)
         same("overflow", dtype, isa, get(dtype, seen, lane) != get(dtype, seen, lane), lane == lanes - 1);
     free(seen), free(d), free(g), free(bias), free(v), free(u), free(y);

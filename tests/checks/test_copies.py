@@ -20,7 +20,7 @@ def copies(monkeypatch):
     share = _copies._threads.share
 
     def spy(kernel, args, **options):
-        if kernel is _copies._ext.copy:
+        if isinstance(getattr(kernel, "__self__", None), _copies._ext.CopyPlan):
             seen.append((args[0], options["threads"], options["items"]))
         return share(kernel, args, **options)
 
@@ -98,7 +98,7 @@ def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, is
     for least, past in ((nbytes, 1), (nbytes + 1, 0)):
         monkeypatch.setattr(_copies, "_PAST_BYTES", least)
         plans.clear()
-        assert _copies._plan(array.shape, array.strides, array.itemsize)[0][8] == past
+        assert _copies.make_plan(array.shape, array.strides, array.itemsize).nontemporal == past
         copy = _copies.contiguous(array, threads)
         assert copy.tobytes() == array.tobytes()
         beside = np.r_[rooms[-1][:off], rooms[-1][-2:]]
@@ -110,8 +110,8 @@ def test_blocks_end_with_a_line():
     for channels in (3, 24, 33, 64, 500):
         for dtype in DTYPES:
             array = np.moveaxis(np.empty((1, 300, 300, channels), dtype), -1, 1)
-            plan, _ = _copies._plan(array.shape, array.strides, array.itemsize)
-            assert plan[6] * dtype.itemsize % 64 == 0 and plan[6] < plan[4]
+            _, columns = _copies.make_plan(array.shape, array.strides, array.itemsize).block
+            assert columns * dtype.itemsize % 64 == 0 and columns < 90_000
 
 
 def channels_last(rng, *shape, dtype=np.float32):
@@ -123,12 +123,10 @@ def channels_last(rng, *shape, dtype=np.float32):
 @pytest.mark.parametrize("shape", [(2, 64, 31, 17), (3, 3, 40, 41), (1, 33, 5, 6, 40), (2, 130, 301)])
 def test_blocks_cover_the_view_once(shape, dtype, rng):
     array = channels_last(rng, *shape, dtype=dtype)
-    plan, items = _copies._plan(array.shape, array.strides, array.itemsize)
-    high, wide, block_high, block_wide = plan[3:7]
-    assert high * wide * np.prod(plan[9::3], dtype=int) == array.size
-    assert items == -(-high // block_high) * -(-wide // block_wide) * np.prod(plan[9::3], dtype=int)
-    assert block_high * block_wide * array.itemsize <= _copies._BLOCK_BYTES
-    assert (high, wide) == (shape[1], np.prod(shape[2:]))
+    plan = _copies.make_plan(array.shape, array.strides, array.itemsize)
+    rows, columns = plan.block
+    assert plan.elements == array.size and rows * columns * array.itemsize <= _copies._BLOCK_BYTES
+    assert plan.items == shape[0] * -(-shape[1] // rows) * -(-int(np.prod(shape[2:])) // columns)
     np.testing.assert_array_equal(_copies.contiguous(array), array, strict=True)
 
 
@@ -278,10 +276,17 @@ def test_copies_come_from_the_memory_of_results(rng, monkeypatch):
 
 
 def test_the_kernel_refuses_the_plan_of_another_array():
-    # One plane of 4 x 6 elements, in one block, and no further axes.
-    plan = np.array([6, 1, 6, 4, 6, 4, 6, 0, 0], np.intp)
+    plan = _copies._ext.CopyPlan(
+        rows=4,
+        row_stride=6,
+        to_row_stride=6,
+        columns=6,
+        column_stride=1,
+        outer=(),
+        block_rows=4,
+        block_columns=6,
+        nontemporal=False,
+    )
     with pytest.raises(ValueError) as raised:
-        _threads.share(
-            _copies._ext.copy, (np.ones((4, 6)), np.empty((4, 5)), plan, 1, _isa.current), items=1, work=24, threads=1
-        )
+        _threads.share(plan.run, (np.ones((4, 6)), np.empty((4, 5)), 1, _isa.current), items=1, work=24, threads=1)
     assert str(raised.value) == "the plan copies 24 elements, but the array `to` has 20"

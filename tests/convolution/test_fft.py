@@ -11,6 +11,8 @@ import scipy.signal
 import fastconv
 from fastconv.convolution import choose as ALGORITHMS
 from fastconv.convolution.fft import lengths as _fft_lengths, tiling as _fft_tiling
+from fastconv.convolution.fft.algorithm import Fft
+from fastconv.convolution.fft.tiling import Tuning
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
@@ -26,13 +28,13 @@ def run(algorithm, op, geometry, first, second, result, threads=1):
     return algorithm.plan(case).run(first, second, None, result)
 
 
-def ops(x_shape, w_shape, dtype, threads=1, seed=0, **options):
+def ops(x_shape, w_shape, dtype, threads=1, seed=0, algorithm=FFT, **options):
     """Results of all three ops. Result arrays start as NaN, so that unwritten elements show."""
     geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
     x, w, dout = _arrays(geometry, dtype, seed)
     results = [np.full_like(array, np.nan) for array in (dout, x, w)]
     for op, inputs, result in zip(OPS, ((x, w), (dout, w), (x, dout)), results, strict=True):
-        assert run(FFT, op, geometry, *inputs, result, threads) is None
+        assert run(algorithm, op, geometry, *inputs, result, threads) is None
     return results
 
 
@@ -61,8 +63,8 @@ def force(monkeypatch, **changes):
     """Replace fields of every plan that is made."""
     made = _fft_tiling.make_tiling
 
-    def make(op, geometry, itemsize, threads):
-        plan = made(op, geometry, itemsize, threads)
+    def make(*arguments):
+        plan = made(*arguments)
         return _fft_tiling.replace(plan, **changes)
 
     monkeypatch.setattr(_fft_tiling, "make_tiling", make)
@@ -93,7 +95,7 @@ def test_every_radix_and_length(dtype, isa, monkeypatch):
 @FLOATS
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
-    lanes = _fft_tiling._ext.lanes(0 if dtype is np.float32 else 1, _isa.current)
+    lanes = _fft_tiling._ext.lanes(dtype=0 if dtype is np.float32 else 1, isa=_isa.current)
     for rows, columns in itertools.product((1, 2, 3, 8, 15, 40), (1, 3, 4)):
         length = rows * columns * lanes
         taps = max(1, length // 5)
@@ -125,17 +127,18 @@ SHAPES = {
 @FLOATS
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("way", ["alone", "shared", "blocks"])
-def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
+def test_ways_to_share_and_to_hold(way, name, dtype, isa, made):
     results = made(fastconv.convolution.fft.algorithm, "_make_tiling")
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
-    if way == "shared":
-        monkeypatch.setattr(_fft_tiling, "_STEP", -1e9)  # Makes a tiling with many steps the cheapest.
-    if way == "blocks":
-        monkeypatch.setattr(_fft_tiling, "SPACE_BYTES", 60_000)
+    tuning = {
+        "alone": Tuning(),
+        "shared": Tuning(step=-1e9),  # Makes a tiling with many steps the cheapest.
+        "blocks": Tuning(space_bytes=60_000),
+    }[way]
     plans.clear()
     wanted = expected(x, w, dtype, **options)
-    agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
+    agree(ops(x, w, dtype, threads, algorithm=Fft(tuning), **options), wanted, dtype, 40)
     plans.clear()
     assert len(results) == 3
     for _, plan in results:
@@ -207,7 +210,7 @@ def test_tables_are_rounded_once(dtype):
         roots = _fft_lengths._roots(powers, length)
         assert np.abs(roots - exact).max() <= 2e-16 + 10 * np.finfo(np.longdouble).eps
     for length in (12, 64, 250):
-        table = _fft_lengths.factors(((length,),), np.dtype(dtype).itemsize)
+        (table,) = _fft_lengths.factors(((length,),), np.dtype(dtype).itemsize)
         assert table.dtype == dtype and table.size == _fft_lengths.factor_count(length)
 
 

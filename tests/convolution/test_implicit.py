@@ -1,6 +1,7 @@
 """Every way in which `implicit` makes tiles, independent of the cost model, and weights that threads share."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv_backward, conv_forward, conv_geometry
-from fastconv.convolution.implicit_gemm import calls as implicit, tiling
+from fastconv.convolution.blocking import Layout
+from fastconv.convolution.implicit_gemm import calls as implicit, tuning
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.tuning import Tuning
 from fastconv.convolution.plan import Case
+from fastconv.convolution.registry import REGISTRY
 
 WAYS = {
-    "whole": tiling.CONTIGUOUS,
-    "grid": tiling.PADDED_GRID,
-    "rows": tiling.ROW_WISE,
-    "packed": tiling.PACKED,
-    "turned": tiling.SWAPPED,
+    "whole": tuning.CONTIGUOUS,
+    "grid": tuning.PADDED_GRID,
+    "rows": tuning.ROW_WISE,
+    "packed": tuning.PACKED,
+    "turned": tuning.SWAPPED,
 }
 
 #: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one below a tile.
@@ -71,33 +76,32 @@ def fresh():
 def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh, made, monkeypatch):
     x_shape, w_shape, options = LAYERS[layer]
     example(x_shape, w_shape, dtype, **options)
-    modes, results = tiling._modes, made(implicit, "_make_calls")
-    monkeypatch.setattr(tiling, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
-    monkeypatch.setattr(tiling, "_MOST_TILES", tiles)
-    monkeypatch.setattr(tiling, "_PACKING_ROWS", 0 if packing else 1 << 30)
-    monkeypatch.setattr(tiling, "_NEAR_BYTES", 1 << 30)
-    if tiles == 3:  # With filters in the lanes, blocks of k also end between taps.
-        monkeypatch.setattr(tiling, "_kc_swapped", lambda *_: 5)
+    results = made(implicit, "_make_calls")
+    rows = 0 if packing else 1 << 30
+    tuned = Tuning(modes=(WAYS[way],), most_tiles=tiles, packing_rows=rows, near_bytes=1 << 30)
+    if tiles == 3 and way == "turned":  # With filters in the lanes, blocks of k also end between taps.
+        tuned = replace(tuned, kc=5, kc_swapped=5)
+    monkeypatch.setitem(REGISTRY, "implicit", Implicit(tuned))
     agree(x_shape, w_shape, options, dtype)
     geometry = conv_geometry(x_shape, w_shape, **options)
-    results = [(op, found) for (op, its, *_), found in results if its == geometry]
-    products = [plan for op, found in results if op != "backward_weights" for plan in found]
+    results = [(op, found) for (op, its, *_), found in results if its == geometry]  # not those of im2col
+    products = [call.tiling for op, found in results if op != "backward_weights" for call in found]
     assert {op for op, _ in results} == {"forward", "backward_data", "backward_weights"}
-    assert {plan.sizes["mode"] for plan in products} == {WAYS[way]}
-    assert {(plan.sizes["packing"], plan.sizes["tiles"]) for plan in products} == {(packing, tiles)}
+    assert {tiling.blocking.mode for tiling in products} == {WAYS[way]}
+    assert {(tiling.blocking.packing, tiling.tiles) for tiling in products} == {(packing, tiles)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh, monkeypatch):
+def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh):
     """If most of a block is halo, fewer channels fit into it."""
-    modes = tiling._modes
-    monkeypatch.setattr(tiling, "_modes", lambda *arguments: {tiling.SWAPPED: modes(*arguments)[tiling.SWAPPED]})
+    tuned, dtype = Tuning(modes=(tuning.SWAPPED,)), np.dtype(dtype)
     geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
-    (plan,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), 1))
-    of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
-    fit = tiling._SWAPPED_BYTES // of_channel
-    usual = round(tiling._KC / plan.sizes["taps"])  # The limit that applies to blocks in every mode.
-    assert fit < 8 < plan.sizes["channels"] and plan.sizes["block_channels"] <= max(fit, usual)
+    (call,) = implicit.kernel_calls(Case.of("forward", geometry, dtype, 1), tuned)
+    blocking = call.tiling.blocking
+    layout = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row)
+    fit = tuned.swapped_bytes // (layout.channel_pitch(dtype.itemsize) * dtype.itemsize)
+    usual = round(tuned.kc / 49)  # The limit that applies to blocks in every mode.
+    assert fit < 8 and call.tiling.block_channels <= max(fit, usual)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -113,7 +117,7 @@ def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh):
     with fastconv.threads(threads):
         out = agree(*shapes, options, dtype)
         geometry = conv_geometry(*shapes, **options)
-        (plan,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), threads))
-        assert plan.shared > w.size
+        (call,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), threads))
+        assert call.kernel.shared > w.size
         for sign in (-1, 1):
             assert np.array_equal(conv_forward(x, sign * w, sign * b, options, algorithm="implicit")[0], sign * out)

@@ -36,7 +36,7 @@ def factors_of(w):
     size = (*(1,) * (3 - w.ndim), *w.shape)
     order = np.arange(sum(size))
     to = np.empty(len(order), w.dtype)
-    if kernels.factors(_arrays.DTYPES[w.dtype], w, size, order, to, False) is not None:
+    if kernels.factors(w, to, dtype=_arrays.DTYPES[w.dtype], kernel=size, order=order) is not None:
         return None
     return np.split(to, np.cumsum(size)[:-1])
 
@@ -204,7 +204,7 @@ def test_bad_numbers_have_no_factors(value, dtype):
         w = np.ones((3, 3), dtype)
         w[at] = value
         assert factors_of(w) is None
-        with pytest.raises(ValueError, match="that of filter 0 has an inf or NaN in it"):
+        with pytest.raises(ValueError, match="the kernel of filter 0 has an inf or NaN"):
             conv(np.ones((1, 1, 5, 5), dtype), w[None, None], algorithm="separable")
 
 
@@ -228,8 +228,9 @@ def test_what_is_off_is_told(rng):
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "algorithm 'separable' needs kernels of rank one, and that of filter 1 is not: its entry (0, 0) is 1, where "
-            "the product of its row and column is 0.666666667; they differ by 2.2e-01 of the largest entry"
+            "algorithm 'separable' needs kernels of rank one, but the kernel of filter 1 has another rank: its weight "
+            "at (0, 0) is 1, and the product of its factors is 0.666666667; the difference is 2.2e-01 of the largest "
+            "weight"
         ),
     ):
         conv(rng.standard_normal((1, 3, 9, 9)), w, groups=3, algorithm="separable")
@@ -240,7 +241,7 @@ def test_a_refused_kernel_leaves_no_trace(op, rng):
     x, w = rng.standard_normal((1, 1, 9, 9)), rng.standard_normal((1, 1, 3, 3))
     out = np.full((1, 1, 9, 9), 7.0)
     _, cache = conv_forward(x, np.ones_like(w), None, pad=1, algorithm="separable")
-    with pytest.raises(ValueError, match="that of filter 0 is not: its entry"):
+    with pytest.raises(ValueError, match="the kernel of filter 0 has another rank: its weight"):
         if op == "forward":
             conv(x, w, pad=1, out=out, algorithm="separable")
         elif op == "backward":

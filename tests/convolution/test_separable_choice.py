@@ -48,7 +48,7 @@ def test_auto_looks_at_every_kernel(rng, monkeypatch):
 def test_no_look_where_little_is_at_stake(monkeypatch):
     """'auto' does not check small layers, because the check would take longer than the convolution."""
     looks = []
-    monkeypatch.setattr(kernels, "factors", lambda *arguments: looks.append(arguments) or (0,))
+    monkeypatch.setattr(kernels, "factors", lambda *arguments, **named: looks.append(arguments) or (0,))
     for x, w in [((1, 1, 28, 28), (1, 1, 3, 3)), ((4, 16, 14, 14), (16, 16, 3, 3)), ((1, 1, 5000), (1, 1, 63))]:
         conv(np.ones(x, np.float32), np.ones(w, np.float32))
     assert not looks
@@ -83,7 +83,7 @@ def test_products_that_are_counted():
         geometry = fastconv.conv_geometry(x, w, **options)
         work = SEPARABLE.plan(Case.of("forward", geometry, np.dtype(np.float32), 1)).work
         outs = np.prod(geometry.out_shape)
-        lanes = kernels.lanes(0, _isa.current)
+        lanes = kernels.lanes(dtype=0, isa=_isa.current)
         assert work["across"] * lanes == 31 * outs
         assert work["down"] * lanes == 31 * outs * (300 / geometry.out_shape[3])
         assert multiply_adds(geometry) == 961 * outs

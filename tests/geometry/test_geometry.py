@@ -117,7 +117,7 @@ def test_frozen():
     with pytest.raises(AttributeError):
         geometry.groups = 2
     with pytest.raises(ValueError, match="read-only"):
-        geometry.tables[0][0, 0] = 7
+        geometry.output_ranges[0, 0] = 7
 
 
 def test_a_flat_pair_is_one_value_per_axis():

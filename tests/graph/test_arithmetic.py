@@ -209,14 +209,17 @@ def node():
     return Tape().param(np.ones((2, 3)), "w")
 
 
-PAIR_OR_VALUE = r"give its pair, as in tape\(\(forward, backward\), node\), or take it of node.value$"
+PAIR_OR_VALUE = (
+    r"pass a forward and a backward function, as in tape\(\(forward, backward\), node\), or apply np\.[a-z_.]+ to "
+    r"node\.value$"
+)
 NO_ARRAY = r"^a Node is not an array: call the function through the tape, .*, or take node.value$"
 COMPARE = r"^a comparison of nodes has no gradient: compare their values, as in a.value > b.value$"
 REFUSED = [
     (lambda a: a @ a, TypeError, r"^nodes do not support a @ b: write tape\(affine_forward, a, b, None\)$"),
     (lambda a: np.ones((3, 2)) @ a, TypeError, "write tape"),
-    (lambda a: np.arctan(a), TypeError, f"^np.arctan of a Node is not on the tape: {PAIR_OR_VALUE}"),
-    (lambda a: np.sum(a), TypeError, f"^np.add.reduce of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (lambda a: np.arctan(a), TypeError, f"^a tape cannot record np.arctan of a Node: {PAIR_OR_VALUE}"),
+    (lambda a: np.sum(a), TypeError, f"^a tape cannot record np.add.reduce of a Node: {PAIR_OR_VALUE}"),
     (lambda a: np.mean(a), TypeError, NO_ARRAY),
     (lambda a: np.asarray(a), TypeError, NO_ARRAY),
     (lambda a: np.dot(a, a), TypeError, NO_ARRAY),
@@ -233,24 +236,24 @@ REFUSED = [
     (lambda a: 5 % a, TypeError, "^np.remainder has no gradient, because it is piecewise constant"),
     (lambda a: divmod(a, 2), TypeError, "^np.divmod has no gradient, because it is piecewise constant"),
     (lambda a: divmod(2, a), TypeError, "^np.divmod has no gradient, because it is piecewise constant"),
-    (lambda a: ~a, TypeError, f"^np.invert of a Node is not on the tape: {PAIR_OR_VALUE}"),
-    (lambda a: a & 1, TypeError, f"^np.bitwise_and of a Node is not on the tape: {PAIR_OR_VALUE}"),
-    (lambda a: 1 | a, TypeError, f"^np.bitwise_or of a Node is not on the tape: {PAIR_OR_VALUE}"),
-    (lambda a: a ^ a, TypeError, f"^np.bitwise_xor of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (lambda a: ~a, TypeError, f"^a tape cannot record np.invert of a Node: {PAIR_OR_VALUE}"),
+    (lambda a: a & 1, TypeError, f"^a tape cannot record np.bitwise_and of a Node: {PAIR_OR_VALUE}"),
+    (lambda a: 1 | a, TypeError, f"^a tape cannot record np.bitwise_or of a Node: {PAIR_OR_VALUE}"),
+    (lambda a: a ^ a, TypeError, f"^a tape cannot record np.bitwise_xor of a Node: {PAIR_OR_VALUE}"),
     (
         lambda a: a[0],
         TypeError,
-        r"^an index of a Node is not on the tape: give its pair, as in tape\(\(forward, backward\), node\), or take "
-        r"node\.value\[\.\.\.\]$",
+        r"^a tape cannot record an index of a Node: pass a forward and a backward function, as in "
+        r"tape\(\(forward, backward\), node\), or use node\.value\[\.\.\.\]$",
     ),
     (
         lambda a: a.max(),
         AttributeError,
-        r"^max of a Node is not on the tape: give its pair, as in tape\(\(forward, backward\), node\), or take "
-        r"node\.value\.max\(\.\.\.\)$",
+        r"^a tape cannot record max of a Node: pass a forward and a backward function, as in "
+        r"tape\(\(forward, backward\), node\), or use node\.value\.max\(\.\.\.\)$",
     ),
-    (lambda a: a.T, AttributeError, r"^T of a Node is not on the tape: give its pair.* or take node\.value\.T$"),
-    (lambda a: a.ravel(), AttributeError, r": write tape\.flatten\(node\), or take node\.value\.ravel\(\.\.\.\)$"),
+    (lambda a: a.T, AttributeError, r"^a tape cannot record T of a Node: pass .* or use node\.value\.T$"),
+    (lambda a: a.ravel(), AttributeError, r": write tape\.flatten\(node\), or use node\.value\.ravel\(\.\.\.\)$"),
     (lambda a: a.foo, AttributeError, "^'Node' object has no attribute 'foo'$"),
     (lambda a: np.sign(a), TypeError, "^np.sign has no gradient, because it is piecewise constant"),
     (
@@ -277,7 +280,7 @@ REFUSED = [
     (
         lambda a: [*a],
         TypeError,
-        r"^a Node is a single value; write h = tape\(\.\.\.\), because the tape keeps the cache$",
+        r"^a Node cannot be unpacked; write h = tape\(\.\.\.\), because the tape keeps the cache$",
     ),
 ]
 

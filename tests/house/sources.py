@@ -57,9 +57,9 @@ def imports(path: Path, first_use: bool = True) -> Iterator[tuple[str, int]]:
                 assert child.level == 0, f"{path}:{child.lineno}: relative import"
                 for alias in child.names:
                     whole = f"{child.module}.{alias.name}"
-                    # An imported name is a module if a module has that name; compiled modules and packages have no .py
-                    # file.
-                    module = whole in module_names() or child.module.startswith("fastconv._ext.")
+                    # An imported name is a module if a module has that name. Compiled modules have no .py file; each
+                    # is in a folder of fastconv._ext.
+                    module = whole in module_names() or re.fullmatch(r"fastconv\._ext\.\w+", child.module)
                     yield (whole if module else child.module), child.lineno
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue

@@ -111,7 +111,7 @@ def test_compiled_modules_are_used_by_one_package():
     several = {name: packages for name, packages in users.items() if len(packages) > 1}
     assert several == SHARED
     unused = {f"{path.parent.name}.{path.stem}" for path in (ROOT / "_ext").rglob("*.pyx")} - users.keys()
-    assert unused == {"simd.peak"}  # Only benchmarks use it, to measure the machine.
+    assert unused == set()
 
 
 def test_modules_are_imported_by_name():

@@ -296,7 +296,7 @@ BAD = [
     (
         lambda: conv_transpose(X, W, pad=4),
         ValueError,
-        "axis 0: pad .4, 4. would crop all of the 7 cells .* less than 7",
+        "axis 0: pad .4, 4. would crop the whole output: .* give 7 cells, .* less than 7",
     ),
     (lambda: conv_transpose(X, W[:3]), ValueError, r"4 channels, so w must be \(4, F // groups, \*kernel\)"),
     (lambda: conv_transpose(X, W[0]), ValueError, r"w has 3 axes.*w must be \(C, F // groups"),
@@ -306,7 +306,7 @@ BAD = [
     (
         lambda: conv_transpose(X, W, np.ones(3), groups=2),
         ValueError,
-        r"in 2 groups makes 6 channels; b must be \(6,\) or None",
+        r"with 2 groups gives 6 output channels; b must be \(6,\) or None",
     ),
     (lambda: conv_transpose(X[:, :, :0], W), ValueError, "empty spatial axis"),
     (lambda: conv_transpose(X, W[:, :, :0]), ValueError, "empty kernel"),

@@ -76,10 +76,10 @@ W = np.ones((12, 5))
         (
             lambda: affine_to_conv(W, (3, 2, 3)),
             ValueError,
-            "x_shape must be (C, *spatial) with one to three spatial axes, and the product of its sizes must be 12, the "
-            "number of rows of w (12, 5), got (3, 2, 3) with the product 18",
+            "x_shape is (3, 2, 3), with the product 18; legal are (C, *spatial) with one to three spatial axes and the "
+            "product 12, which is the number of rows of w (12, 5)",
         ),
-        (lambda: affine_to_conv(W, (12,)), ValueError, "got (12,) with the product 12"),
+        (lambda: affine_to_conv(W, (12,)), ValueError, "x_shape is (12,), with the product 12"),
         (lambda: affine_to_conv(W, (3, 2, 2, 1, 1)), ValueError, "one to three spatial axes"),
         (lambda: affine_to_conv(W, (3, 0, 2)), ValueError, "x_shape[1] must be an int >= 1, got 0"),
         (lambda: affine_to_conv(W, 12), TypeError, "x_shape must be a tuple of ints, got int"),

@@ -27,10 +27,7 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 
 
 @pytest.fixture(autouse=True)
-def threads(blocks, monkeypatch):
-    if blocks == "tiny":
-        monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1)
-        monkeypatch.setattr("fastconv.layers.pool.windows._WINDOW_BYTES", 1)
+def threads(blocks):
     return 1 if blocks == "as they are" else 3
 
 

@@ -9,6 +9,7 @@ import fastconv
 from fastconv import layers
 from fastconv._ext.norm import norm as _ext
 from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
+from fastconv.layers.norm.kernels import NormSizes
 from fastconv.runtime import isa as _isa, threads as _threads
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -431,7 +432,7 @@ def test_kernels_name_the_array_whose_size_is_wrong(changed, message):
     sizes = {"x": 24, "out": 24, "gamma": 3, "beta": 3, "mean": 3, "variance": 3, "scale": 3} | changed
     arrays = [np.ones(size) for size in sizes.values()]
     with pytest.raises(ValueError) as raised:
-        call = (1, *arrays, (2, 3, 4, 1), 1e-5, True, _isa.current)
+        call = (1, *arrays, NormSizes(2, 3, 4), 1e-5, True, _isa.current)
         _threads.share(_ext.batch_forward, call, items=3, work=24, threads=1)
     assert str(raised.value) == message
 
@@ -440,5 +441,5 @@ def test_kernels_refuse_arrays_that_are_not_aligned():
     unaligned = np.frombuffer(bytearray(8 * 3 + 1), np.uint8)[1:].view(np.float64)
     arrays = [np.ones(24), np.ones(24), unaligned, *(np.ones(3) for _ in range(4))]
     with pytest.raises(ValueError, match=r"^gamma must be aligned to its itemsize of 8 bytes$"):
-        call = (1, *arrays, (2, 3, 4, 1), 1e-5, True, _isa.current)
+        call = (1, *arrays, NormSizes(2, 3, 4), 1e-5, True, _isa.current)
         _threads.share(_ext.batch_forward, call, items=3, work=24, threads=1)

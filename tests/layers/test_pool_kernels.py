@@ -20,7 +20,9 @@ from fastconv import (
 )
 from fastconv.geometry.pool import resolve_pool
 from fastconv.layers import relu_backward, relu_forward
-from fastconv.layers.pool import tables as _pool_tables
+from fastconv.layers.pool import tuning
+from fastconv.layers.pool.plan import PoolCase
+from fastconv.layers.pool.rows import make_rows
 from fastconv.runtime import isa as _isa
 
 NAN, INF = np.nan, np.inf
@@ -51,7 +53,7 @@ def isa(request, monkeypatch):
 def cut(request, monkeypatch, forget):
     """Planes as they are, and cut into many blocks, which two threads draw."""
     if request.param:
-        monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", request.param)
+        monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(block_elements=request.param))
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         forget()
 
@@ -222,14 +224,18 @@ def test_an_index_of_another_window_is_still_followed(width):
         max_pool_backward(np.ones_like(out), cache._replace(indices=indices))
 
 
-def test_what_the_tables_leave_to_others():
-    """Windows of many taps, and gradients at strides above 2, have no table."""
+def test_what_the_rows_leave_to_others():
+    """Windows of many taps, and gradients at strides above 2, have no kernel that works by rows."""
+
+    def rows_of(op, geometry):
+        return make_rows(PoolCase(op, geometry, np.dtype(np.float32), 1, _isa.current))
+
     options = {"pad": 0, "dilation": 1, "ceil_mode": False}
     long = resolve_pool((1, 1, 41, 41), kernel_size=40, stride=1, **options)
     wide = resolve_pool((1, 1, 9, 9), kernel_size=3, stride=3, **options)
-    assert _pool_tables.plan(long, "forward") is None
-    assert _pool_tables.plan(wide, "forward") is not None
-    assert _pool_tables.plan(wide, "backward") is None
+    assert rows_of("mean", long) is None
+    assert rows_of("mean", wide) is not None
+    assert rows_of("mean_gradient", wide) is None
 
 
 @dtypes

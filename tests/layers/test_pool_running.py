@@ -31,7 +31,7 @@ from fastconv import (
 )
 from fastconv.geometry.axis import Axis, windows
 from fastconv.geometry.pool import _steps_over, resolve_pool
-from fastconv.layers.pool import kernels as _pool_kernels, running as _pool_running, tables as _pool_tables
+from fastconv.layers.pool import kernels as _pool_kernels, rows as _rows, running as _pool_running, tuning
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.memory import TooLargeError
 
@@ -48,13 +48,9 @@ def each_isa(request, monkeypatch):
 @pytest.fixture(params=["whole", "pieces"])
 def pieces(request, monkeypatch, forget):
     """Uses these kernels only, with whole planes, several planes at once, or planes cut along every axis."""
-    monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
-    if request.param == "pieces":
-        monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 300)
-        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_WIDTH", 5)
-        monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 300)
-        monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 600)
+    small = {"ring_bytes": 300, "least_width": 5, "band_bytes": 300, "page_bytes": 600}
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0, **(small if request.param == "pieces" else {})))
     forget()
 
 
@@ -168,10 +164,9 @@ WINDOWS_OF_POWERS = [SMALL if case[1]["kernel_size"] == (23, 50) else case for c
 @each_case
 def test_sums_of_powers(case, p, cut, monkeypatch):
     """Norms with other exponents, and their adjoints, a few lines of a plane at a time."""
+    small = {"whole": {}, "lines": {"power_bytes": 1}, "lines and columns": {"power_bytes": 1, "line_bytes": 1}}
     x, norms, dout, dx = sums_of_powers_of(case, p)
-    monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1 << 20 if cut == "whole" else 1)
-    if cut == "lines and columns":
-        monkeypatch.setattr("fastconv.layers.pool.powers._LINE_BYTES", 1)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(**small[cut]))
     out, cache = lp_pool_forward(x, WINDOWS_OF_POWERS[case][1], p=p)
     np.testing.assert_allclose(out, norms, rtol=1e-13)
     np.testing.assert_allclose(lp_pool_backward(dout, cache), dx, atol=1e-11)
@@ -201,7 +196,7 @@ def sums_of_powers_of(case, p):
 
 
 def test_inf_and_nan_in_long_windows(monkeypatch, rng):
-    monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(power_bytes=1))
     x = rng.random((1, 1, 300))
     x[0, 0, [70, 200]] = NAN, INF
     out = lp_pool_forward(x, kernel_size=100, stride=1, p=3)[0][0, 0]
@@ -214,7 +209,7 @@ def test_inf_and_nan_in_long_windows(monkeypatch, rng):
 @dtypes
 def test_every_window(dtype, rng, monkeypatch, forget):
     """Windows from 1 to all cells, along a row and along a column."""
-    monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0))
     forget()
     for spatial in ((1, 70), (70, 1)):
         x = rng.integers(-3, 4, (1, 1, *spatial)).astype(dtype)
@@ -367,15 +362,11 @@ def test_operations(maximum):
 def test_time_has_no_cliff():
     """The cost that chooses the kernel: from 3 cells on, it is at most 1.5 times that of the next smaller window."""
     for maximum, dtype in ((True, np.float32), (False, np.float64)):
-        itemsize, last = np.dtype(dtype).itemsize, math.inf
+        last = math.inf
         for k in range(3, 700):
             geometry = resolve_pool((1, 1, 1024, 1024), kernel_size=k, stride=1, **PLAIN)
             plan = _pool_kernels.plan_for("maximum" if maximum else "mean", geometry, np.dtype(dtype), 2)
-            time = (
-                plan.running.time
-                if str(plan) == "axis by axis"
-                else _pool_tables.time(geometry, "forward", not maximum, itemsize)
-            )
+            time = plan.time if str(plan) == "axis by axis" else _rows.time(plan.case)
             assert time <= 1.5 * last
             last = time
 
@@ -383,24 +374,24 @@ def test_time_has_no_cliff():
 def test_large_planes_are_cut():
     """Several threads share a single plane, and ring buffers stay small."""
     geometry = resolve_pool((1, 1, 4000, 4000), kernel_size=1000, stride=1, **PLAIN)
-    for maximum, backward in ((True, False), (False, False), (False, True)):
-        found = _pool_running.plan(geometry, maximum, backward, True, 4, 2)
-        assert found.items >= 2 and found.space * 4 < 12 << 20
+    for op in ("maximum", "mean", "mean_gradient"):
+        kernel = _pool_kernels.plan_for(op, geometry, np.dtype(np.float32), 2).kernel
+        assert kernel.items >= 2 and kernel.workspace * 4 < 12 << 20
 
 
 def test_pages_of_gradients_stay_small():
     """The buffers for rounding errors of gradient sums take some MiB per thread, whatever the window is."""
     for k in (50, 1000, 4000, 8000):
         geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
-        for itemsize in (4, 8):
-            blocks, pages = _pool_tables.pages(_pool_tables.bands(geometry, itemsize, 2)[1], itemsize)
-            assert pages * _pool_tables.PAGE * itemsize + 4 * (blocks + pages) < 12 << 20
+        for dtype in (np.float32, np.float64):
+            plan = _pool_kernels.plan_for("maximum_gradient", geometry, np.dtype(dtype), 2).plan
+            assert str(plan) == "bands" and plan.kernel.workspace < 12 << 20
 
 
 @dtypes
 def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch, forget):
     """Buffers are reused for new blocks many times; one cell is the maximum of most windows."""
-    monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 512)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(page_bytes=512))
     forget()
     x = np.sort(np.random.default_rng(0).random(160 * 160)).reshape(1, 1, 160, 160).astype(dtype)
     x[0, 0, 80, 80] = 2
@@ -453,7 +444,7 @@ def test_results_that_are_too_large_are_refused_by_name():
 
 
 def test_places_past_32_bits(monkeypatch, rng, forget):
-    monkeypatch.setattr("fastconv.layers.pool.kernels._INT32_CELLS", 0)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_int32_cells=0))
     forget()
     x = rng.integers(0, 4, (2, 3, 30, 40)).astype(np.float32)
     out, cache = max_pool_forward(x, kernel_size=9, stride=1)

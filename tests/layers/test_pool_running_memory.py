@@ -6,7 +6,7 @@ from test_pool_running import PAIRS, PLAIN, peak
 
 from fastconv import lp_pool_backward, lp_pool_forward, max_pool_forward
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.pool import powers, running as _pool_running
+from fastconv.layers.pool import kernels, powers, tuning
 
 
 @pytest.fixture
@@ -89,30 +89,32 @@ def test_long_signals_need_little_memory(forward, backward, counted):
 
 
 def test_windows_that_need_too_much_are_refused(monkeypatch):
-    monkeypatch.setattr("fastconv.layers.pool.running.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_bytes=1 << 20))
     x = np.zeros((1, 1, 1, 400_000), np.float32)
     with pytest.raises(
         ValueError,
         match=r"a window of 300000 cells needs \d+ MiB of workspace per thread, more than the limit of 1 MiB",
     ):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
-    monkeypatch.setattr("fastconv.layers.pool.running._MOST_CELLS", 1000)
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_bytes=1 << 20, most_float32_cells=1000))
     with pytest.raises(ValueError, match="spans more than 1000 cells of x, the limit in float32"):
         max_pool_forward(x, kernel_size=(1, 2000), stride=1)
 
 
-@pytest.mark.parametrize(("spatial", "times"), [((400_000,), 1), ((400_000, 1), 2)], ids=["row", "column"])
-def test_tables_of_many_rows_are_not_kept(spatial, times, made):
-    """Tables of a column are as large as the signal, so they are not kept for each length.
+@pytest.mark.parametrize(("spatial", "times"), [((400_000,), 1), ((400_000, 2), 2)], ids=["row", "columns"])
+def test_plans_of_many_rows_are_not_kept(spatial, times, made, monkeypatch, forget):
+    """The lists of columns are as long as the signal, so their plans are not kept for each length.
 
-    Tables of a row are small.
+    The lists of a row are short.
     """
+    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0))
+    forget()
     x = np.ones((1, 1, *spatial), np.float32)
     options = {"kernel_size": [9] + [1] * (len(spatial) - 1), "stride": 1}
     geometry = resolve_pool(x.shape, **PLAIN, **options)
-    results = made(_pool_running, "_plan")
-    for maximum, backward in ((True, False), (False, False), (False, True)):
+    results = made(kernels, "make_plan")
+    for op in ("maximum", "mean", "mean_gradient"):
         for _ in range(2):
-            _pool_running.plan(geometry, maximum, backward, True, 4, 2)
+            assert str(kernels.plan_for(op, geometry, np.dtype(np.float32), 2)) == "axis by axis"
     kept = [plan for key, plan in results if [other for other, _ in results].count(key) == 1]
-    assert len(results) == 3 * times and sum(plan.table.nbytes for plan in kept) < 1 << 20
+    assert len(results) == 3 * times and sum(plan.nbytes for plan in kept) < 1 << 20

@@ -1,5 +1,7 @@
 """Pooling against loops over windows: ties, NaN, overlaps, padding, ceil mode, unpooling."""
 
+import dataclasses
+
 import numpy as np
 import oracle
 import pytest
@@ -17,6 +19,7 @@ from fastconv import (
     max_unpool,
 )
 from fastconv.geometry.pool import resolve_pool
+from fastconv.layers.pool import tuning
 
 CASES = {
     "1d": ((2, 3, 9), {"kernel_size": 2}),
@@ -72,11 +75,11 @@ def threads(blocks):
 
 
 @pytest.fixture(params=["vectors", "general"], autouse=True)
-def kernels(request, monkeypatch, forget):
+def kernels(request, blocks, monkeypatch, forget):
     """The kernels for most windows, and the general kernels for all others."""
     if request.param == "general":
-        monkeypatch.setattr("fastconv.layers.pool.kernels._INT32_CELLS", 0)
-        monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
+        general = dataclasses.replace(tuning.TUNING, most_int32_cells=0, most_taps=0)
+        monkeypatch.setattr(tuning, "TUNING", general)
         forget()
 
 

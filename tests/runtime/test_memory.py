@@ -46,8 +46,8 @@ def place(array):
 
 
 def kept(pool):
-    """The sizes of free mappings in MiB: a list of small ones and a list of large ones, the oldest first."""
-    return [[nbytes / MIB for nbytes in sizes] for sizes in pool.free]
+    """The sizes of free mappings in MiB, the oldest first."""
+    return [nbytes / MIB for nbytes in pool.free]
 
 
 def made_and_gone(*mib):
@@ -83,7 +83,7 @@ def test_who_holds_the_owner_holds_the_memory(pool, owner):
     a = _memory.empty((3, 5), F4)
     held, at = owner(a), place(a)
     del a
-    assert pool.free == ([], [])
+    assert pool.free == []
     b = _memory.empty((3, 5), F4)
     assert place(b) != at
     del held
@@ -126,54 +126,46 @@ def test_scipy_takes_a_result_as_it_is(pool):
 def test_what_is_kept_is_bounded(pool):
     arrays = [_memory.empty((MIB,), F4) for _ in range(10)]
     del arrays
-    assert sum(kept(pool)[1]) == 16
+    assert sum(kept(pool)) == 16
     huge = _memory.empty((5 * MIB,), F4)
     del huge
-    assert max(kept(pool)[1]) == 4
+    assert max(kept(pool)) == 4
     _memory.release()
-    assert pool.free == ([], [])
+    assert pool.free == []
 
 
-def test_of_small_results_less_is_kept(use):
-    pool = use(large=MIB, keep_small=3 << 16)
-    large, *arrays = [_memory.empty((n,), F4) for n in (1 << 18, 5, 1 << 14, (1 << 14) + 1, 7)]
+def test_the_mapping_that_was_freed_last_is_taken(use):
+    pool = use(large=MIB)
+    arrays = [_memory.empty((n,), F4) for n in (5, (1 << 14) + 1, 7)]
     places = [place(a) for a in arrays]
-    del large
     while arrays:
         del arrays[0]
-    # The freed results had one, one, two and one page; the first two have been unmapped.
-    small, large = pool.free
-    assert [nbytes >> 16 for nbytes in small] == [2, 1]
-    assert len(large) == 1
-    again = _memory.empty((9,), F4)  # It gets the mapping that was freed last.
-    assert place(again) == places[3]
-    assert place(_memory.empty((30_000,), F4)) == places[2]
+    assert [nbytes >> 16 for nbytes in pool.free] == [1, 2, 1]
+    again = _memory.empty((9,), F4)
+    assert place(again) == places[2]
+    assert place(_memory.empty((30_000,), F4)) == places[1]
+    del again
     _memory.release()
-    assert pool.free == ([], [])
+    assert pool.free == []
 
 
-def test_small_results_count_with_large_ones(use):
-    pool = use(large=8 * MIB)
-    made_and_gone(8, 8, 4)
-    assert kept(pool) == [[4], [8]]
-
-
-def test_small_results_leave_room_for_large_ones(use):
+def test_the_mappings_that_are_free_longest_are_evicted(use):
     pool = use(large=8 * MIB)
 
     def kept_after(*mib):
         made_and_gone(*mib)
         return kept(pool)
 
-    # Alone, small mappings may take all of the 16 MiB; large ones evict them down to a quarter of the limit.
-    assert kept_after(5, 6, 5) == [[5, 6, 5], []]
-    assert kept_after(10) == [[5], [10]]
+    assert kept_after(8, 8, 4) == [8, 4]
     _memory.release()
-    assert kept_after(2, 2, 2, 12) == [[2, 2], [12]]
+    # The limit is 16 MiB, for small and large mappings together.
+    assert kept_after(5, 6, 5) == [5, 6, 5]
+    assert kept_after(10) == [5, 10]
+    # A mapping that was in use counts as new when it is freed.
+    assert kept_after(5, 10) == [5, 10]
+    assert kept_after(1, 6) == [1, 6]
     # A mapping that does not fit evicts nothing.
-    assert kept_after(14) == [[2, 2], [12]]
-    _memory.release()
-    assert kept_after(5, 6, 4, 14) == [[5, 6, 4], []]
+    assert kept_after(18) == [1, 6]
 
 
 @pytest.mark.parametrize("less", [0, 1, 4, 1 << 12, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 16) + 1])
@@ -185,7 +177,7 @@ def test_results_about_as_large_as_large_ones(use, less):
         places.add(result.ctypes.data)
         del result
     assert len(places) == 1
-    assert sum(map(len, pool.free)) == 1
+    assert len(pool.free) == 1
 
 
 def limited(code, how="RLIMIT_AS", room=64):
@@ -201,7 +193,7 @@ def limit():
     used = status("VmSize" if {how!r} == "RLIMIT_AS" else "VmData")
     resource.setrlimit(resource.{how}, (used + ({room} << 20), resource.RLIM_INFINITY))
 def kept():
-    return sum(map(sum, _memory._pool.free)), sum(buffer.nbytes for o in list(_workspace._owners.values())
+    return sum(_memory._pool.free), sum(buffer.nbytes for o in list(_workspace._owners.values())
                                                   for buffer, _ in o.idle.values())
 F4 = np.dtype(np.float32)
 x, w = np.ones((4, 16, 64, 64), F4), np.ones((16, 16, 3, 3), F4)
@@ -270,7 +262,7 @@ def test_what_is_kept_is_given_back_before_a_workspace_finds_no_memory(pool, mon
     make = np.empty
 
     def short(*args):
-        if kept(pool)[1]:
+        if kept(pool):
             raise MemoryError
         return make(*args)
 
@@ -394,7 +386,7 @@ def test_memory_much_larger_than_a_result_is_not_taken(pool):
     a = _memory.empty((4 << 20,), F4)
     del a
     small = _memory.empty((5,), F4)
-    assert len(pool.free[1]) == 1
+    assert len(pool.free) == 1
     del small
 
 
@@ -427,7 +419,7 @@ def test_results_stay_what_they_were(rng, pool):
         thread.join()
     gc.collect()
     assert not wrong
-    assert any(pool.free)
+    assert pool.free
 
 
 def test_environment_says_how_much():

@@ -1,5 +1,5 @@
-/* Functions that allocate pages of memory, free them, and allow the system to reclaim them. FC_MAPS is 1 if the
- * functions are implemented on this system. */
+/* Functions that allocate and free pages of memory, and let the operating system reclaim them. FC_MAPS is 1 if they are
+ * implemented for this operating system. */
 #ifndef FASTCONV_BUFFERS_H
 #define FASTCONV_BUFFERS_H
 
@@ -20,9 +20,10 @@
 #define MADV_HUGEPAGE 14
 #endif
 
-/* Return zeroed memory, or NULL if no memory is left. `large` requests huge pages. Systems without huge pages ignore
- * `large`. */
-static inline char *fc_map(size_t nbytes, int large) {
+/* Return zeroed memory, or NULL if no memory is left. If `large` is set, request huge pages. Operating systems without
+ * huge pages ignore this request. */
+static inline char *fc_map(size_t nbytes, int large)
+{
     void *at = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
@@ -33,19 +34,22 @@ static inline char *fc_map(size_t nbytes, int large) {
 
 static inline void fc_unmap(char *at, size_t nbytes) { (void)munmap(at, nbytes); }
 
-/* Allow the system to reclaim the pages when memory runs short. Return 0 if the system does not support this. */
+/* Allow the operating system to reclaim the pages when memory runs short. Return 0 if the operating system does not
+ * support this. */
 static inline int fc_offer(char *at, size_t nbytes) { return madvise(at, nbytes, MADV_FREE) == 0; }
 
-/* Return whether the process has an address limit, RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d). */
-static inline int fc_limited(void) {
+/* Return whether RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d) limits the memory of this process. */
+static inline int fc_limited(void)
+{
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         return 1;
     return getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* Return unused memory of the allocator to the system, if the allocator supports this. */
-static inline void fc_trim(void) {
+/* Return free memory of malloc to the operating system. Do nothing if the C library is not glibc. */
+static inline void fc_trim(void)
+{
 #ifdef __GLIBC__
     (void)malloc_trim(0);
 #endif
@@ -55,12 +59,14 @@ static inline void fc_trim(void) {
 
 #define FC_MAPS 0
 
-static inline char *fc_map(size_t nbytes, int large) {
+static inline char *fc_map(size_t nbytes, int large)
+{
     (void)nbytes, (void)large;
     return NULL;
 }
 static inline void fc_unmap(char *at, size_t nbytes) { (void)at, (void)nbytes; }
-static inline int fc_offer(char *at, size_t nbytes) {
+static inline int fc_offer(char *at, size_t nbytes)
+{
     (void)at, (void)nbytes;
     return 0;
 }

@@ -34,7 +34,7 @@ cdef enum:
 cdef Py_ssize_t MOST = (<size_t> -1 >> 1) - PAGE
 
 
-# A mapping of memory. A mapping is either in use, or in one of the two lists of free mappings of its pool.
+# A mapping of memory. A mapping is either in use, or in the list of free mappings of its pool.
 cdef struct Mapping:
     char* at
     Py_ssize_t nbytes
@@ -98,19 +98,16 @@ cdef list sizes(const FreeList* free):
 cdef class Pool:
     """A pool that keeps at most `keep` bytes of free memory. If the process has an address limit, the pool keeps none.
 
-    A mapping of at least `large` bytes is a large mapping: the system may take its pages while the mapping is free. The
-    pool keeps at most `keep_small` bytes of small mappings. If large mappings need room, small mappings are evicted
-    until they take at most a quarter of `keep`.
+    If the free mappings exceed the limit, the pool unmaps the mapping that has been free longest. A mapping of at least
+    `large` bytes is a large mapping: the system may take its pages while the mapping is free.
     """
 
     cdef FreeList _free
-    cdef FreeList _free_small
     cdef Py_ssize_t _keep
-    cdef Py_ssize_t _keep_small
     cdef Py_ssize_t _large
 
-    def __cinit__(self, Py_ssize_t keep, *, Py_ssize_t large = 1 << 24, Py_ssize_t keep_small = 1 << 26):
-        self._keep, self._large, self._keep_small = keep, large, min(keep, keep_small)
+    def __cinit__(self, Py_ssize_t keep, *, Py_ssize_t large = 1 << 24):
+        self._keep, self._large = keep, large
 
     def __dealloc__(self):
         self.clear()
@@ -140,14 +137,11 @@ cdef class Pool:
 
     @property
     def free(self):
-        """The sizes of the free mappings in bytes: a list for small mappings, and a list for large mappings. The
-        mapping that has been free longest is first.
-        """
-        return sizes(&self._free_small), sizes(&self._free)
+        """The sizes of the free mappings in bytes. The mapping that has been free longest is first."""
+        return sizes(&self._free)
 
     cdef void clear(self) noexcept:
         evict(&self._free, 0)
-        evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
         """Return a free mapping of at least `nbytes` bytes and at most 1.25 * nbytes bytes plus a page. If there is
@@ -156,12 +150,11 @@ cdef class Pool:
         If several mappings have such a size, return the mapping that was freed last, because its memory may still be in
         a cache.
         """
-        cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)
-        cdef Mapping* mapping = free.newest
+        cdef Mapping* mapping = self._free.newest
         while mapping is not NULL:
-            if nbytes <= mapping.nbytes and mapping.nbytes - nbytes <= slack:
-                remove(free, mapping)
+            if mapping.large == large and nbytes <= mapping.nbytes and mapping.nbytes - nbytes <= slack:
+                remove(&self._free, mapping)
                 return mapping
             mapping = mapping.older
         return NULL
@@ -186,23 +179,14 @@ cdef class Pool:
 
     cdef void put(self, Mapping* mapping) noexcept:
         """Keep a mapping that is no longer used, or unmap it if it is too large to keep."""
-        cdef Py_ssize_t share = self._keep // 4, most = self._keep_small
         if fc_limited():
             self.clear()
-            most = -1
-        elif mapping.large:
-            most = self._keep - min(self._free_small.nbytes, share)
-        if mapping.nbytes > most or (mapping.large and not fc_offer(mapping.at, mapping.nbytes)):
             unmap(mapping)
-            return
-        if mapping.large:
-            # Evict small mappings to make room, but let small mappings keep up to a quarter of the pool.
-            evict(&self._free_small, max(share, self._keep - mapping.nbytes))
-            add(&self._free, mapping)
+        elif mapping.nbytes > self._keep or (mapping.large and not fc_offer(mapping.at, mapping.nbytes)):
+            unmap(mapping)
         else:
-            add(&self._free_small, mapping)
-            evict(&self._free_small, self._keep_small)
-        evict(&self._free, self._keep - self._free_small.nbytes)
+            add(&self._free, mapping)
+            evict(&self._free, self._keep)
 
 
 @cython.final

@@ -5,10 +5,10 @@
 
 #include "simd/isa.h"
 
-/* The taps of one output, divided into `k` columns of `high` taps. The first tap of column j reads the image at offset
- * at[j], and each next tap reads one row further down. The weight of the first tap is w[of[j]], and the weights of the
- * next taps follow at a distance of `step` elements. Rows of the image are `pitch` elements apart, and rows of the
- * result are `to_pitch` elements apart. */
+/* The taps of one output, divided into `k` columns of `high` taps. The first tap of column j multiplies the image
+ * element at offset at[j] by the weight w[of[j]]. Each further tap of the column reads the image one row further down,
+ * and its weight is `step` elements further. Rows of the image are `pitch` elements apart, and rows of the result are
+ * `to_pitch` elements apart. */
 typedef struct {
     ptrdiff_t k, high, step;
     const ptrdiff_t *at, *of;
@@ -16,10 +16,10 @@ typedef struct {
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
-/* A segment describes the copy of one stride phase of one channel to a padded block. In the block, the segment consists
- * of `top` rows of zeros, `rows` copied rows, and `bottom` rows of zeros. A copied row has `before` zeros, `n` elements
- * of the channel, and zeros up to the width of the block. `to` is the offset of the segment in the block. `from` is the
- * offset of the first copied element in the source. Offsets are in elements. */
+/* A segment is one stride phase of one channel in the padded copy of the image. It consists of `top` rows of zeros,
+ * `rows` rows that are copied from the source, and `bottom` rows of zeros. A copied row has `before` zeros, then `n`
+ * elements of the source, then zeros up to the end of the row. `to` is the offset of the segment in the padded copy.
+ * `from` is the offset in the source of the first element that is copied. Offsets are in elements. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_copy_segment;

@@ -1,4 +1,4 @@
-/* The kernels of depthwise.h: one object for each dtype and instruction set. */
+/* The kernels that depthwise.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "depthwise/depthwise.h"
 
 #define FC_TEMPLATE "depthwise/depthwise_template.h"

@@ -19,7 +19,7 @@ FC_INLINE FC_M FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last)
     const FC_M lane = *(const FC_N(fc_mu) *)FC_N(fc_lane), zero = {0};
     return (lane >= (int)first - zero) & (lane < (int)last - zero);
 }
-/* Return v with the lanes outside the mask set to 0. The bitwise and also clears NaN. */
+/* Return v with 0 in the lanes outside the mask, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, FC_M mask) { return (FC_V)((FC_M)v & mask); }
 #else
 #define FC_M int
@@ -63,10 +63,10 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy `rows` rows of one segment (see fc_copy_segment) to a block. At most `left` elements of `from` are read. */
+/* Copy `rows` rows of one segment (see fc_copy_segment) to the padded copy of the image. At most `left` elements of
+ * `from` are read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
-                             const FC_T *from,
-                             ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
+                             const FC_T *from, ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
     const ptrdiff_t before = segment->before, n = segment->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
@@ -95,8 +95,8 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *s
     }
 }
 
-/* Copy two stride phases of the same long rows together, so that each row is read once. `shift` is 0 if the first phase
- * starts one element before the second, and 1 if the first phase starts one element after the second. */
+/* Copy both stride phases of the same rows together, for stride 2, so that each row is read once. `shift` is 0 if the
+ * first phase starts one element before the second, and 1 if it starts one element after the second. */
 static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *first, const fc_copy_segment *second,
                           const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
 {
@@ -137,13 +137,12 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
     FC_N(fc_store)(block + second->to, begin);
 }
 
-/* Copy `count` segments (see fc_copy_segment) to a block whose rows have `width` elements.
+/* Copy `count` segments (see fc_copy_segment) to the padded copy of the image, whose rows have `width` elements.
  *
- * The segments must be in ascending order of their offsets in the block, because up to FC_VL - 1 elements past the end
- * of a segment may be overwritten. `room` elements of `from` may be read. */
+ * The segments must be in ascending order of their offsets, because up to FC_VL - 1 elements past the end of a segment
+ * may be overwritten. At most `room` elements of `from` are read. */
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count,
-                         const void *from_,
-                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
+                         const void *from_, ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
     const FC_T *from = (const FC_T *)from_;
     FC_T *block = (FC_T *)to_;
@@ -168,9 +167,9 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
     }
 }
 
-/* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. The elements are copied in parts of FC_VL,
- * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function itself is not
- * inlined, because otherwise the function of each tile size would contain a copy of it. */
+/* Copy `n` elements of each of `rows` rows, where n is less than 2 * FC_VL. Each row is copied in parts of FC_VL,
+ * FC_VL / 2, ..., 1 elements, because the compiler inlines only copies of constant size. This function is not inlined,
+ * because otherwise the function of each tile size would contain a copy of it. */
 static FC_NOINLINE void FC_N(fc_store_rows)(FC_T *to, ptrdiff_t to_pitch, const FC_T *from, ptrdiff_t from_pitch,
                                             ptrdiff_t rows, ptrdiff_t n)
 {
@@ -199,7 +198,7 @@ FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 /* Compute a tile of `rows` rows of `vectors` vectors in registers. The last vector of a row starts at element `last`.
  *
  * If a tile is one vector wide, only the first `lanes` lanes of each row are results. The rows before row `loose` are
- * stored as whole vectors, because later rows overwrite the other lanes. */
+ * stored as whole vectors anyway, because the rows after them overwrite the other lanes. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
@@ -257,34 +256,35 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     }
 }
 
+/* clang-format off */
 #define FC_SWEEPS(high)                                                                                      \
     FC_SWEEP(high, 1, 1) FC_SWEEP(high, 2, 1) FC_SWEEP(high, 3, 1) FC_SWEEP(high, 4, 1) FC_SWEEP(high, 5, 1) \
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
+/* clang-format on */
 
-/* Each tile size has a function of its own with unrolled loops, because a compiler takes much longer for one function
- * that contains all sizes. */
-#define FC_SWEEP(high, rows, vectors)                                                                        \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                 \
-        const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes,         \
-        ptrdiff_t loose)                                                                                     \
-    {                                                                                                        \
-        FC_N(fc_sweep_of)(high, rows, vectors, taps, from, to, last, bias, lanes, loose);                    \
+/* Each tile size has a function of its own with unrolled loops, because compiling one function for all sizes would take
+ * much longer. */
+#define FC_SWEEP(high, rows, vectors)                                                                                 \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(                                          \
+        const fc_taps *taps, const FC_T *from, FC_T *to, ptrdiff_t last, FC_T bias, ptrdiff_t lanes, ptrdiff_t loose) \
+    {                                                                                                                 \
+        FC_N(fc_sweep_of)(high, rows, vectors, taps, from, to, last, bias, lanes, loose);                             \
     }
 FC_SWEEPS(1)
 FC_SWEEPS(3)
 FC_SWEEPS(5)
 #undef FC_SWEEP
 
-#define FC_SWEEP(high, rows, vectors)                                                                        \
-    case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
+#define FC_SWEEP(high, rows, vectors)                                                                           \
+    case ((high) * 16 + (rows)) * 16 + (vectors):                                                               \
         FC_PASTE3(FC_N(fc_sweep_##high), rows, vectors)(taps, source, target, last, shift, lanes, whole - row); \
         break;
 
-/* Compute `rows` rows of n results. Each result is the bias plus the weighted sum of the taps.
+/* Compute `rows` rows of n results. Each result is the bias plus a sum over the taps of weight times image element.
  *
- * If n is less than FC_VL, stores may go past the end of the first `whole` rows, because later rows overwrite these
- * elements. Up to FC_VL - 1 elements past the end of each row of the image may be read. */
+ * If n is less than FC_VL, stores to the first `whole` rows may go past the end of the row, because later rows
+ * overwrite these elements. Up to FC_VL - 1 elements past the end of each row of the image may be read. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole)
 {
@@ -296,8 +296,10 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         here = FC_N(fc_rows_at_once)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
-            const ptrdiff_t width =
-                left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
+            const ptrdiff_t width = left >= 8 && here == 1   ? 8
+                                    : left >= 4 && here <= 2 ? 4
+                                    : left >= 2 && here <= 4 ? 2
+                                                             : 1;
             /* The last vector of a row ends at the end of the row, so it may overlap the previous vector. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
@@ -318,7 +320,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 #undef FC_SWEEP
 #undef FC_SWEEPS
 
-/* Compute a tile of `rows` rows in which the results of the taps a and of the taps b alternate. */
+/* Compute a tile of `rows` rows for fc_sweep_pair. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
                                 FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {
@@ -355,8 +357,8 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     }
 }
 
-/* Compute rows like fc_sweep, but with two lists of taps: even results are the sums of the taps a, and odd results are
- * the sums of the taps b. */
+/* Compute rows like fc_sweep, but with two lists of taps. Results with even indices are sums over the taps `a`, and
+ * results with odd indices are sums over the taps `b`. */
 static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
                                 ptrdiff_t n, const void *bias, ptrdiff_t whole)
 {
@@ -365,7 +367,8 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_rows_at_once)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
-            /* If the length of a row is even, the last two vectors end at the end of the row. */
+            /* If n is even, the last two vectors end at the end of the row, so they may overlap the previous
+             * vectors. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
             const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;

@@ -1,7 +1,7 @@
 /* Sums over output positions, for the gradient of the weights. This file is included by depthwise_template.h. */
 
-/* Multiply vectors of dout, in `rows` neighbouring rows, by the image elements that each tap reads, and add the
- * products to the sum of the tap. The taps are `count` columns of `high` taps (see fc_taps). */
+/* For each tap, multiply a vector of dout in each of `rows` neighbouring rows by the image elements that the tap reads.
+ * Add the products to the sum of the tap. The taps are `count` columns of `high` taps (see fc_taps). */
 FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
                                 const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
                                 const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
@@ -54,8 +54,9 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
                              dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
     }
     if (v < n) {
-        /* The last vector ends at the end of the row if the row is at least one vector long. The mask excludes lanes
-         * that were already summed, and lanes past the end of a shorter row. */
+        /* If the row is at least one vector long, the last vector ends at the end of the row, and overlaps the previous
+         * vector. The mask excludes the lanes that were already summed. If the row is shorter, the mask excludes the
+         * lanes past its end. */
         const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
         const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
         for (r = 0; high > 1 && r + 4 <= rows; r += 4)
@@ -73,29 +74,31 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_store)(totals + i * FC_VL, FC_N(fc_load)(totals + i * FC_VL) + sums[i]);
 }
 
-/* Each pair of `high` and `count` has a function of its own, because a compiler takes much longer for one function that
- * contains all pairs. */
+/* Each pair of `high` and `count` has a function of its own, because compiling one function for all pairs would take
+ * much longer. */
+/* clang-format off */
 #define FC_ALL_DOTS                                                                                   \
     FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7) \
     FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
+/* clang-format on */
 
-#define FC_DOTS(high, count)                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(                                        \
-        const fc_taps *taps, const ptrdiff_t *at, const FC_T *from, const FC_T *dout, ptrdiff_t rows,     \
-        ptrdiff_t n, FC_T *totals)                                                                        \
-    {                                                                                                     \
-        FC_N(fc_dots_of)(high, count, taps, at, from, dout, rows, n, totals);                             \
+#define FC_DOTS(high, count)                                                                                          \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_dots), high, count)(const fc_taps *taps, const ptrdiff_t *at,           \
+                                                                  const FC_T *from, const FC_T *dout, ptrdiff_t rows, \
+                                                                  ptrdiff_t n, FC_T *totals)                          \
+    {                                                                                                                 \
+        FC_N(fc_dots_of)(high, count, taps, at, from, dout, rows, n, totals);                                         \
     }
 FC_ALL_DOTS
 #undef FC_DOTS
 
-#define FC_DOTS(high, count)                                                                              \
-    case (high) * 16 + (count):                                                                           \
+#define FC_DOTS(high, count)                                                                                      \
+    case (high) * 16 + (count):                                                                                   \
         FC_PASTE3(FC_N(fc_dots), high, count)(taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
-/* Add the products of dout and the image to `totals`, which has one vector for each tap. Each lane of a vector sums the
- * products of the elements that were loaded into this lane. */
+/* For each tap, add the products of dout and the image to a vector of `totals`. Each lane has its own sum. fc_lanes
+ * adds up the lanes later. */
 static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals_)
 {
@@ -116,8 +119,8 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 #undef FC_DOTS
 #undef FC_ALL_DOTS
 
-/* Sum the lanes of each of the n vectors of `totals`. The vectors are in groups of `taps` vectors, and their sums are
- * stored in groups of `taps` numbers. The sum of vector i of a group becomes number weight_index[i] of the group. */
+/* Sum the lanes of each of the n vectors of `totals`. Each filter has `taps` vectors in `totals` and `taps` weights in
+ * `to`. The sum of vector i of a filter is stored at index weight_index[i] of the weights of this filter. */
 static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *weight_index, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;
@@ -130,13 +133,14 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         FC_UNROLL
         for (r = 0; r < FC_VL; r++)
             rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_broadcast)(0);
-        /* Add neighbouring lanes, two vectors at a time, until each sum is in one lane. */
+        /* In each round, add neighbouring lanes of two vectors, which halves the number of vectors. In the end, lane r
+         * of rows[0] is the sum of vector r. */
         FC_UNROLL
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL
             for (r = 0; r < count; r++)
-                rows[r] = FC_N(fc_even_lanes)(rows[2 * r],
-                                              rows[2 * r + 1]) + FC_N(fc_odd_lanes)(rows[2 * r], rows[2 * r + 1]);
+                rows[r] = FC_N(fc_even_lanes)(rows[2 * r], rows[2 * r + 1]) +
+                          FC_N(fc_odd_lanes)(rows[2 * r], rows[2 * r + 1]);
         }
         FC_N(fc_store)(sums, rows[0]);
         for (r = 0; r < FC_VL && i + r < n; r++) {

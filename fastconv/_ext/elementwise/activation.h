@@ -1,10 +1,11 @@
-/* Elementwise functions and their gradients, compiled for every instruction set. */
+/* Activation functions, such as ReLU and sigmoid, and their gradients, compiled for every instruction set. */
 #ifndef FASTCONV_ACTIVATION_H
 #define FASTCONV_ACTIVATION_H
 
 #include "simd/isa.h"
 
-/* Compute to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. */
+/* Compute to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. Only the
+ * leaky ReLU uses `slope`. */
 typedef void (*fc_each_t)(const void *first, const void *second, void *to, ptrdiff_t n, double slope);
 
 /* The kernels of one dtype and instruction set. */

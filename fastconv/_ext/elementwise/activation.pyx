@@ -5,7 +5,9 @@
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.buffers.runs cimport fc_check
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "elementwise/activation.h" nogil:

@@ -1,4 +1,4 @@
-/* The kernels of activation.h: one object for each dtype and instruction set. */
+/* The kernels that activation.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "elementwise/activation.h"
 
 #define FC_TEMPLATE "elementwise/activation_template.h"

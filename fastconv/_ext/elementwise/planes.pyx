@@ -1,7 +1,7 @@
 """Sums and maxima of whole planes, computed with vectors at the speed of memory. A plane is one channel of one image.
 
-`queue` is the shared state of the call, which distributes the work among threads: see threads/team.h. `dtype` is 0 (float32) or
-1 (float64).
+`queue` is the shared state of the call, which distributes the work among threads: see threads/team.h. `dtype` is 0
+(float32) or 1 (float64).
 """
 
 from libc.stdint cimport int32_t

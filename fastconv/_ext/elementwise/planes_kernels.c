@@ -1,4 +1,4 @@
-/* The kernels of planes.h: one object for each dtype and instruction set. */
+/* The kernels that planes.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "elementwise/planes.h"
 
 #define FC_TEMPLATE "elementwise/planes_template.h"

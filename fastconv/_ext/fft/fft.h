@@ -1,16 +1,16 @@
 /* Correlation by the FFT of overlap-save tiles, for every instruction set.
  *
- * Words: a cell is one element of an array, and a position is one element of a tile. A position that is outside the
- * array and its border has no cell, and is zero. A pair is two tiles of one image, which are transformed together as
- * the real and the imaginary parts of complex numbers. The weights are real, so the product with their spectrum keeps
- * the two tiles separate. A signal is an image with one axis, a plane has two axes, and a volume has three.
+ * A signal is an image with one axis, a plane has two axes, and a volume has three. A position is one element of a
+ * tile. Positions outside the image and its border are zero.
  *
- * A strip is FC_VL neighbouring columns of a plane, one in each lane of a vector. Along an axis that is not contiguous,
- * a transform processes a strip at a time (fft_template.h). Between the transforms, the plane is transposed in strips
- * of FC_VL rows, so that the contiguous axis can be transformed in the same way. A strip is loaded once for its
- * transform, the product and the inverse transform. A volume is transformed along its depth first, and then plane by
- * plane. A signal is treated as a plane. Between the transforms of the two axes of that plane, each number is
- * multiplied by a twiddle factor (Cooley and Tukey).
+ * Two tiles of one image are a pair. They are transformed together, as the real and the imaginary parts of complex
+ * numbers. The weights are real, so the product with their spectrum keeps the two tiles separate.
+ *
+ * A strip is FC_VL neighbouring columns of a plane, one in each lane of a vector. A transform along the columns
+ * processes one strip at a time. Then the plane is transposed, so that the transform along the rows also processes
+ * strips. For each of these strips, the transform, the product and the inverse transform follow one another while the
+ * strip is in the cache. A volume is transformed along its depth first, and then plane by plane. A signal is treated as
+ * a plane, whose elements are multiplied by twiddle factors between the transforms of its two axes (Cooley and Tukey).
  *
  * An axis with stride or dilation is divided into phases (see fastconv.convolution.fft.phase_axes). phi is the index of
  * a phase of the outputs, and tau is the index of a phase of the taps. */
@@ -32,21 +32,22 @@ typedef struct {
     const void *factors;      /* the twiddle factors of all passes, one after another */
 } fc_fft_axis;
 
-/* The border modes, which determine the values of cells outside an array. */
+/* The border modes, which determine the values outside an array. */
 enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 
-/* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of the array. */
+/* The map from one axis of a tile to the same axis of an array. Position p of the tile is element begin + p * step of
+ * the array. Positions from `count` on are loaded as zeros, and are never stored. */
 typedef struct {
-    ptrdiff_t size;   /* the number of cells of the array */
-    ptrdiff_t pitch;  /* the distance between two neighbouring cells, in elements */
-    ptrdiff_t step;   /* the distance between two neighbouring positions, in cells */
-    ptrdiff_t begin;  /* the cell of position 0 */
-    ptrdiff_t count;  /* the number of positions of the tile that have a cell of the array */
-    ptrdiff_t border; /* the border mode, which determines the cell that is read in place of a cell outside the array */
+    ptrdiff_t size;   /* the number of array elements along the axis */
+    ptrdiff_t pitch;  /* the distance in memory between two neighbouring array elements along the axis, in elements */
+    ptrdiff_t step;   /* the distance between two neighbouring positions, in array elements along the axis */
+    ptrdiff_t begin;  /* the index of the array element at position 0 */
+    ptrdiff_t count;  /* the number of positions that are inside the array or its border */
+    ptrdiff_t border; /* the border mode, which determines the values outside the array */
 } fc_fft_tile_axis;
 
-/* The map from the positions of a tile to the cells of an array. `at` is the address of the array, or NULL if there is
- * no tile. */
+/* The map from the positions of a tile to the elements of an array. `at` is the address of the array, or NULL if there
+ * is no tile. */
 typedef struct {
     char *at;
     ptrdiff_t itemsize;
@@ -62,12 +63,12 @@ typedef struct {
     ptrdiff_t lanes;    /* the number of positions from p to the end of the last axis */
 } fc_fft_location;
 
-/* Return the cell of the array that a cell outside the array repeats, or -1 if the border mode is FC_FFT_ZEROS. Only
- * cells that are more than one period outside the array need a division. */
+/* Return the index of the array element that is repeated at index `cell` outside the array, or -1 if the border mode is
+ * FC_FFT_ZEROS. The function divides only if `cell` is more than one period outside the array. */
 static inline ptrdiff_t fc_fft_border_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t cell)
 {
     const ptrdiff_t size = tile_axis->size,
-        period = tile_axis->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
+                    period = tile_axis->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
     switch (tile_axis->border) {
     case FC_FFT_REFLECT:
         cell = cell < 0 ? -cell : cell;
@@ -92,13 +93,13 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t
     return cell >= 0 && cell < tile_axis->size ? cell : fc_fft_border_cell(tile_axis, cell);
 }
 
-/* Return 1 if the cells at positions p to p + n - 1 are contiguous and ascend from *first, -1 if they are contiguous
- * and descend from *first, and 0 otherwise.
+/* Return 1 if the array indices at positions p to p + n - 1 are *first, *first + 1, *first + 2, and so on. Return -1 if
+ * they are *first, *first - 1, *first - 2, and so on. Otherwise, return 0.
  *
- * Only the first and the last cell are compared. If a reflecting border reverses the direction between them, they are
- * less than n - 1 cells apart, so the result is 0. With any other border, the cells ascend if the step is 1, and
- * descend if the step is -1. If the order of the first and the last cell is the reverse, the positions cross a circular
- * border, and the result is 0, too. */
+ * Only the first and the last index are compared. If a reflecting border reverses the direction between them, they
+ * differ by less than n - 1, so the result is 0. With the other borders, indices grow if the step is 1, and fall if the
+ * step is -1. If the last index is on the wrong side of the first, the positions cross a circular border, and the
+ * result is 0, too. */
 static inline int fc_fft_run_at(const fc_fft_tile_axis *tile_axis, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -124,8 +125,8 @@ static inline int fc_fft_has_cell(const fc_fft_tile_axis *tile_axis, ptrdiff_t p
     return tile_axis->border != FC_FFT_ZEROS || ((a < b ? a : b) < tile_axis->size && (a < b ? b : a) >= 0);
 }
 
-/* Return the address of the first array element of a row of a strip, or NULL if the row has no array element. The
- * position along the axis of the transform is not included in the address. */
+/* Return the address of a strip in the array, or NULL if the strip has no array element. The address does not include
+ * the offsets along the last axis and along the axis of the transform. */
 static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_location *location)
 {
     ptrdiff_t axis, at = 0;
@@ -141,27 +142,28 @@ static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_location *
     return view->at + at * view->itemsize;
 }
 
-/* The parts of the work on a pair of tiles.
+/* The parts of the work on a pair of tiles. `kernel`, `other` and `sum` are fields of fc_fft_job.
+ * - FC_FFT_OUTER loads the tiles, and transforms them along the outermost axis.
+ * - FC_FFT_RESULT applies the inverse transform along the outermost axis, and stores the results.
  *
- * FC_FFT_OUTER loads the tiles and transforms them along the outermost axis. FC_FFT_RESULT applies the inverse
- * transform along the outermost axis, and stores the results. A work item of any other part is a strip of a plane, or a
- * plane of a volume. FC_FFT_FORWARD transforms an item, and FC_FFT_INVERSE applies the inverse transform. FC_FFT_FUSED
- * transforms an item, multiplies it by `kernel`, and applies the inverse transform. FC_FFT_SUM transforms an item and
- * the same item of `other`, and adds their product to `sum`. */
+ * A work item of any other part is a strip of a plane, or a plane of a volume.
+ * - FC_FFT_FORWARD transforms the item, and FC_FFT_INVERSE applies the inverse transform.
+ * - FC_FFT_FUSED transforms the item, multiplies it by `kernel`, and applies the inverse transform.
+ * - FC_FFT_SUM transforms the item and the same item of `other`, and adds their product to `sum`. */
 enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_SUM, FC_FFT_RESULT };
 
-/* The work on a pair of tiles: where the tiles are read (`from`) and the results are stored (`to`), and the
- * workspaces. */
+/* The work on a pair of tiles. The tiles are read at `from`, and the results are stored at `to`. The other pointers are
+ * workspaces, the spectrum of the weights (`kernel`) and the bias. */
 typedef struct {
     fc_fft_view from[2], to[2];
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
-    int overwrite_sum; /* Whether the next product overwrites `sum`, because it is the first term of the sum. */
-    ptrdiff_t *count; /* The counter of work items with a result that is inf or NaN. */
+    int overwrite_sum; /* Whether the next product overwrites `sum`, because it is the first term. */
+    ptrdiff_t *count;  /* The counter of work items with a result that is inf or NaN. */
 } fc_fft_job;
 
-/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is set to the sum over i < n of x[a][i] *
- * conj(k[b][i]) or, if `add` is set, increased by this sum. */
+/* A product of spectra. Each element of x, k and out is a spectrum. out[a][b] is the sum over i < n of
+ * x[a][i] * conj(k[b][i]). If `add` is set, the sum is added to out[a][b]. */
 typedef struct {
     const void *x, *k;
     void *out;
@@ -177,24 +179,28 @@ typedef struct {
     ptrdiff_t add;     /* whether the sums are added to `out` */
 } fc_fft_product;
 
-/* The layout of an array in memory, and the map from positions of tiles to cells. phi is the index of a phase of the
- * outputs, and tau is the index of a phase of the taps. Along each axis, position 0 of the first tile is cell origin +
- * phi * phi_step + tau * tau_step. */
+/* One axis of an array that is read or written through tiles. phi is the index of a phase of the outputs, and tau is the
+ * index of a phase of the taps. */
+typedef struct {
+    fc_fft_tile_axis first; /* the map of the first tile, for phi = tau = 0 */
+    ptrdiff_t phi_step;     /* the distance between two neighbouring phases of the outputs (phi), in array elements */
+    ptrdiff_t tau_step;     /* the distance between two neighbouring phases of the taps (tau), in array elements */
+    ptrdiff_t positions;    /* the number of positions of all tiles together */
+} fc_fft_array_axis;
+
+/* The layout of an array in memory, and the map from positions of tiles to array elements. */
+typedef struct {
+    ptrdiff_t outer; /* the distance between two images (or filters), in elements */
+    ptrdiff_t group; /* the distance between two groups, in elements */
+    ptrdiff_t inner; /* the distance between two channels, in elements */
+    ptrdiff_t tiled; /* whether the array is divided into tiles */
+    fc_fft_array_axis axes[3];
+} fc_fft_layout;
+
+/* An array of a call: its address and its layout. */
 typedef struct {
     char *at;
-    ptrdiff_t outer;        /* the distance between two images (or filters), in elements */
-    ptrdiff_t group;        /* the distance between two groups, in elements */
-    ptrdiff_t inner;        /* the distance between two channels, in elements */
-    ptrdiff_t tiled;        /* whether the array is divided into tiles */
-    ptrdiff_t size[3];      /* see fc_fft_tile_axis */
-    ptrdiff_t pitch[3];     /* see fc_fft_tile_axis */
-    ptrdiff_t step[3];      /* see fc_fft_tile_axis */
-    ptrdiff_t origin[3];    /* the cell of position 0 of the first tile, for phi = tau = 0 */
-    ptrdiff_t phi_step[3];  /* the distance between two neighbouring phases of the outputs (phi), in cells */
-    ptrdiff_t tau_step[3];  /* the distance between two neighbouring phases of the taps (tau), in cells */
-    ptrdiff_t count[3];     /* see fc_fft_tile_axis */
-    ptrdiff_t border[3];    /* see fc_fft_tile_axis */
-    ptrdiff_t positions[3]; /* the number of positions of all tiles together */
+    const fc_fft_layout *layout;
 } fc_fft_array;
 
 /* The steps of a call. In FC_FFT_SHARED, all threads work on the same pair of tiles. In the other steps, each thread
@@ -211,38 +217,7 @@ enum {
     FC_FFT_ADD
 };
 
-typedef struct fc_fft_task {
-    fc_fft_axis axes[3];
-    ptrdiff_t is_signal, itemsize, gradient, backward_data;
-    const void *twiddles;
-    double scale;
-    /* The total numbers of groups, of images, of rows of the weight matrix, of its columns, of phases of the taps
-     * (tau), of phases of the outputs (phi), and of tiles of an image. In the next line, tau[i], phi[i] and
-     * tiles_along[i] are the numbers of phases and tiles along axis i, and tile[i] is the size of a tile. */
-    ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
-    ptrdiff_t tau[3], phi[3], tile[3], tiles_along[3];
-    /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
-    ptrdiff_t block_rows, block_columns, block_pairs, block_groups;
-    ptrdiff_t shared, fused, parts, lanes;
-    /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
-    fc_fft_array source, weights, result;
-    char *bias;
-    ptrdiff_t *counts;
-    char *space;
-    /* The offsets and distances in the next line are in elements. */
-    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch;
-    fc_work_queue *queue;
-    void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
-    void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
-    void (*add)(void *, const void *, ptrdiff_t);
-    /* What all threads work on at present: the step (FC_FFT_SHARED, ...), the part (FC_FFT_OUTER, ...), the group, and
-     * the ranges of rows, columns and pairs of tiles. */
-    int step, current_part;
-    ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
-    char *weight_spectra, *source_spectra, *result_spectra;
-    fc_fft_job job;
-    fc_fft_product product;
-} fc_fft_task;
+typedef struct fc_fft_task fc_fft_task;
 
 typedef void (*fc_fft_part_t)(const fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
 typedef void (*fc_fft_multiply_t)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
@@ -255,9 +230,73 @@ typedef struct {
     fc_fft_add_t add;
 } fc_fft_kernels;
 
+/* What all calls of a plan share. The sizes of the weight matrix are explained at fc_fft_run_blocks. */
+typedef struct {
+    fc_fft_axis axes[3];                   /* the transforms; `factors` is set in the task */
+    ptrdiff_t radices[3][FC_FFT_PASSES];   /* the radix of each pass along each axis */
+    fc_fft_layout source, weights, result; /* for the gradient of the weights: x, dw and dout */
+    const fc_fft_kernels *kernels;
+    double scale;            /* the factor on all results, which makes the inverse transform an inverse */
+    ptrdiff_t itemsize;      /* the number of bytes of an element */
+    ptrdiff_t lanes;         /* the number of elements of a vector */
+    ptrdiff_t threads;       /* the largest number of threads of a call */
+    ptrdiff_t is_signal;     /* whether the image has one axis */
+    ptrdiff_t is_volume;     /* whether the image has three axes, and transforms along depth are longer than 1 */
+    ptrdiff_t gradient;      /* whether the call computes the gradient of the weights */
+    ptrdiff_t backward_data; /* whether the call computes the gradient of the image */
+    ptrdiff_t groups;
+    ptrdiff_t images;
+    ptrdiff_t rows;           /* the number of rows of the weight matrix of a group */
+    ptrdiff_t columns;        /* the number of columns of the weight matrix of a group */
+    ptrdiff_t taus;           /* the number of phases of the taps */
+    ptrdiff_t phis;           /* the number of phases of the outputs */
+    ptrdiff_t tiles;          /* the number of tiles of a phase of an image */
+    ptrdiff_t tau[3];         /* the number of phases of the taps along each axis */
+    ptrdiff_t phi[3];         /* the number of phases of the outputs along each axis */
+    ptrdiff_t tile[3];        /* the number of results of a tile along each axis */
+    ptrdiff_t tiles_along[3]; /* the number of tiles along each axis */
+    /* The numbers of rows, columns, pairs and groups whose spectra are in the workspace at the same time. */
+    ptrdiff_t block_rows, block_columns, block_pairs, block_groups;
+    ptrdiff_t fused;  /* whether products are computed strip by strip, while a tile is in the cache */
+    ptrdiff_t shared; /* whether all threads work on the same pair of tiles */
+    ptrdiff_t parts;  /* the number of partial sums of the gradient of the weights */
+    ptrdiff_t pitch;  /* the distance between two spectra, in elements */
+    /* Offsets in the scratchpad of a thread, in elements. A strip is at its start. */
+    ptrdiff_t flat_at;         /* a tile of a plane, or a transformed plane of a volume */
+    ptrdiff_t other_flat_at;   /* for the gradient of the weights: the same for dout */
+    ptrdiff_t volume_at;       /* a tile of a volume */
+    ptrdiff_t other_volume_at; /* for the gradient of the weights: the same for dout */
+    ptrdiff_t slot_pitch;      /* the distance between the scratchpads of two threads, in elements */
+    /* Offsets in the workspace of the call, in elements. The scratchpads of the threads are at its start. */
+    ptrdiff_t shared_at;         /* the tile on which all threads work */
+    ptrdiff_t other_shared_at;   /* for the gradient of the weights: the same for dout */
+    ptrdiff_t weight_spectra_at; /* the spectra of the weights; for the gradient of the weights, of dout */
+    ptrdiff_t source_spectra_at; /* the spectra of the source */
+    ptrdiff_t result_spectra_at; /* the spectra of the results */
+} fc_fft_plan;
+
+/* One call of a plan. */
+struct fc_fft_task {
+    const fc_fft_plan *plan;
+    fc_fft_axis axes[3];
+    const void *twiddles; /* the twiddle factors between the two axes of a signal; NULL for other images */
+    /* For the gradient of the weights, `source` is x, `weights` is dw, and `result` is dout. */
+    fc_fft_array source, weights, result;
+    char *bias;
+    ptrdiff_t *counts; /* for each image, the number of work items with a result that is inf or NaN */
+    char *space;
+    fc_work_queue *queue;
+    /* What all threads work on at present: the step (FC_FFT_SHARED, ...), the part (FC_FFT_OUTER, ...), the group, and
+     * the ranges of rows, columns and pairs of tiles. */
+    int step, current_part;
+    ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
+    char *weight_spectra, *source_spectra, *result_spectra;
+    fc_fft_job job;
+    fc_fft_product product;
+};
+
 FC_KERNELS(fc_fft_kernels, fc_fft_for);
 
 #include "fft/call.h"
-#include "fft/read.h"
 
 #endif /* FASTCONV_FFT_H */

@@ -1,4 +1,4 @@
-/* The kernels of fft.h: one object for each dtype and instruction set. */
+/* The kernels that fft.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "fft/fft.h"
 
 #define FC_TEMPLATE "fft/fft_template.h"

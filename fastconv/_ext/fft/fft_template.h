@@ -9,7 +9,7 @@
 #undef FC_ROW
 #define FC_ROW (2 * FC_VL)
 
-/* Transform four complex numbers in each lane, in registers. */
+/* Transform four complex numbers in each lane, in registers (a butterfly of radix 4). */
 FC_INLINE void FC_N(fc_fft_butterfly_4)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
@@ -20,8 +20,7 @@ FC_INLINE void FC_N(fc_fft_butterfly_4)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* Transform `radix` complex numbers in each lane, in registers. If real and imaginary parts are swapped, this is the
- * inverse transform. */
+/* Transform `radix` complex numbers in each lane, in registers. Swap `re` and `im` for the inverse transform. */
 FC_INLINE void FC_N(fc_fft_butterfly)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -40,9 +39,9 @@ FC_INLINE void FC_N(fc_fft_butterfly)(FC_V *re, FC_V *im, const int radix)
         FC_N(fc_fft_butterfly_4)(re, im);
     } else if (radix == 5) {
         const FC_V c1 = FC_N(fc_broadcast)((FC_T)0.30901699437494742410),
-            c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
+                   c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
         const FC_V s1 = FC_N(fc_broadcast)((FC_T)0.95105651629515357212),
-            s2 = FC_N(fc_broadcast)((FC_T)0.58778525229247312917);
+                   s2 = FC_N(fc_broadcast)((FC_T)0.58778525229247312917);
         const FC_V ar = re[1] + re[4], ai = im[1] + im[4], br = re[2] + re[3], bi = im[2] + im[3];
         const FC_V dr = re[1] - re[4], di = im[1] - im[4], er = re[2] - re[3], ei = im[2] - im[3];
         const FC_V mr = re[0] + c1 * ar + c2 * br, mi = im[0] + c1 * ai + c2 * bi;
@@ -98,7 +97,7 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
                 im[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_im);
                 if (inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
-                        r = re[k];
+                               r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -108,7 +107,7 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
             for (k = 0; k < radix; k++) {
                 if (!inverse && !last && k > 0) {
                     const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
-                        r = re[k];
+                               r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -119,12 +118,12 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
     }
 }
 
-#define FC_FFT_CASE(r, inverse)                                                                    \
-    case r:                                                                                     \
-        if (n == r)                                                                             \
-            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, inverse);                           \
-        else                                                                                    \
-            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, inverse);                           \
+#define FC_FFT_CASE(r, inverse)                                          \
+    case r:                                                              \
+        if (n == r)                                                      \
+            FC_N(fc_fft_pass)(strip, r, length, factors, r, 1, inverse); \
+        else                                                             \
+            FC_N(fc_fft_pass)(strip, n, length, factors, r, 0, inverse); \
         break
 
 static void FC_N(fc_fft_forward_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, ptrdiff_t radix)
@@ -226,8 +225,8 @@ FC_INLINE void FC_N(fc_fft_transpose)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `width` rows each. The strip has
- * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
+/* Transpose a strip, and store it in the transposed plane, whose strips have `width` rows each. The strip has `rows`
+ * rows, and lane l of the strip is column `column` + l of the plane. fc_fft_load_transposed does the reverse. */
 static void FC_N(fc_fft_store_transposed)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t width,
                                           ptrdiff_t column)
 {

@@ -174,8 +174,7 @@ static void FC_N(fc_fft_transform_plane)(const fc_fft_task *t, const fc_fft_view
     }
 }
 
-/* Process work item `item` of one part of the work on a pair of tiles. `space` has room for one strip. For volumes,
- * room for one plane (FC_FFT_FUSED) or two planes (FC_FFT_SUM) follows. */
+/* Process work item `item` of one part of the work on a pair of tiles. `space` is the scratchpad of the thread. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
     const ptrdiff_t depth = t->axes[0].length, height = t->axes[1].length, width = t->axes[2].length;
@@ -187,9 +186,9 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     if (part == FC_FFT_OUTER || part == FC_FFT_RESULT) {
         const ptrdiff_t column = (depth > 1 ? item / height : item) * FC_VL;
         location.h = depth > 1 ? item % height : 0;
-        location.axis = t->is_signal ? -1 : depth > 1 ? 0 : 1;
+        location.axis = t->plan->is_signal ? -1 : depth > 1 ? 0 : 1;
         location.p = column;
-        location.row_step = t->is_signal ? width : 0;
+        location.row_step = t->plan->is_signal ? width : 0;
         location.lanes = width - column;
         /* For a volume, the strip has one row in each plane. */
         volume += (column / FC_VL * height + location.h) * FC_ROW;
@@ -208,7 +207,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
                 FC_N(fc_store)(to + FC_VL, FC_N(fc_load)(strip + i * FC_ROW + FC_VL));
             }
     } else if (part == FC_FFT_RESULT) {
-        const FC_T scale = (FC_T)t->scale;
+        const FC_T scale = (FC_T)t->plan->scale;
         int finite;
         if (depth == 1)
             FC_N(fc_fft_load_transposed)(strip, height, (const FC_T *)job->spectrum, width, location.p);
@@ -220,8 +219,8 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
             }
         FC_N(fc_fft_inverse)(strip, depth > 1 ? &t->axes[0] : &t->axes[1]);
         finite = FC_N(fc_fft_store_results)(strip, 0, rows, &job->to[0], &location, scale, (const FC_T *)job->bias);
-        finite &= FC_N(fc_fft_store_results)(strip, FC_VL, rows, &job->to[1], &location, scale,
-                                             (const FC_T *)job->bias);
+        finite &=
+            FC_N(fc_fft_store_results)(strip, FC_VL, rows, &job->to[1], &location, scale, (const FC_T *)job->bias);
         if (!finite)
             fc_fetch_add_ordered(job->count, 1);
     } else if (depth == 1) {
@@ -235,11 +234,11 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         FC_N(fc_fft_process_strip)(t, (FC_T *)job->spectrum + at, twiddles == NULL ? NULL : twiddles + at,
                                    kernel == NULL ? NULL : kernel + at, part);
     } else {
-        FC_T *flat = part == FC_FFT_FUSED ? strip + rows * FC_ROW : (FC_T *)job->spectrum + item * plane;
+        FC_T *flat = part == FC_FFT_FUSED ? strip + t->plan->flat_at : (FC_T *)job->spectrum + item * plane;
         const FC_T *kernel = part == FC_FFT_FUSED ? (const FC_T *)job->kernel + item * plane : NULL;
         volume += item * columns * height * FC_ROW;
         if (part == FC_FFT_SUM) {
-            FC_T *x_plane = strip + rows * FC_ROW, *other_plane = x_plane + plane + FC_ROW;
+            FC_T *x_plane = strip + t->plan->flat_at, *other_plane = strip + t->plan->other_flat_at;
             FC_N(fc_fft_transform_plane)(t, job->from, volume, x_plane);
             FC_N(fc_fft_transform_plane)(t, NULL, (FC_T *)job->other_volume + item * columns * height * FC_ROW,
                                          other_plane);
@@ -272,11 +271,11 @@ FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x
         FC_UNROLL
         for (a = 0; a < n_x; a++)
             FC_UNROLL
-            for (b = 0; b < n_k; b++) {
-                const FC_T *at = out + a * m->out_x + b * m->out_k + p;
-                re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_broadcast)(0);
-                im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_broadcast)(0);
-            }
+        for (b = 0; b < n_k; b++) {
+            const FC_T *at = out + a * m->out_x + b * m->out_k + p;
+            re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_broadcast)(0);
+            im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_broadcast)(0);
+        }
         for (n = 0; n < m->n; n++) {
             FC_V xr[2], xi[2];
             FC_UNROLL
@@ -300,11 +299,11 @@ FC_INLINE void FC_N(fc_fft_multiply_tile)(const fc_fft_product *m, const FC_T *x
         FC_UNROLL
         for (a = 0; a < n_x; a++)
             FC_UNROLL
-            for (b = 0; b < n_k; b++) {
-                FC_T *at = out + a * m->out_x + b * m->out_k + p;
-                FC_N(fc_store)(at, re[a][b]);
-                FC_N(fc_store)(at + FC_VL, im[a][b]);
-            }
+        for (b = 0; b < n_k; b++) {
+            FC_T *at = out + a * m->out_x + b * m->out_k + p;
+            FC_N(fc_store)(at, re[a][b]);
+            FC_N(fc_store)(at + FC_VL, im[a][b]);
+        }
     }
 }
 

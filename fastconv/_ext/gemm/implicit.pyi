@@ -1,24 +1,49 @@
+from typing import Any
+
 import numpy as np
 
-class Multiply:
+CONTIGUOUS: int
+PADDED_GRID: int
+ROW_WISE: int
+PACKED: int
+SWAPPED: int
+
+LAYOUT_GENERIC: int
+LAYOUT_ROWS: int
+LAYOUT_TAPS: int
+LAYOUT_COLUMNS: int
+
+MOST_TILES: int
+
+class ProductPlan:
+    workspace: int
+    shared: int
+    items: int
+    nbytes: int
+
     def __init__(
         self,
+        *,
         dtype: int,
-        axes: np.ndarray,
-        phases: np.ndarray,
-        sizes: np.ndarray,
-        at: np.ndarray,
-        tap_of: np.ndarray,
-        space_pitch: int,
         isa: int,
+        problem: Any,
+        tiling: Any,
+        layout: Any,
+        channel_pitch: int,
+        cell_offsets: np.ndarray,
+        weight_layout: int,
+        row_step: int,
+        channel_step: int,
+        weight_offsets: np.ndarray,
+        shared: bool,
         probing: bool,
     ) -> None: ...
     def run(
         self,
         source: np.ndarray,
         w: np.ndarray,
-        bias: np.ndarray | None,
+        b: np.ndarray | None,
         result: np.ndarray,
-        space: np.ndarray,
+        workspace: np.ndarray,
         queue: np.ndarray | bytearray | None,
     ) -> bool: ...

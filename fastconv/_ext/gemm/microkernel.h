@@ -11,8 +11,8 @@ typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
-/* The largest number of rows of a masked tile. It is small, because the rows of a large result often map to the same
- * cache sets. */
+/* The largest number of rows of a tile with a mask. It is small, because the rows of a large result often map to the
+ * same cache sets. */
 #define FC_MASKED_TILE_ROWS 4
 
 /* The largest k of a product that `row_masked` can compute. */

@@ -6,9 +6,9 @@ cdef extern from "gemm/microkernel.h":
     int FC_MASKED_TILE_ROWS
 
     ctypedef struct fc_run:
-        Py_ssize_t at
-        Py_ssize_t lane
-        Py_ssize_t n
+        Py_ssize_t at      # the offset of the run in its array, in elements
+        Py_ssize_t lane    # the first lane of the run
+        Py_ssize_t n       # the number of lanes of the run
 
     ctypedef void (*fc_shape_t)(int* rows, int* vectors, int* lanes) noexcept nogil
     ctypedef void (*fc_tile_t)(
@@ -60,9 +60,9 @@ cdef const fc_microkernel_kernels* microkernel_for(int dtype, int isa) noexcept 
 # The kernels of one dtype and instruction set, except the kernels that multiply tiles. Modules get the kernels that
 # multiply tiles from `microkernel_for`.
 cdef struct Kernels:
-    int rows
-    int vectors
-    int lanes
+    int rows       # the largest number of rows of a tile
+    int vectors    # the largest number of vectors of a row of a tile
+    int lanes      # the number of elements of a vector
     fc_interleave_t interleave
     fc_gather_t gather
     fc_scatter_t scatter

@@ -7,13 +7,14 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* A tile sums at most FC_K_BLOCK products at a time, and then adds up these partial sums, because rounding errors grow
- * with the length of a sum. If k is above FC_K_BLOCK, it is divided into as few parts as possible, because each part
- * reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two parts. */
+/* k is the number of products in each sum of a tile. Rounding errors grow with the length of a sum. So if k is large,
+ * the sum is divided into partial sums, which are then added up. If k is above FC_K_BLOCK, there are as few partial
+ * sums as possible, because the tile is read and written once for each. If k is from FC_K_HALVES + 1 to FC_K_BLOCK,
+ * there are two partial sums. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
-/* The number of values of k that one iteration of the loop over k processes, for a tile of `size` vectors. For a large
- * tile, the loop itself takes little of the time, and more unrolling would mostly make the code longer. */
+/* How many iterations of the loop over k are unrolled, for a tile of `size` vectors. In a large tile, the loop overhead
+ * is small, and more unrolling would mostly make the code longer. */
 #define FC_K_UNROLL(size) ((size) < 8 ? 4 : 2)
 
 /* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements
@@ -39,12 +40,12 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 
 /* The layouts of the operands of a tile.
  *
- * Operand a is [rows x k]. With FC_PANEL, the columns are contiguous, one after another. With FC_STRIDED, each column
- * is contiguous, and the columns are `step` elements apart. With FC_ROWS, each row is contiguous, and the rows are
- * `step` elements apart.
+ * Operand a is [rows x k]. With FC_PANEL, each column is contiguous, and the next column follows directly. With
+ * FC_STRIDED, each column is contiguous, and the columns are `step` elements apart. With FC_ROWS, each row is
+ * contiguous, and the rows are `step` elements apart.
  *
- * Operand b is [k x lanes], and each of its rows is contiguous. With FC_PANEL, the rows follow one another. With
- * FC_STRIDED, they are at[0] elements apart. With FC_LISTED, row k is at b + at[k]. */
+ * Operand b is [k x lanes], and each of its rows is contiguous. With FC_PANEL, the next row follows directly. With
+ * FC_STRIDED, the rows are at[0] elements apart. With FC_LISTED, row i is at b + at[i]. */
 #ifndef FC_PANEL
 #define FC_PANEL 0
 #define FC_STRIDED 1
@@ -52,7 +53,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 #define FC_LISTED 3
 #endif
 
-/* Return a vector with the lanes of v where w is not 0, and with 0 elsewhere, even where v is NaN. */
+/* Return v with 0 in the lanes where w is 0, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
@@ -62,15 +63,15 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 #endif
 }
 
-/* Compute c = a @ b or, if `add` is set, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
+/* Compute c = a @ b for one tile: [rows x k] @ [k x vectors * FC_VL]. If `add` is set, compute c += a @ b.
  *
  * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
  * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over
- * k is unrolled to execute fewer instructions, which matters on a core with two busy hardware threads. */
+ * k is unrolled, so that the CPU executes fewer instructions. This matters if two hardware threads share the core. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
-                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
-                                const FC_T *bias, const FC_T *mask, int add)
+                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch, const FC_T *bias,
+                                const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Compute the quotient only if k is above FC_K_BLOCK, because an integer division takes as long as a dozen
@@ -132,8 +133,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             at += of_b == FC_LISTED ? 1 : 0;
         }
         if (mask && k == 0) {
-            /* Read all rows before writing the first one. If rows are whole pages apart, a read waits for earlier
-             * writes to the same offset in other pages. */
+            /* Read all rows before writing the first row. If rows are whole pages apart, a read waits for earlier
+             * writes to the same offset in other pages (4K aliasing). */
             FC_UNROLL
             for (i = 0; i < rows; i++) {
                 FC_UNROLL
@@ -215,11 +216,11 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
 #undef FC_ALL_SIZES
 
 /* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
- * are `stride` elements apart, and b is packed in panels that are one vector wide. With so small a k, memory accesses
+ * are `stride` elements apart, and b is packed in panels that are one vector wide. If k is so small, memory accesses
  * take longer than the products. Writing c row by row is fastest, because the hardware then prefetches c. */
 FC_INLINE void FC_N(fc_row_masked_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t stride,
-                                      const FC_T *FC_RESTRICT b,
-                                      FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask, ptrdiff_t n)
+                                      const FC_T *FC_RESTRICT b, FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask,
+                                      ptrdiff_t n)
 {
     FC_V of_a[FC_MASKED_ROW_MAX_K];
     ptrdiff_t i;
@@ -247,22 +248,24 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
                                 ptrdiff_t n)
 {
     switch (k) {
-#define FC_ROW_MASKED(k)                                                                                               \
-    case k:                                                                                                            \
-        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n);         \
+#define FC_ROW_MASKED(k)                                                                                       \
+    case k:                                                                                                    \
+        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n); \
         break;
+        /* clang-format off */
         FC_ROW_MASKED(1) FC_ROW_MASKED(2) FC_ROW_MASKED(3) FC_ROW_MASKED(4)
 #undef FC_ROW_MASKED
     default:
         fc_check(0);
+        /* clang-format on */
     }
 }
 
 /* Transpose `rows` rows of n elements: to[p * width + i] = from[at[i] + p] for p < n and i < rows <= width.
  *
- * Rows are transposed in groups of FC_TL rows, the last group first. The stores of the last group may go past the end
- * of a row of `to`. This is harmless, because the elements after the row are written later. Up to FC_TL elements past
- * the end of `to` may be written. */
+ * Rows are transposed in groups of FC_TL rows, the last group first. Stores of the last group may go past the end of a
+ * row of `to`. This is harmless, because the next row is written later. Up to FC_TL elements past the end of `to` may
+ * be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)
 {
@@ -310,11 +313,11 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
     }
 }
 
-/* Pack the output positions of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at +
- * i] for every run and i < run.n.
+/* Pack the elements of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at + i] for
+ * p < k, every run, and i < run.n.
  *
- * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past the end of a run. The next run or row then
- * overwrites these elements. */
+ * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past the end of a run. The next run or the next
+ * row then overwrites these elements. */
 static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
                             const fc_run *runs, ptrdiff_t count, int spare)
 {
@@ -350,8 +353,8 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* Copy the rows of a tile, each `width` elements long, to the runs of the result or, if `add` is set, add them to the
- * runs. Rows of the result are `pitch` elements apart, and the results of a run are `step` elements apart. */
+/* Copy the rows of a tile, each `width` elements long, to the runs of the result. If `add` is set, add them to the
+ * runs. Rows of the result are `pitch` elements apart, and the elements of a run are `step` elements apart. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {
@@ -398,7 +401,8 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector that is loaded ends at the last element to copy. So its odd lanes hold the elements to copy. */
+    /* The last two vectors that are loaded end at the last element to copy. So their odd lanes hold the elements to
+     * copy. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i,
@@ -426,7 +430,8 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         to[i] = from[i * stride];
 }
 
-/* Copy `rows` rows of `n` elements to a block. Strides 1 and 2 are passed as compile-time constants. */
+/* Copy `rows` rows of `n` elements to the padded copy of the image. Strides 1 and 2 are passed as compile-time
+ * constants. */
 static void FC_N(fc_copy_rows)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
                                ptrdiff_t n, ptrdiff_t stride)
 {

@@ -4,10 +4,10 @@ from libc.math cimport isfinite
 
 from fastconv._ext.buffers.blocks cimport ceil_div
 from fastconv._ext.gemm.tiles cimport (
-    CONTIGUOUS, PACKED, SWAPPED, Item, Segments, Tile, item_at, place_tile, segments,
+    CONTIGUOUS, PACKED, SWAPPED, Item, Segments, Sizes, Tile, item_at, place_tile, segments,
 )
 from fastconv._ext.gemm.microkernel cimport Kernels, fc_run, fc_tile_t, next_vectors
-from fastconv._ext.packing.panels cimport LAYOUT_ROWS, MOST_LANES, Sizes, pack_weights
+from fastconv._ext.packing.panels cimport LAYOUT_ROWS, WeightMatrix, pack_weights
 from fastconv._ext.packing.patches cimport ConvAxis, fill
 from fastconv._ext.buffers.runs cimport fc_check, fc_fetch_add, floating
 from fastconv._ext.threads.team cimport (
@@ -16,64 +16,71 @@ from fastconv._ext.threads.team cimport (
 
 
 cdef enum:
-    # The largest number of tiles that are multiplied by the same rows of weights. It equals `_MOST_TILES` of
-    # fastconv.convolution.implicit_gemm.tiling.
-    MOST_TILES = 16
-    FEW_POSITIONS = 64
+    MOST_TILES = 16      # The largest number of tiles that are multiplied by the same rows of weights.
+    FEW_POSITIONS = 64   # Weights are not packed if a work item has at most this number of positions, or two tiles.
 
 
-# The arguments of a call. All threads of the call read them.
+# What all calls of a plan have in common.
 cdef struct Product:
-    const void* source
-    const void* w
-    const void* bias
-    void* result
-    const Py_ssize_t* at
-    const Py_ssize_t* tap_of
-    void* space
-    Py_ssize_t space_pitch
-    Py_ssize_t workspaces
-    void* shared            # the packed panels of weights that threads share
-    # Two numbers for each shared panel: how many threads asked to pack the panel, and whether it is packed.
-    Py_ssize_t* flags
-    Py_ssize_t group_step   # the distance between the weights of two consecutive groups, in elements
-    Py_ssize_t volume       # the number of cells of a channel of the source
-    Py_ssize_t positions    # the number of cells of a channel of the result
-    Py_ssize_t items
-    fc_work_queue* queue
     Sizes sizes
+    WeightMatrix weights
     ConvAxis[3] axes
+    # For each channel of a block and each tap: the offset of the cell that output 0 reads, in elements of the block or,
+    # in the mode CONTIGUOUS, of the source.
+    const Py_ssize_t* cell_offsets
     Kernels kernel
     # The tile kernels. The first index is 1 if weights are not packed. The second index is 1 if positions are packed in
     # a panel.
     fc_tile_t[2][2] tiles
 
 
+# The state of a panel of packed weights that threads share.
+cdef struct PanelState:
+    Py_ssize_t requests   # how many threads have asked to pack the panel
+    Py_ssize_t packed     # 1 if the panel is packed, otherwise 0
+
+
+# A call of a plan. All threads of the call read it.
+cdef struct ProductCall:
+    const Product* plan
+    const void* source       # the image or, for dx, dout
+    const void* w
+    const void* bias         # NULL if there is no bias
+    void* result
+    Py_ssize_t group_step    # the distance between the weights of two groups, in elements
+    void* scratchpads        # the scratchpads of all threads, one after another
+    Py_ssize_t workers       # the number of scratchpads
+    void* panels             # the shared panels
+    PanelState* states       # the state of each shared panel
+    fc_work_queue* queue
+
+
 cdef inline const floating* packed_weights(
-    floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
+    floating* own, const floating* w, const ProductCall* call, const Item* item, Py_ssize_t k0, Py_ssize_t n
 ) noexcept nogil:
     """Return a packed panel with the weights of the rows of a work item, for k in [k0, k0 + n).
 
     If panels are shared, the first thread that needs a panel packs it. A thread that needs the panel before it is
-    complete does not wait, but packs a copy of its own.
+    complete does not wait, but packs a copy of its own, to the array `own`.
     """
+    cdef const Product* p = call.plan
     cdef const Sizes* s = &p.sizes
     cdef const Kernels* kernel = &p.kernel
-    cdef Py_ssize_t blocks_of_k = ceil_div(s.block_channels * s.taps, s.kc), chunk = s.block_channels * s.taps, at
-    cdef Py_ssize_t* flags
+    cdef Py_ssize_t chunk = s.block_channels * p.weights.taps, blocks_of_k = ceil_div(chunk, s.kc), at
+    cdef PanelState* state
     cdef floating* panel
     if s.panels:
         at = item.group * ceil_div(s.rows, s.mc) + item.row // s.mc
         at = (at * ceil_div(s.channels, s.block_channels) + k0 // chunk) * blocks_of_k + k0 % chunk // s.kc
         fc_check(at < s.panels and item.rows * n <= s.panel_pitch)
-        panel, flags = <floating*> p.shared + at * s.panel_pitch, p.flags + 2 * at
-        if fc_atomic_load(&flags[1]):
+        panel, state = <floating*> call.panels + at * s.panel_pitch, &call.states[at]
+        if fc_atomic_load(&state.packed):
             return panel
-        if fc_fetch_add(&flags[0], 1) == 0:
-            pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
-            fc_atomic_exchange(&flags[1], 1)
+        if fc_fetch_add(&state.requests, 1) == 0:
+            pack_weights(panel, w, &p.weights, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+            fc_atomic_exchange(&state.packed, 1)
             return panel
-    pack_weights(own, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+    pack_weights(own, w, &p.weights, item.rows, k0, k0 + n, kernel.rows, False, kernel)
     return own
 
 
@@ -84,22 +91,21 @@ cdef struct Factors:
     Py_ssize_t step          # if `direct` is set: the distance between two rows of weights, in elements
     bint direct
     Py_ssize_t n             # the number of indices k in the block
-    Py_ssize_t rows
+    Py_ssize_t rows          # the number of rows of the work item
     int tile_rows            # the largest number of rows of a tile
-    const void* bias
-    void* to
+    const void* bias         # the bias of the first row, or NULL in all blocks of k but the last
+    void* to                 # the first row of the result
     Py_ssize_t positions     # the distance between two rows of the result, in elements
     bint add                 # whether products are added to the result
 
 
-# A tile of the result of a product a @ b: the operand b, and the offset of the tile in a row of the result. In each
-# row, the elements of the tile are contiguous.
+# A tile of the result of a product a @ b. In each row, the elements of the tile are contiguous.
 cdef struct OutputTile:
-    int vectors
-    Py_ssize_t target
-    const void* b
+    int vectors                    # the number of vectors of a row of the tile
+    Py_ssize_t target              # the offset of the tile in a row of the result
+    const void* b                  # the operand b
     const Py_ssize_t* rows_of_b    # the offset of each row of b, or NULL if b is a panel
-    fc_tile_t product
+    fc_tile_t product              # the kernel that multiplies the tile
 
 
 cdef inline void multiply_tiles(
@@ -153,56 +159,57 @@ cdef inline void multiply_edge_tile(
 
 
 cdef inline void multiply(
-    const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
+    const ProductCall* call, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* scratchpad
 ) noexcept nogil:
     """Compute the product [rows x k] @ [k x positions] of a work item, for some of its channels. Weights are packed in
     panels of rows, and positions are divided into tiles.
     """
+    cdef const Product* p = call.plan
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
     cdef const Kernels* kernel = &p.kernel
-    cdef const Py_ssize_t* at = p.at
-    cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
+    cdef const Py_ssize_t* at = p.cell_offsets
+    cdef Py_ssize_t taps = p.weights.taps, k = s.channels * taps, begin = channel * taps, end = begin + channels * taps
     cdef Py_ssize_t k0, n, width, length, segment, position, count = 0
-    cdef Py_ssize_t first_row = item.group * s.rows + item.row, image_step = s.groups * s.rows * p.positions
-    cdef const floating* weights = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
+    cdef Py_ssize_t first_row = item.group * s.rows + item.row, image_step = s.groups * s.rows * s.positions
+    cdef Py_ssize_t row_step = p.weights.row_step
+    cdef const floating* w = <const floating*> call.w + item.group * call.group_step + item.row * row_step
     cdef floating* packed
-    cdef floating* edge = (
-        space + s.positions_at + (s.tiles * s.kc + 1) * kernel.vectors * kernel.lanes
-    )
-    cdef const floating* base = space
+    cdef floating* edge = scratchpad + s.edge_at
+    cdef const floating* base = scratchpad + s.block_at
     cdef Factors factors
     cdef Segments st = segments(item, s, axes)
     cdef Tile tile
     cdef OutputTile[MOST_TILES] output_tiles
     cdef OutputTile* output_tile
     cdef Py_ssize_t behind = (
-        (((s.images - item.block.image) * s.groups - item.group) * s.channels - channel - channels) * p.volume
+        (((s.images - item.block.image) * s.groups - item.group) * s.channels - channel - channels) * s.volume
     )
     cdef bint near_end, gathered
     cdef fc_run run
     # If there are few tiles, do not pack the weights, because packing reads and writes each weight once more.
     factors.direct = (
-        s.weight_layout == LAYOUT_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
+        p.weights.layout == LAYOUT_ROWS
+        and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
-    factors.step, factors.rows, factors.tile_rows = s.row_step, item.rows, kernel.rows
-    factors.to, factors.positions = <floating*> p.result + first_row * p.positions, p.positions
+    factors.step, factors.rows, factors.tile_rows = row_step, item.rows, kernel.rows
+    factors.to, factors.positions = <floating*> call.result + first_row * s.positions, s.positions
     if s.mode == CONTIGUOUS:
         base = (
-            <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
-            + channel * p.volume + item.block.begin[2]
+            <const floating*> call.source + (item.block.image * s.groups + item.group) * s.channels * s.volume
+            + channel * s.volume + item.block.begin[2]
         )
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
         factors.n, factors.add, factors.bias = n, k0 > 0, NULL
-        if p.bias is not NULL and k0 + n == k:
-            factors.bias = <const floating*> p.bias + first_row
-        factors.a = weights + k0
+        if call.bias is not NULL and k0 + n == k:
+            factors.bias = <const floating*> call.bias + first_row
+        factors.a = w + k0
         if not factors.direct:
-            factors.a = packed_weights(space + s.panel_at, weights, p, item, k0, n)
+            factors.a = packed_weights(scratchpad + s.panel_at, w, call, item, k0, n)
         for segment in range(st.count):
-            if fc_stopped(p.queue):
+            if fc_stopped(call.queue):
                 return
             position = 0
             while position < st.length:
@@ -211,7 +218,7 @@ cdef inline void multiply(
                 width = tile.vectors * kernel.lanes
                 place_tile(&tile, segment, position, width, &st, item, s, axes, image_step)
                 output_tile = &output_tiles[count]
-                packed = space + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
+                packed = scratchpad + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
                 # A tile may read past the last channel of the work item, but not past the end of the source.
                 near_end = s.mode == CONTIGUOUS and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
@@ -239,33 +246,34 @@ cdef inline void multiply(
 
 
 cdef inline void multiply_swapped(
-    const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
+    const ProductCall* call, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* scratchpad
 ) noexcept nogil:
     """Compute the product [positions x k] @ [k x rows] of a work item, with swapped operands, for some of its channels.
 
     Vector lanes hold rows of weights instead of positions. So the lanes are filled even if there are few positions.
     """
+    cdef const Product* p = call.plan
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
     cdef const Kernels* kernel = &p.kernel
-    cdef const Py_ssize_t* at = p.at
-    cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
+    cdef const Py_ssize_t* at = p.cell_offsets
+    cdef Py_ssize_t taps = p.weights.taps, k = s.channels * taps, begin = channel * taps, end = begin + channels * taps
     cdef Py_ssize_t k0, n, row, width, here, first, position, count, i
-    cdef Py_ssize_t positions = p.positions, first_row = item.group * s.rows + item.row
+    cdef Py_ssize_t positions = s.positions, first_row = item.group * s.rows + item.row
     cdef Py_ssize_t image_step = s.groups * s.rows * positions
-    cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
-    cdef const floating* bias = <const floating*> p.bias
+    cdef Py_ssize_t row_step = p.weights.row_step
+    cdef const floating* w = <const floating*> call.w + item.group * call.group_step + item.row * row_step
+    cdef const floating* bias = <const floating*> call.bias
     cdef Py_ssize_t[8] lanes_at
-    cdef floating* panel = space + s.panel_at
-    cdef floating* packed = space + s.positions_at
+    cdef const floating* block = scratchpad + s.block_at
+    cdef floating* panel = scratchpad + s.panel_at
+    cdef floating* packed = scratchpad + s.positions_at
+    cdef floating* edge = scratchpad + s.edge_at
+    cdef floating* transposed = scratchpad + s.transposed_at
     cdef floating* panels
-    cdef floating* transposed
-    cdef floating* edge
     cdef Segments st = segments(item, s, axes)
     cdef Tile tile
     cdef int vectors
-    edge = packed + (st.length // kernel.rows + 1) * kernel.rows * s.kc + MOST_LANES
-    transposed = edge + kernel.rows * kernel.vectors * kernel.lanes
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
@@ -275,15 +283,15 @@ cdef inline void multiply_swapped(
         while first < st.length:
             count = min(<Py_ssize_t> kernel.rows, st.length - first)
             place_tile(&tile, 0, first, count, &st, item, s, axes, image_step)
-            kernel.gather(panels, count, space, &at[k0 - begin], n, tile.source, tile.sources, 0)
+            kernel.gather(panels, count, block, &at[k0 - begin], n, tile.source, tile.sources, 0)
             panels = panels + count * n
             first += count
         row = 0
-        while row < item.rows and not fc_stopped(p.queue):
+        while row < item.rows and not fc_stopped(call.queue):
             vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors * kernel.lanes
             here = min(width, item.rows - row)
-            pack_weights(panel, factors + row * s.row_step, s, p.tap_of, here, k0, k0 + n, width, True, kernel)
+            pack_weights(panel, w + row * row_step, &p.weights, here, k0, k0 + n, width, True, kernel)
             for i in range(kernel.rows):
                 lanes_at[i] = i * width
             panels = packed
@@ -298,8 +306,8 @@ cdef inline void multiply_swapped(
                             edge[first * width + i] += bias[first_row + row + i]
                 kernel.interleave(transposed, count, edge, lanes_at, count, here)
                 kernel.scatter(
-                    <floating*> p.result + (first_row + row) * positions, positions, axes[2].output_stride, transposed,
-                    count, here, tile.target, tile.targets, k0 > 0,
+                    <floating*> call.result + (first_row + row) * positions, positions, axes[2].output_stride,
+                    transposed, count, here, tile.target, tile.targets, k0 > 0,
                 )
                 panels = panels + count * n
                 position += count
@@ -307,50 +315,54 @@ cdef inline void multiply_swapped(
         k0 += n
 
 
-cdef inline void products_worker(const Product* p, floating* dtype) noexcept nogil:
+cdef inline void products_worker(const ProductCall* call, floating* dtype) noexcept nogil:
     """Process work items until none are left. A work item is some rows of the result in one block of outputs."""
+    cdef const Product* p = call.plan
+    cdef const Sizes* s = &p.sizes
     cdef Item item
-    cdef Py_ssize_t filled = -1, worker_id = fc_worker_id(p.queue), index = fc_next_item(p.queue, p.items)
+    cdef Py_ssize_t filled = -1, worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, s.items)
     cdef Py_ssize_t channel, channels
-    cdef floating* space = <floating*> p.space + worker_id * p.space_pitch
-    fc_check(worker_id < p.workspaces)
-    while index < p.items:
-        item = item_at(index, &p.sizes, p.axes)
+    cdef const floating* source
+    cdef floating* scratchpad = <floating*> call.scratchpads + worker_id * s.scratchpad
+    fc_check(worker_id < call.workers)
+    while index < s.items:
+        item = item_at(index, s, p.axes)
         channel = 0
-        while channel < p.sizes.channels:
-            channels = min(p.sizes.block_channels, p.sizes.channels - channel)
-            if p.sizes.mode != CONTIGUOUS and (filled != item.place or channels < p.sizes.channels):
+        while channel < s.channels:
+            channels = min(s.block_channels, s.channels - channel)
+            if s.mode != CONTIGUOUS and (filled != item.place or channels < s.channels):
                 filled = item.place
+                source = <const floating*> call.source + (item.group * s.channels + channel) * s.volume
                 fill(
-                    space, <const floating*> p.source + (item.group * p.sizes.channels + channel) * p.volume, channels,
-                    p.sizes.groups * p.sizes.channels * p.volume, p.axes, &item.block, p.sizes.channel_pitch,
-                    p.sizes.image_pitch, &p.kernel, False,
+                    scratchpad + s.block_at, source, channels, s.groups * s.channels * s.volume, p.axes, &item.block,
+                    s.channel_pitch, s.image_pitch, &p.kernel, False,
                 )
-            if p.sizes.mode == SWAPPED:
-                multiply_swapped(p, &item, channel, channels, space)
+            if s.mode == SWAPPED:
+                multiply_swapped(call, &item, channel, channels, scratchpad)
             else:
-                multiply(p, &item, channel, channels, space)
+                multiply(call, &item, channel, channels, scratchpad)
             channel += channels
-        index = fc_next_item(p.queue, p.items)
+        index = fc_next_item(call.queue, s.items)
 
 
 cdef inline void product_of_float(void* task) noexcept nogil:
-    products_worker(<const Product*> task, <float*> NULL)
+    products_worker(<const ProductCall*> task, <float*> NULL)
 
 
 cdef inline void product_of_double(void* task) noexcept nogil:
-    products_worker(<const Product*> task, <double*> NULL)
+    products_worker(<const ProductCall*> task, <double*> NULL)
 
 
-cdef inline bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
+cdef inline bint rows_begin_finite(const ProductCall* call, floating* dtype) noexcept nogil:
     """Return whether, in the first image, the first result of every row is finite."""
-    cdef const ConvAxis* d = &p.axes[0]
-    cdef const ConvAxis* h = &p.axes[1]
-    cdef const ConvAxis* w = &p.axes[2]
-    cdef const floating* first = <const floating*> p.result + (d.output_offset * h.output_size
-                                                               + h.output_offset) * w.output_size + w.output_offset
+    cdef const Sizes* s = &call.plan.sizes
+    cdef const ConvAxis* d = &call.plan.axes[0]
+    cdef const ConvAxis* h = &call.plan.axes[1]
+    cdef const ConvAxis* w = &call.plan.axes[2]
+    cdef const floating* first = <const floating*> call.result + (d.output_offset * h.output_size
+                                                                  + h.output_offset) * w.output_size + w.output_offset
     cdef Py_ssize_t row
     cdef bint finite = True
-    for row in range(p.sizes.groups * p.sizes.rows):
-        finite &= isfinite(<double> first[row * p.positions]) != 0
+    for row in range(s.groups * s.rows):
+        finite &= isfinite(<double> first[row * s.positions]) != 0
     return finite

@@ -4,30 +4,65 @@
 
 from fastconv._ext.buffers.blocks cimport unravel_block
 from fastconv._ext.gemm.microkernel cimport fc_run
-from fastconv._ext.packing.panels cimport MOST_LANES, Sizes
+from fastconv._ext.packing.panels cimport MOST_LANES
 from fastconv._ext.packing.patches cimport Block, ConvAxis
 
 
+# How tiles read the image. Only in the mode CONTIGUOUS, no part of the image is copied to a padded block.
 cdef enum Mode:
-    CONTIGUOUS   # The image itself is the im2col matrix, so no block is copied.
+    CONTIGUOUS   # Tiles are read from the image, which is the im2col matrix itself.
     # Tiles are read from a padded block. A tile may extend over several rows and the padding between them. The results
     # for this padding are dropped.
     PADDED_GRID
-    ROW_WISE    # Tiles are read from a padded block, and each tile lies within one row.
-    PACKED  # Positions are gathered from a padded block into panels, so that no lane is empty.
-    SWAPPED  # Like PACKED, but with swapped operands of the product. So lanes hold filters.
+    ROW_WISE     # Tiles are read from a padded block, and each tile lies within one row.
+    PACKED       # Positions are gathered from a padded block into panels, so that no lane is empty.
+    SWAPPED      # Like PACKED, but the operands of the product are swapped. So lanes hold rows instead of positions.
+
+
+# The sizes of a product [rows x k] @ [k x positions], where k is channels * taps. A plan sets them once. Distances and
+# offsets are in elements.
+cdef struct Sizes:
+    int mode                    # a value of Mode
+    bint packing                # whether the cells of a tile are packed even if they are contiguous
+    Py_ssize_t images           # the number of images
+    Py_ssize_t groups           # the number of groups
+    Py_ssize_t rows             # the number of rows of a group: its filters or, for dx, its channels
+    Py_ssize_t channels         # the number of channels of the source in a group
+    Py_ssize_t volume           # the number of cells of a channel of the source
+    Py_ssize_t positions        # the number of cells of a channel of the result
+    Py_ssize_t items            # the number of work items
+    Py_ssize_t mc               # the number of rows of a work item
+    Py_ssize_t block_images     # the number of images of a block
+    Py_ssize_t block_channels   # the number of channels that a block holds at a time
+    Py_ssize_t kc               # the number of steps along k after which the sums of a tile are stored
+    Py_ssize_t tiles            # the number of tiles that are multiplied by the same rows of weights
+    Py_ssize_t channel_pitch    # the distance between two channels of a block or, in the mode CONTIGUOUS, of the source
+    Py_ssize_t image_pitch      # the distance between two images of a block
+    # The scratchpad of a thread: where its arrays begin, and its number of elements.
+    Py_ssize_t block_at         # the padded block
+    Py_ssize_t panel_at         # the packed weights
+    Py_ssize_t positions_at     # the packed cells
+    Py_ssize_t edge_at          # the results of a tile before they are copied to the result
+    Py_ssize_t transposed_at    # the transpose of these results; only in the mode SWAPPED
+    Py_ssize_t scratchpad       # the number of elements of a scratchpad
+    # The panels of weights that threads share. They follow the scratchpads of all threads.
+    Py_ssize_t panels           # the number of shared panels, 0 if each thread packs its own panels
+    Py_ssize_t panel_pitch      # the distance between two shared panels
+    Py_ssize_t states_at        # the offset of the array of `PanelState` from the first shared panel
+    Py_ssize_t shared           # the number of elements of the shared panels and their states
 
 
 # A work item: the rows of the result, and the block of outputs, that one thread computes.
 cdef struct Item:
-    Py_ssize_t group
-    Py_ssize_t row
-    Py_ssize_t rows
+    Py_ssize_t group     # the index of the group
+    Py_ssize_t row       # the index of the first row in the group
+    Py_ssize_t rows      # the number of rows
     Py_ssize_t place     # the index of the block and the group; work items with the same index read the same cells
     Block block
 
 
 cdef inline Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes) noexcept nogil:
+    """Return the work item with an index. Work items that read the same cells have neighbouring indices."""
     cdef Item item
     cdef Py_ssize_t i
     index = unravel_block(&item.row, index, s.rows, s.mc)
@@ -44,7 +79,7 @@ cdef inline Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes)
 # A tile of positions. `source` lists the runs of lanes that are contiguous in the block, and `target` lists the runs of
 # lanes that are contiguous in the result.
 cdef struct Tile:
-    int vectors
+    int vectors           # the number of vectors of the tile
     Py_ssize_t base       # the offset of the first lane in the block; used if all lanes are contiguous in the block
     Py_ssize_t sources    # the number of runs of lanes in `source`
     Py_ssize_t targets    # the number of runs of lanes in `target`
@@ -56,6 +91,9 @@ cdef struct Tile:
 cdef inline void add_run(
     Tile* tile, Py_ssize_t source, Py_ssize_t target, Py_ssize_t lane, Py_ssize_t n, bint joined
 ) noexcept nogil:
+    """Add n lanes, beginning with `lane`, to a tile. Their cells begin at the offset `source` of the block, and their
+    results at the offset `target`. If `joined` is set, a run of results may continue the previous one.
+    """
     cdef fc_run* last
     cdef fc_run run
     run.at, run.lane, run.n = source, lane, n
@@ -74,12 +112,13 @@ cdef inline void add_run(
 # The outputs of an item, divided into segments. A segment is a sequence of positions that consecutive tiles cover: a
 # row (ROW_WISE), a plane of an image (CONTIGUOUS and PADDED_GRID), or the whole block (PACKED and SWAPPED).
 cdef struct Segments:
-    Py_ssize_t count
+    Py_ssize_t count      # the number of segments
     Py_ssize_t length     # the number of positions of a segment, including the padding between its rows
     Py_ssize_t row        # the number of positions from the start of one row to the start of the next
 
 
 cdef inline Segments segments(const Item* item, const Sizes* s, const ConvAxis* axes) noexcept nogil:
+    """Return the segments of a work item."""
     cdef Segments st
     cdef const Block* b = &item.block
     if s.mode == PACKED or s.mode == SWAPPED:

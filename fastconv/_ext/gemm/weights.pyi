@@ -1,22 +1,35 @@
+from typing import Any
+
 import numpy as np
 
-class Contract:
+class GradientPlan:
+    workspace: int
+    shared: int
+    items: int
+    nbytes: int
+
     def __init__(
         self,
+        *,
         dtype: int,
-        axes: np.ndarray,
-        phases: np.ndarray,
-        sizes: np.ndarray,
-        at: np.ndarray,
-        space_pitch: int,
         isa: int,
+        images: int,
+        groups: int,
+        filters: int,
+        channels: int,
+        block_channels: int,
+        parts: int,
+        layout: Any,
+        channel_pitch: int,
+        cell_offsets: np.ndarray,
+        panel_bytes: int,
     ) -> None: ...
     def run(
         self,
-        source: np.ndarray,
+        x: np.ndarray,
         dout: np.ndarray,
         result: np.ndarray,
-        space: np.ndarray,
+        workspace: np.ndarray,
         queue: np.ndarray | bytearray | None,
         weight_mask: np.ndarray | None = None,
     ) -> None: ...

@@ -2,17 +2,18 @@
 
 A column of the gradient is a pair of a channel and a tap, and each vector lane holds one column. Packing reads the
 columns from a block of the padded image, and transposes them into panels.
-fastconv.convolution.implicit_gemm.calls divides the work into work items, and makes all tables that this module reads.
+fastconv.convolution.implicit_gemm.calls divides the work into blocks.
 """
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.blocks cimport ceil_div, unravel_block
+from fastconv._ext.buffers.runs cimport fc_check, floating
+from fastconv._ext.buffers.scratchpad cimport Scratchpad, book, scratchpad_of
 from fastconv._ext.gemm.microkernel cimport (
     FC_MASKED_ROW_MAX_K, FC_MASKED_TILE_ROWS, Kernels, fc_microkernel_kernels, fc_row_masked_t, fc_run, fc_tile_t,
     kernels, microkernel_for, next_vectors,
 )
-from fastconv._ext.packing.patches cimport Block, ConvAxis, fill, read_conv_axes
-from fastconv._ext.buffers.runs cimport fc_check, floating
+from fastconv._ext.packing.patches cimport Block, ConvAxis, fill, set_conv_axes
 from fastconv._ext.threads.team cimport (
     fc_next_item, fc_parallel_for, fc_serial_queue, fc_stopped, fc_work_queue, fc_worker_id, work_queue,
 )
@@ -21,42 +22,37 @@ from fastconv._ext.threads.team cimport (
 cdef enum:
     LONG_ROW = 8      # The largest block that `interleave` transposes in registers is LONG_ROW x LONG_ROW elements.
     MOST_VECTORS = 3  # The largest number of vectors in a row of a tile.
-    # The largest number of panels that are packed at a time. It equals `_PANELS_AT_A_TIME` of
-    # fastconv.convolution.implicit_gemm.calls.
-    MOST_PANELS_AT_A_TIME = 64
+    MOST_PANELS_AT_A_TIME = 64  # The largest number of panels that are packed at a time.
 
 
-# The sizes of a call, in the order of the list that fastconv.convolution.implicit_gemm.calls makes. Distances and
-# offsets are in elements of the dtype, unless a comment gives another unit.
+# The sizes of a gradient, which a plan sets once. Distances and offsets are in elements of the dtype, unless a comment
+# gives another unit.
 cdef struct WeightSizes:
-    Py_ssize_t images
-    Py_ssize_t block_images
-    Py_ssize_t groups
-    Py_ssize_t filters
-    Py_ssize_t channels
-    Py_ssize_t block_channels
-    Py_ssize_t taps
-    Py_ssize_t channel_pitch
-    Py_ssize_t image_pitch
-    Py_ssize_t parts
-    Py_ssize_t panel_at
-    Py_ssize_t positions_at
-    Py_ssize_t edge_at
-    # The offset of the lists that `list_positions` fills: one list for tiles of one vector, one for tiles of two, ...
-    Py_ssize_t lists_at
-    Py_ssize_t list_pitch        # the distance between two lists of `list_positions`, in integers
+    Py_ssize_t images           # the number of images
+    Py_ssize_t groups           # the number of groups
+    Py_ssize_t filters          # the number of filters of a group
+    Py_ssize_t channels         # the number of channels of the image in a group
+    Py_ssize_t taps             # the number of taps of the kernel
+    Py_ssize_t volume           # the number of cells of a channel of the image
+    Py_ssize_t positions        # the number of output positions of a filter and an image
+    Py_ssize_t blocks           # the number of blocks of output positions
+    Py_ssize_t parts            # the number of partial sums
+    Py_ssize_t items            # the number of work items
+    Py_ssize_t block_images     # the number of images of a block
+    Py_ssize_t block_channels   # the number of channels of a work item
+    Py_ssize_t channel_pitch    # the distance between two channels of a block of the padded image
+    Py_ssize_t image_pitch      # the distance between two images of a block of the padded image
     Py_ssize_t panels_at_a_time  # the number of panels of columns that are packed at a time if there is a mask
-    Py_ssize_t panel_pitch       # the distance between two panels of columns, in elements
-
-
-cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
-    cdef WeightSizes s
-    s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
-    s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
-    s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
-    s.panel_at, s.positions_at, s.edge_at, s.lists_at = table[10], table[11], table[12], table[13]
-    s.list_pitch, s.panels_at_a_time, s.panel_pitch = table[14], table[15], table[16]
-    return s
+    Py_ssize_t panel_pitch      # the distance between two panels of columns
+    Py_ssize_t list_pitch       # the distance between two lists of `list_positions`, in integers
+    # The scratchpad of a thread: where its arrays begin, and its number of elements.
+    Py_ssize_t block_at         # the block of the padded image
+    Py_ssize_t panel_at         # the packed values of dout
+    Py_ssize_t columns_at       # the packed columns
+    Py_ssize_t edge_at          # the results of a tile before they are copied to the result
+    Py_ssize_t edge_mask_at     # the mask of such a tile
+    Py_ssize_t lists_at         # the lists of `list_positions`: one for tiles of one vector, one for two vectors, ...
+    Py_ssize_t scratchpad       # the number of elements of a scratchpad
 
 
 cdef Py_ssize_t pack_gradient(
@@ -65,7 +61,7 @@ cdef Py_ssize_t pack_gradient(
 ) noexcept nogil:
     """Pack dout, for the output positions of a block, into panels of `tall` filters. Return the number of positions."""
     cdef Py_ssize_t[8] at
-    cdef Py_ssize_t plane = axes[1].out * axes[2].out, positions = axes[0].out * plane
+    cdef Py_ssize_t plane = axes[1].out * axes[2].out, positions = s.positions
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
     cdef const floating* source
     run, runs = b.n[2], b.n[1]
@@ -101,23 +97,12 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
-# The arguments of a call of `Contract.run`. All threads of the call read them.
-cdef struct Contraction:
-    const void* source
-    const void* dout
-    const void* weight_mask
-    void* result
-    Py_ssize_t part_pitch
-    const Py_ssize_t* at
-    void* space
-    Py_ssize_t space_pitch
-    Py_ssize_t workspaces
-    Py_ssize_t volume
-    Py_ssize_t items
-    Py_ssize_t blocks
-    fc_work_queue* queue
+# What all calls of a plan have in common.
+cdef struct Gradient:
     WeightSizes sizes
     ConvAxis[3] axes
+    # For each channel of a work item and each tap: the offset in the block of the cell that output 0 reads.
+    const Py_ssize_t* cell_offsets
     Kernels kernel
     # The four tile kernels. Kernels 0 and 2 read positions at listed offsets, 1 and 3 read contiguous positions.
     # Kernels 2 and 3 apply the weight mask.
@@ -125,99 +110,165 @@ cdef struct Contraction:
     fc_row_masked_t row_masked
 
 
-cdef class Contract:
-    """A plan that computes the gradient of the weights, dout @ columns(source).T, as one or more partial sums.
+# A call of a plan. All threads of the call read it.
+cdef struct GradientCall:
+    const Gradient* plan
+    const void* source         # the image
+    const void* dout
+    const void* weight_mask    # NULL if there is no mask
+    void* result               # the partial sums, one after another
+    Py_ssize_t part_pitch      # the distance between two partial sums, in elements
+    void* scratchpads          # the scratchpads of all threads, one after another
+    Py_ssize_t workers         # the number of scratchpads
+    fc_work_queue* queue
+
+
+cdef void divide_scratchpad(Gradient* g, Py_ssize_t itemsize, Py_ssize_t panel_bytes) noexcept:
+    """Divide the scratchpad of a thread into arrays, and choose how many panels are packed at a time.
+
+    Panels that are packed at a time have at most `panel_bytes` bytes in all, unless a single panel has more.
+    """
+    cdef WeightSizes* s = &g.sizes
+    cdef Scratchpad pad = scratchpad_of(itemsize)
+    # Kernels read and write whole vectors, so they may access up to `nr` elements behind the last element of an array.
+    cdef Py_ssize_t mr = g.kernel.rows, nr = g.kernel.vectors * g.kernel.lanes
+    cdef Py_ssize_t planes = s.block_images * g.axes[0].block, rows = planes * g.axes[1].block
+    cdef Py_ssize_t count = rows * g.axes[2].block, columns = s.block_channels * s.taps
+    # A packed column may also hold the padding between image rows.
+    cdef Py_ssize_t length = planes * ((g.axes[1].block - 1) * g.axes[1].pitch + g.axes[2].block)
+    s.block_at = book(&pad, s.block_channels * s.channel_pitch + 2 * nr)
+    s.panel_at = book(&pad, s.filters * count + nr)
+    s.columns_at = book(&pad, (length + 1) * nr)
+    s.panel_pitch = pad.size - s.columns_at
+    s.panels_at_a_time = min(MOST_PANELS_AT_A_TIME, panel_bytes // (s.panel_pitch * itemsize), ceil_div(columns, nr))
+    s.panels_at_a_time = max(s.panels_at_a_time, 1)
+    book(&pad, (s.panels_at_a_time - 1) * s.panel_pitch)
+    s.edge_at = book(&pad, mr * nr)
+    s.edge_mask_at = book(&pad, mr * nr)
+    s.list_pitch = count
+    s.lists_at = book(&pad, ceil_div(g.kernel.vectors * s.list_pitch * <Py_ssize_t> sizeof(Py_ssize_t), itemsize))
+    s.scratchpad = pad.size
+
+
+cdef class GradientPlan:
+    """A plan that computes the gradient of the weights, dout @ columns(x).T, as one or more partial sums.
 
     With `parts` partial sums, result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and so on. The caller
-    adds the partial sums. `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the
-    workspace.
+    adds the partial sums.
+
+    `dtype` is 0 (float32) or 1 (float64). `layout` is the `Layout` of a block in fastconv.convolution.blocking. A work
+    item has at most `block_channels` of the `channels` channels of a group. In a block, channels are `channel_pitch`
+    elements apart. `cell_offsets` has, for each channel of a work item and each tap, the offset in the block of the
+    cell that output 0 reads. With a mask, several panels are packed at a time, which have about `panel_bytes` bytes.
     """
 
-    cdef Contraction _contraction
-    cdef tuple _tables    # The tuple keeps the tables alive, because `_contraction` has pointers into them.
+    #: The number of elements of the scratchpad of a thread.
+    cdef readonly Py_ssize_t workspace
+    #: The number of elements that all threads share. A `ProductPlan` has this attribute, too.
+    cdef readonly Py_ssize_t shared
+    #: The number of work items, which are divided among threads.
+    cdef readonly Py_ssize_t items
+    #: The bytes of the arrays that the plan keeps.
+    cdef readonly Py_ssize_t nbytes
+    cdef Gradient _gradient
+    cdef tuple _arrays    # The tuple keeps the arrays alive, because `_gradient` has pointers into them.
     cdef int _dtype
-    cdef Py_ssize_t _sources, _gradients, _results
+    cdef Py_ssize_t _sources, _gradients, _results   # the numbers of elements of x, of dout and of a partial sum
 
-    def __init__(self, int dtype, axes, phases, sizes, at, Py_ssize_t space_pitch, int isa):
-        cdef Contraction* c = &self._contraction
+    def __init__(
+        self, *, int dtype, int isa, Py_ssize_t images, Py_ssize_t groups, Py_ssize_t filters, Py_ssize_t channels,
+        Py_ssize_t block_channels, Py_ssize_t parts, layout, Py_ssize_t channel_pitch, cell_offsets,
+        Py_ssize_t panel_bytes,
+    ):
+        cdef Gradient* g = &self._gradient
+        cdef WeightSizes* s = &g.sizes
         cdef Py_ssize_t i
         cdef const fc_microkernel_kernels* table = microkernel_for(dtype, isa)
-        cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
-        self._tables, self._dtype = (axes, phases, sizes, at), dtype
-        c.at = index_pointer(at)
-        c.space_pitch = space_pitch
-        c.sizes = read_weight_sizes(index_pointer(sizes))
-        read_conv_axes(c.axes, index_pointer(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
-        c.kernel = kernels(dtype, isa)
-        c.tiles[0], c.tiles[1] = table.tile_listed, table.tile
-        c.tiles[2], c.tiles[3] = table.tile_masked_listed, table.tile_masked
-        c.row_masked = table.row_masked
-        fc_check(c.sizes.panels_at_a_time <= MOST_PANELS_AT_A_TIME and c.kernel.vectors <= MOST_VECTORS)
-        c.volume = c.axes[0].size * c.axes[1].size * c.axes[2].size
-        c.blocks = ceil_div(c.sizes.images, c.sizes.block_images)
+        phases = layout.phases()
+        self._arrays, self._dtype = (phases, cell_offsets), dtype
+        self.nbytes = phases.nbytes + cell_offsets.nbytes
+        set_conv_axes(g.axes, layout, phases)
+        g.kernel = kernels(dtype, isa)
+        g.tiles[0], g.tiles[1] = table.tile_listed, table.tile
+        g.tiles[2], g.tiles[3] = table.tile_masked_listed, table.tile_masked
+        g.row_masked = table.row_masked
+        g.cell_offsets = index_pointer(cell_offsets)
+        s.images, s.groups, s.filters, s.channels, s.parts = images, groups, filters, channels, parts
+        s.block_channels, s.taps = block_channels, len(cell_offsets) // block_channels
+        s.block_images, s.image_pitch, s.channel_pitch = layout.images, layout.image_pitch, channel_pitch
+        s.volume = g.axes[0].size * g.axes[1].size * g.axes[2].size
+        s.positions = g.axes[0].out * g.axes[1].out * g.axes[2].out
+        s.blocks = ceil_div(s.images, s.block_images)
         for i in range(3):
-            c.blocks *= ceil_div(c.axes[i].out, c.axes[i].block)
-        c.items = c.sizes.parts * c.sizes.groups * ceil_div(c.sizes.channels, c.sizes.block_channels)
-        self._sources = c.sizes.images * c.sizes.groups * c.sizes.channels * c.volume
-        self._gradients = c.sizes.images * c.sizes.groups * c.sizes.filters
-        self._gradients *= c.axes[0].out * c.axes[1].out * c.axes[2].out
-        self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
+            s.blocks *= ceil_div(g.axes[i].out, g.axes[i].block)
+        s.items = s.parts * s.groups * ceil_div(s.channels, s.block_channels)
+        divide_scratchpad(g, 8 if dtype else 4, panel_bytes)
+        fc_check(g.kernel.vectors <= MOST_VECTORS)
+        self.items, self.workspace = s.items, s.scratchpad
+        self._sources = s.images * s.groups * s.channels * s.volume
+        self._gradients = s.images * s.groups * s.filters * s.positions
+        self._results = s.groups * s.filters * s.channels * s.taps
 
-    def run(self, source, dout, result, space, queue, weight_mask=None):
-        """Run the plan. All arrays have the dtype of the plan. If `queue` is None, the calling thread works alone.
+    def run(self, x, dout, result, workspace, queue, weight_mask=None):
+        """Run the plan. All arrays have the dtype of the plan. `workspace` holds a scratchpad for each thread. If
+        `queue` is None, the calling thread works alone.
 
         If `weight_mask` is given, the result is 0 where the mask is 0. Only a plan with one partial sum supports a
         mask.
         """
-        cdef Contraction c = self._contraction
+        cdef const WeightSizes* s = &self._gradient.sizes
+        cdef GradientCall call
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
         cdef fc_work_queue own
         cdef Buffer results = contiguous_buffer(result, itemsize, True)
-        cdef Buffer workspace = contiguous_buffer(space, itemsize, True)
-        cdef Buffer sources = contiguous_buffer(source, itemsize, False)
+        cdef Buffer scratchpads = contiguous_buffer(workspace, itemsize, True)
+        cdef Buffer sources = contiguous_buffer(x, itemsize, False)
         cdef Buffer gradients = contiguous_buffer(dout, itemsize, False)
         cdef Buffer weights = results
-        c.source, c.dout, c.result = sources.at, gradients.at, results.at
-        c.space, c.workspaces = workspace.at, workspace.n // c.space_pitch
-        c.part_pitch = results.n // c.sizes.parts
+        call.plan = &self._gradient
+        call.source, call.dout, call.result, call.weight_mask = sources.at, gradients.at, results.at, NULL
+        call.scratchpads, call.workers = scratchpads.at, scratchpads.n // s.scratchpad
+        call.part_pitch = results.n // s.parts
         if weight_mask is not None:
             weights = contiguous_buffer(weight_mask, itemsize, False)
-            c.weight_mask = weights.at
+            call.weight_mask = weights.at
         if queue is None:
             fc_serial_queue(&own)
-            c.queue = &own
+            call.queue = &own
         else:
-            c.queue = work_queue(queue)
+            call.queue = work_queue(queue)
         with nogil:
-            fc_check(sources.n == self._sources and gradients.n == self._gradients and c.part_pitch == self._results)
-            fc_check(c.weight_mask == NULL or (weights.n == results.n and c.sizes.parts == 1))
-            fc_parallel_for(c.queue, weights_of_double if self._dtype else weights_of_float, &c)
+            fc_check(sources.n == self._sources and gradients.n == self._gradients)
+            fc_check(call.part_pitch == self._results)
+            fc_check(call.weight_mask == NULL or (weights.n == results.n and s.parts == 1))
+            fc_parallel_for(call.queue, weights_of_double if self._dtype else weights_of_float, &call)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
-    contractions_worker(<const Contraction*> task, <float*> NULL)
+    gradients_worker(<const GradientCall*> task, <float*> NULL)
 
 
 cdef void weights_of_double(void* task) noexcept nogil:
-    contractions_worker(<const Contraction*> task, <double*> NULL)
+    gradients_worker(<const GradientCall*> task, <double*> NULL)
 
 
-cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
+cdef void gradients_worker(const GradientCall* call, floating* dtype) noexcept nogil:
     """Process work items until none are left. A work item is one partial sum of the gradient for one block of channels.
     """
-    cdef const WeightSizes* s = &c.sizes
-    cdef const ConvAxis* axes = &c.axes[0]
+    cdef const Gradient* g = call.plan
+    cdef const WeightSizes* s = &g.sizes
+    cdef const ConvAxis* axes = &g.axes[0]
     cdef Block block
     cdef const floating* weight_mask
-    cdef Py_ssize_t group, channel, part, block_index, rest, i, at, worker_id = fc_worker_id(c.queue)
-    cdef Py_ssize_t positions = axes[0].out * axes[1].out * axes[2].out, index = fc_next_item(c.queue, c.items)
-    fc_check(worker_id < c.workspaces)
-    while index < c.items:
+    cdef Py_ssize_t group, channel, part, block_index, rest, i, at, worker_id = fc_worker_id(call.queue)
+    cdef Py_ssize_t index = fc_next_item(call.queue, s.items)
+    fc_check(worker_id < call.workers)
+    while index < s.items:
         rest = unravel_block(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
         block_index = part
         at = (group * s.filters * s.channels + channel) * s.taps
-        while block_index < c.blocks and not fc_stopped(c.queue):
+        while block_index < s.blocks and not fc_stopped(call.queue):
             rest = block_index
             for i in range(2, -1, -1):
                 rest = unravel_block(&block.begin[i], rest, axes[i].out, axes[i].block)
@@ -226,25 +277,22 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
             block.images = min(s.block_images, s.images - block.image)
             # Apply the mask together with the last block, because the sums are complete only after this block.
             weight_mask = NULL
-            if c.weight_mask != NULL and block_index + s.parts >= c.blocks:
-                weight_mask = <const floating*> c.weight_mask + at
+            if call.weight_mask != NULL and block_index + s.parts >= s.blocks:
+                weight_mask = <const floating*> call.weight_mask + at
             contract(
-                <const floating*> c.source + (group * s.channels + channel) * c.volume,
-                <const floating*> c.dout + group * s.filters * positions,
-                <floating*> c.result + part * c.part_pitch + at,
-                &block, s, axes, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + worker_id * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                block_index > part, weight_mask, c.row_masked, c.queue,
+                g, <const floating*> call.source + (group * s.channels + channel) * s.volume,
+                <const floating*> call.dout + group * s.filters * s.positions,
+                <floating*> call.result + part * call.part_pitch + at, &block,
+                min(s.block_channels, s.channels - channel), <floating*> call.scratchpads + worker_id * s.scratchpad,
+                block_index > part, weight_mask, call.queue,
             )
             block_index += s.parts
-        index = fc_next_item(c.queue, c.items)
+        index = fc_next_item(call.queue, s.items)
 
 
 cdef void contract(
-    const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
-    const ConvAxis* axes, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* weight_mask, fc_row_masked_t row_masked,
-    fc_work_queue* queue,
+    const Gradient* g, const floating* source, const floating* dout, floating* result, const Block* block,
+    Py_ssize_t channels, floating* scratchpad, bint add, const floating* weight_mask, fc_work_queue* queue,
 ) noexcept nogil:
     """Compute the product [filters x positions] @ [positions x channels * taps] for one block of output positions. If
     `weight_mask` is not NULL, the result is 0 where the mask is 0.
@@ -254,6 +302,10 @@ cdef void contract(
     contiguous parts of each row of the result. With one panel at a time, successive cache lines of the result would be
     in different pages, and the hardware would not prefetch them.
     """
+    cdef const WeightSizes* s = &g.sizes
+    cdef const ConvAxis* axes = &g.axes[0]
+    cdef const Kernels* kernel = &g.kernel
+    cdef const Py_ssize_t* at = g.cell_offsets
     cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
@@ -265,14 +317,15 @@ cdef void contract(
     cdef bint[MOST_VECTORS + 1] listed
     cdef int panels, p, tall = kernel.rows if weight_mask == NULL else min(kernel.rows, FC_MASKED_TILE_ROWS)
     cdef Py_ssize_t panels_at_a_time = 1 if weight_mask == NULL else s.panels_at_a_time
-    cdef fc_tile_t tile = tiles[close], full = tiles[close if weight_mask == NULL else 2 + close]
-    cdef floating* panel
+    cdef fc_tile_t tile = g.tiles[close], full = g.tiles[close if weight_mask == NULL else 2 + close]
+    cdef floating* patch = scratchpad + s.block_at
+    cdef floating* panel = scratchpad + s.panel_at
+    cdef floating* packed = scratchpad + s.columns_at
+    cdef floating* edge = scratchpad + s.edge_at
+    cdef floating* edge_mask = scratchpad + s.edge_mask_at
+    cdef Py_ssize_t* lists = <Py_ssize_t*> (scratchpad + s.lists_at)
     cdef floating* transposed
     cdef const floating* cells
-    cdef floating* packed = space + s.positions_at
-    cdef floating* edge = space + s.edge_at
-    cdef floating* edge_mask = edge + kernel.rows * kernel.vectors * kernel.lanes    # the mask of an edge tile
-    cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef Py_ssize_t* list
     cdef fc_run run
     for p in range(MOST_VECTORS + 1):
@@ -280,11 +333,10 @@ cdef void contract(
     if runs > 1:
         length = block.n[2]
     fill(
-        space, source, channels, s.groups * s.channels * volume, axes, block, s.channel_pitch, s.image_pitch, kernel,
+        patch, source, channels, s.groups * s.channels * s.volume, axes, block, s.channel_pitch, s.image_pitch, kernel,
         True,
     )
-    n = pack_gradient(space + s.panel_at, dout, block, axes, s, kernel, tall)
-    panel = space + s.panel_at
+    n = pack_gradient(panel, dout, block, axes, s, kernel, tall)
     if (
         weight_mask != NULL and not add and close and n <= FC_MASKED_ROW_MAX_K
         and (columns + kernel.lanes) * n <= s.panels_at_a_time * s.panel_pitch
@@ -293,7 +345,7 @@ cdef void contract(
         while column < columns:
             here = min(<Py_ssize_t> kernel.lanes, columns - column)
             for plane in range(block.images * block.n[0]):
-                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
+                cells = patch + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
                 for oh in range(runs):
                     kernel.interleave(transposed, kernel.lanes, cells + oh * pitch, &at[column], here, length)
                     transposed = transposed + length * kernel.lanes
@@ -303,8 +355,8 @@ cdef void contract(
                 return
             # In a panel of dout, the values of all filters at one position are contiguous.
             first = row - row % tall
-            row_masked(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
-                       result + row * row_step, weight_mask + row * row_step, columns)
+            g.row_masked(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
+                         result + row * row_step, weight_mask + row * row_step, columns)
         return
     while column < columns:
         first, panels = column, 0
@@ -317,13 +369,13 @@ cdef void contract(
                 listed[vectors[panels]] = True
             transposed = packed + panels * s.panel_pitch
             for plane in range(block.images * block.n[0]):
-                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
+                cells = patch + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
                 for oh in range(runs):
                     kernel.interleave(transposed, width, cells + oh * pitch, &at[column], here, length)
                     transposed = transposed + length * width
             column += here
             panels += 1
-        panel = space + s.panel_at
+        panel = scratchpad + s.panel_at
         row = 0
         while row < s.filters:
             # Check for signals here, too, because the first write to each page of a large result is slow: the system

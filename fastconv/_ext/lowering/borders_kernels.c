@@ -1,4 +1,4 @@
-/* The kernels of borders.h: one object for each dtype and instruction set. */
+/* The kernels that borders.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "lowering/borders.h"
 
 #define FC_TEMPLATE "lowering/borders_template.h"

@@ -15,8 +15,8 @@ static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const 
         to[p + W] = x[cell[p]];
 }
 
-/* Add the cells [first, end) of the padding of a row to the cells of x that they repeat. Consecutive copies of one cell
- * are summed in double, because a long sum in float would lose accuracy. */
+/* Add the elements [first, end) of the padding of a row to the elements of x that they repeat. Consecutive copies of
+ * one element are summed in double, because a long sum in float would lose accuracy. */
 FC_INLINE void FC_N(fc_fold_cells)(const FC_T *from, FC_T *x, const ptrdiff_t *cell, ptrdiff_t first, ptrdiff_t end)
 {
     ptrdiff_t p = first;

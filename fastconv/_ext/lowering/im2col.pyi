@@ -1,21 +1,14 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 checked: bool
 
-def im2col(
-    dtype: int,
-    x: np.ndarray,
-    cols: np.ndarray,
-    axes: np.ndarray,
-    output_ranges: np.ndarray,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def col2im(
-    dtype: int,
-    cols: np.ndarray,
-    x: np.ndarray,
-    axes: np.ndarray,
-    output_ranges: np.ndarray,
-    block: int,
-    queue: np.ndarray | bytearray,
-) -> None: ...
+class LoweringPlan:
+    nbytes: int
+    def __init__(self, *, axes: Sequence[Any], output_ranges: np.ndarray) -> None: ...
+    def im2col(self, dtype: int, x: np.ndarray, cols: np.ndarray, queue: np.ndarray | bytearray) -> None: ...
+    def col2im(
+        self, dtype: int, cols: np.ndarray, x: np.ndarray, block: int, queue: np.ndarray | bytearray
+    ) -> None: ...

@@ -1,16 +1,18 @@
 """im2col and its adjoint col2im for three axes, with zero padding only.
 
-``axes`` and ``output_ranges`` are the tables of a geometry: see `Axis`. ``queue`` is the shared state of the call,
-which distributes the work among threads: see threads/team.h. `dtype` is 0 (float32) or 1 (float64).
+fastconv.lowering.columns makes one `LoweringPlan` for each geometry. `queue` distributes the work of a call among
+threads: see threads/team.h. `dtype` is 0 (float32) or 1 (float64).
 """
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
-from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.buffers.runs cimport (
     FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short,
 )
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 #: Whether this build checks bounds.
@@ -29,25 +31,6 @@ cdef struct Axis:
     Py_ssize_t out
     const Py_ssize_t* first
     const Py_ssize_t* last
-
-
-cdef enum:
-    AXIS_NUMBERS = 6   # the number of integers of an axis in the table `axes`
-
-
-cdef int read_axes(Axis* axes, table, output_ranges) except -1:
-    cdef Buffer ranges = contiguous_buffer(output_ranges, sizeof(Py_ssize_t), False)
-    cdef const Py_ssize_t* row = index_pointer(table)
-    cdef const Py_ssize_t* first = <const Py_ssize_t*> ranges.at
-    cdef Py_ssize_t taps = ranges.n // 2, at = 0, i
-    for i in range(3):
-        axes[i].size, axes[i].k, axes[i].stride = row[0], row[1], row[2]
-        axes[i].lo, axes[i].dilation, axes[i].out = row[3], row[4], row[5]
-        axes[i].first, axes[i].last = first + at, first + taps + at
-        at += axes[i].k
-        row += AXIS_NUMBERS
-    fc_check(at <= taps)
-    return 0
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
@@ -216,44 +199,83 @@ cdef StridedBuffer strided_buffer(object array, int ndim, Py_ssize_t itemsize, b
     return found
 
 
-cdef Lowering read_lowering(int dtype, x, cols, bint writes_cols, axes, output_ranges, queue) except *:
-    cdef Lowering t
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef StridedBuffer image = strided_buffer(x, 5, itemsize, not writes_cols)
-    cdef StridedBuffer matrix = strided_buffer(cols, 3, itemsize, writes_cols)
-    cdef int i
-    t.image, t.cols, t.queue = image.at, matrix.at, work_queue(queue)
-    t.images, t.channels, t.rows = image.shape[0], image.shape[1], matrix.shape[1]
-    t.step_image, t.step_channel, t.step_d, t.step_h = (
-        image.strides[0], image.strides[1], image.strides[2], image.strides[3]
-    )
-    t.step_matrix, t.step_row = matrix.strides[0], matrix.strides[1]
-    read_axes(t.axes, axes, output_ranges)
-    for i in range(3):
-        fc_check(t.axes[i].size == image.shape[2 + i])
-    fc_check(t.rows == t.channels * t.axes[0].k * t.axes[1].k * t.axes[2].k)
-    fc_check(matrix.shape[0] == t.images)
-    fc_check(matrix.shape[2] == t.axes[0].out * t.axes[1].out * t.axes[2].out)
-    return t
+cdef class LoweringPlan:
+    """im2col and col2im for one geometry.
 
+    `axes` has three objects with the attributes of `Axis.row`. `output_ranges` has two rows and a column for each tap
+    of each axis: the first output for which the tap reads the image, and the last such output plus 1.
+    """
 
-def im2col(int dtype, x, cols, axes, output_ranges, queue):
-    """Write cols (N, C * taps, L) from x (N, C, D, H, W). The last axes of cols and x are contiguous."""
-    cdef Lowering t = read_lowering(dtype, x, cols, True, axes, output_ranges, queue)
-    cdef const Axis* d = &t.axes[0]
-    cdef const Axis* h = &t.axes[1]
-    cdef const Axis* w = &t.axes[2]
-    cdef Py_ssize_t taps = d.k * h.k * w.k, tap
-    t.total = t.images * t.rows
-    t.shifted = (
-        d.size == d.k == d.out == 1 and is_read(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
-        and h.stride == 1 and w.stride == 1 and w.out == w.size
-    )
-    if t.shifted:
-        for tap in range(taps):
-            t.shifts[tap] = read_shift(h, w, tap // w.k, tap % w.k)
-    with nogil:
-        fc_parallel_for(t.queue, rows_of_double if dtype else rows_of_float, &t)
+    cdef Axis[3] _axes
+    cdef object _output_ranges    # keeps the array alive, because `_axes` has pointers into it
+    cdef readonly Py_ssize_t nbytes
+
+    def __init__(self, *, axes, output_ranges):
+        cdef Buffer ranges = contiguous_buffer(output_ranges, sizeof(Py_ssize_t), False)
+        cdef const Py_ssize_t* first = <const Py_ssize_t*> ranges.at
+        cdef Py_ssize_t taps = ranges.n // 2, at = 0, i
+        cdef Axis* a
+        self._output_ranges, self.nbytes = output_ranges, output_ranges.nbytes
+        for i in range(3):
+            axis, a = axes[i], &self._axes[i]
+            a.size, a.k, a.stride, a.lo, a.dilation, a.out = (
+                axis.size, axis.k, axis.stride, axis.lo, axis.dilation, axis.out
+            )
+            if at + a.k > taps:
+                raise ValueError(f"output_ranges has {taps} columns, too few for the taps of three axes")
+            a.first, a.last = first + at, first + taps + at
+            at += a.k
+
+    cdef Lowering _begin(self, int dtype, x, cols, bint writes_cols, queue) except *:
+        cdef Lowering t
+        cdef Py_ssize_t itemsize = 8 if dtype else 4
+        cdef StridedBuffer image = strided_buffer(x, 5, itemsize, not writes_cols)
+        cdef StridedBuffer matrix = strided_buffer(cols, 3, itemsize, writes_cols)
+        cdef int i
+        t.image, t.cols, t.queue = image.at, matrix.at, work_queue(queue)
+        t.images, t.channels, t.rows = image.shape[0], image.shape[1], matrix.shape[1]
+        t.step_image, t.step_channel, t.step_d, t.step_h = (
+            image.strides[0], image.strides[1], image.strides[2], image.strides[3]
+        )
+        t.step_matrix, t.step_row = matrix.strides[0], matrix.strides[1]
+        for i in range(3):
+            t.axes[i] = self._axes[i]
+            fc_check(t.axes[i].size == image.shape[2 + i])
+        fc_check(t.rows == t.channels * t.axes[0].k * t.axes[1].k * t.axes[2].k)
+        fc_check(matrix.shape[0] == t.images)
+        fc_check(matrix.shape[2] == t.axes[0].out * t.axes[1].out * t.axes[2].out)
+        return t
+
+    def im2col(self, int dtype, x, cols, queue):
+        """Write cols (N, C * taps, L) from x (N, C, D, H, W). The last axes of cols and x are contiguous."""
+        cdef Lowering t = self._begin(dtype, x, cols, True, queue)
+        cdef const Axis* d = &t.axes[0]
+        cdef const Axis* h = &t.axes[1]
+        cdef const Axis* w = &t.axes[2]
+        cdef Py_ssize_t taps = d.k * h.k * w.k, tap
+        t.total = t.images * t.rows
+        t.shifted = (
+            d.size == d.k == d.out == 1 and is_read(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
+            and h.stride == 1 and w.stride == 1 and w.out == w.size
+        )
+        if t.shifted:
+            for tap in range(taps):
+                t.shifts[tap] = read_shift(h, w, tap // w.k, tap % w.k)
+        with nogil:
+            fc_parallel_for(t.queue, rows_of_double if dtype else rows_of_float, &t)
+
+    def col2im(self, int dtype, cols, x, Py_ssize_t block, queue):
+        """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
+        contiguous.
+
+        A thread adds the elements of cols for all taps to a block of `block` image rows. The block stays in the cache
+        of the thread. No two threads write the same element.
+        """
+        cdef Lowering t = self._begin(dtype, x, cols, False, queue)
+        t.block, t.blocks = block, (t.axes[1].size - 1) // block + 1
+        t.total = t.images * t.channels * t.axes[0].size * t.blocks
+        with nogil:
+            fc_parallel_for(t.queue, blocks_of_double if dtype else blocks_of_float, &t)
 
 
 cdef void rows_of_float(void* task) noexcept nogil:
@@ -344,20 +366,6 @@ cdef void gather_block(
                     continue
                 for oh in range(h1 - h0):
                     scatter_add(dst + oh * h.stride * w.size, src + oh * w.out, w1 - w0, w.stride)
-
-
-def col2im(int dtype, cols, x, axes, output_ranges, Py_ssize_t block, queue):
-    """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
-    contiguous.
-
-    A thread adds the elements of cols for all taps to a block of `block` image rows. The block stays in the cache of
-    the thread. No two threads write the same element.
-    """
-    cdef Lowering t = read_lowering(dtype, x, cols, False, axes, output_ranges, queue)
-    t.block, t.blocks = block, (t.axes[1].size - 1) // block + 1
-    t.total = t.images * t.channels * t.axes[0].size * t.blocks
-    with nogil:
-        fc_parallel_for(t.queue, blocks_of_double if dtype else blocks_of_float, &t)
 
 
 cdef void blocks_of_float(void* task) noexcept nogil:

@@ -6,11 +6,12 @@
 
 #include "simd/isa.h"
 
-/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over a window of channels. */
+/* The layer divides each element by (k + alpha * sum of squares)^beta. The squares are those of the elements at the
+ * same position in a window of neighbouring channels. */
 typedef struct {
     ptrdiff_t channels; /* the number of channels */
     ptrdiff_t pitch;    /* the number of elements of a channel */
-    ptrdiff_t lo, hi;   /* the number of channels of a window before and after its own channel */
+    ptrdiff_t lo, hi;   /* the number of channels of a window before and after the channel that is divided */
     double alpha;       /* the factor of the sum, already divided by the size of the window */
     double beta, k;
 } fc_response;
@@ -24,9 +25,10 @@ static inline int fc_power_of(double beta)
     return beta == 0.75 ? FC_THREE_QUARTERS : beta == 0.5 ? FC_HALF : beta == 1 ? FC_ONE : FC_POWER;
 }
 
-/* The passes over the windows, where scale = k + alpha * sum of squares. FC_RESPOND computes the output. FC_WEIGH
- * computes dout / scale^beta, which is the first term of dx. FC_WEIGH also computes the products that FC_SPREAD sums
- * over windows. FC_SPREAD computes the second term of dx, and adds it to the first. */
+/* The passes over the windows. `scale` is k + alpha * sum of squares.
+ * - FC_RESPOND computes the output.
+ * - FC_WEIGH computes dout / scale^beta, the first term of dx, and the products dout * x / scale^(beta + 1).
+ * - FC_SPREAD sums these products over windows for the second term of dx, and adds it to the first term. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 typedef void (*fc_lrn_t)(const void *x, void *y, ptrdiff_t n, const fc_response *layer, void *space);

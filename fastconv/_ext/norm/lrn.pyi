@@ -1,27 +1,20 @@
 import numpy as np
 
-def forward(
-    dtype: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    shape: tuple[int, int, int],
-    window: tuple[int, int],
-    constants: tuple[float, float, float],
-    width: int,
-    space: np.ndarray,
-    isa: int,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def backward(
-    dtype: int,
-    dout: np.ndarray,
-    x: np.ndarray,
-    dx: np.ndarray,
-    shape: tuple[int, int, int],
-    window: tuple[int, int],
-    constants: tuple[float, float, float],
-    width: int,
-    space: np.ndarray,
-    isa: int,
-    queue: np.ndarray | bytearray,
-) -> None: ...
+def workspace_rows(lo: int, hi: int, C: int, is_gradient: bool) -> int: ...
+
+class LrnKernel:
+    workspace: int
+    def __init__(
+        self, *, dtype: int, isa: int, N: int, C: int, S: int, lo: int, hi: int, width: int, is_gradient: bool
+    ) -> None: ...
+    def run(
+        self,
+        x: np.ndarray,
+        dout: np.ndarray | None,
+        to: np.ndarray,
+        alpha: float,
+        beta: float,
+        k: float,
+        space: np.ndarray,
+        queue: np.ndarray | bytearray,
+    ) -> None: ...

@@ -7,7 +7,9 @@ distributes the items among threads: see threads/team.h.
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.buffers.runs cimport fc_check
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "norm/lrn.h" nogil:
@@ -49,49 +51,52 @@ cdef struct Response:
     fc_work_queue* queue
 
 
-cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t width, space, queue) except *:
-    cdef Response r
-    cdef Buffer inputs, results, spaces
-    r.itemsize = 8 if dtype else 4
-    inputs, results = contiguous_buffer(x, r.itemsize, False), contiguous_buffer(to, r.itemsize, True)
-    spaces = contiguous_buffer(space, 1, True)
-    r.N, r.layer.channels, r.layer.pitch = shape
-    r.layer.lo, r.layer.hi = window
-    r.layer.alpha, r.layer.beta, r.layer.k = constants
-    r.x, r.dout, r.to, r.space = <const char*> inputs.at, NULL, <char*> results.at, <char*> spaces.at
-    r.spaces, r.width = len(space), width
-    r.space_bytes = spaces.n // r.spaces
-    r.queue = work_queue(queue)
-    fc_check(inputs.n == r.N * r.layer.channels * r.layer.pitch and results.n == inputs.n)
-    return r
+def workspace_rows(Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t C, bint is_gradient):
+    """Return the number of rows of the workspace of a thread. A row has `width` elements."""
+    return lo + hi + 3 + (C if is_gradient else 0)
 
 
-def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute y = x / (k + alpha * sum of squares) ** beta. The sum runs over window[0] channels before each channel,
-    the channel itself, and window[1] channels after it.
+cdef class LrnKernel:
+    """Local response normalisation of images (N, C, S), or its gradient.
 
-    x and y are of `dtype`, 0 (float32) or 1 (float64). `shape` is (N, C, S), and `constants` is (alpha / size, beta,
-    k). Each thread has one row of `space`, with room for (window[0] + window[1] + 3) * width elements.
+    The sum of squares runs over `lo` channels before each channel, the channel itself, and `hi` channels after it.
+    `dtype` is 0 (float32) or 1 (float64). `workspace` is the number of elements of the workspace of a thread.
     """
-    cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, queue)
-    r.forward = fc_lrn_for(dtype, isa).forward
-    with nogil:
-        fc_check(r.space_bytes >= (r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_parallel_for(r.queue, items_worker, &r)
 
+    cdef Response _layer
+    cdef bint _is_gradient
+    cdef readonly Py_ssize_t workspace
 
-def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute dx, the gradient of `forward`. Each thread has one row of `space`, with room for
-    (C + window[0] + window[1] + 3) * width elements.
-    """
-    cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, queue)
-    cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False)
-    r.dout = <const char*> gradients.at
-    r.gradient = fc_lrn_for(dtype, isa).gradient
-    with nogil:
-        fc_check(gradients.n == r.N * r.layer.channels * r.layer.pitch)
-        fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_parallel_for(r.queue, items_worker, &r)
+    def __init__(
+        self, *, int dtype, int isa, Py_ssize_t N, Py_ssize_t C, Py_ssize_t S, Py_ssize_t lo, Py_ssize_t hi,
+        Py_ssize_t width, bint is_gradient,
+    ):
+        cdef Response* r = &self._layer
+        r.itemsize, r.N, r.width = 8 if dtype else 4, N, width
+        r.layer.channels, r.layer.pitch, r.layer.lo, r.layer.hi = C, S, lo, hi
+        r.forward, r.gradient = fc_lrn_for(dtype, isa).forward, fc_lrn_for(dtype, isa).gradient
+        self._is_gradient = is_gradient
+        self.workspace = workspace_rows(lo, hi, C, is_gradient) * width
+
+    def run(self, x, dout, to, double alpha, double beta, double k, space, queue):
+        """Compute to = x / (k + alpha * sum of squares) ** beta or, for the gradient, dx from `dout`.
+
+        Without a gradient, `dout` is None. Each thread has one row of `space`.
+        """
+        cdef Response r = self._layer
+        cdef Py_ssize_t n = r.N * r.layer.channels * r.layer.pitch
+        cdef Buffer inputs = contiguous_buffer(x, r.itemsize, False)
+        cdef Buffer results = contiguous_buffer(to, r.itemsize, True), spaces = contiguous_buffer(space, 1, True)
+        cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False) if self._is_gradient else inputs
+        r.layer.alpha, r.layer.beta, r.layer.k = alpha, beta, k
+        r.x, r.to, r.space = <const char*> inputs.at, <char*> results.at, <char*> spaces.at
+        r.dout = <const char*> gradients.at if self._is_gradient else NULL
+        r.spaces = len(space)
+        r.space_bytes, r.queue = spaces.n // r.spaces, work_queue(queue)
+        with nogil:
+            fc_check(inputs.n == n and results.n == n and gradients.n == n)
+            fc_check(r.space_bytes >= self.workspace * r.itemsize)
+            fc_parallel_for(r.queue, items_worker, &r)
 
 
 cdef void items_worker(void* task) noexcept nogil:

@@ -1,4 +1,4 @@
-/* The kernels of lrn.h: one object for each dtype and instruction set. */
+/* The kernels that lrn.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "norm/lrn.h"
 
 #define FC_TEMPLATE "norm/lrn_template.h"

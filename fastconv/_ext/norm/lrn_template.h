@@ -26,7 +26,7 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
 }
 
 /* Compute the result of one pass (see FC_RESPOND in lrn.h) for one channel. The sum over the window of the channel is
- * suffix + prefix. FC_WEIGH also writes to `products` the terms that FC_SPREAD later sums. */
+ * suffix + prefix. The pass FC_WEIGH also fills `products` with the terms that FC_SPREAD sums later. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int pass,
                                 const int power)
@@ -64,10 +64,10 @@ FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *sums, FC_T *to, ptr
             to[j] = sums[j];
 }
 
-/* Run one pass (see FC_RESPOND in lrn.h) for n positions. The channels are divided into blocks as long as a
- * window, so each window is a suffix of one block and a prefix of the next block. For each block, the sums of all
- * suffixes are computed first. The sum of the prefix is then updated from window to window. So a window of any size
- * takes three additions, and nothing is ever subtracted (M. van Herk, 1992). */
+/* Run one pass (see FC_RESPOND in lrn.h) for n positions. The channels are divided into blocks that are as long as a
+ * window. So each window is a suffix of one block and a prefix of the next block. The sums of all suffixes of a block
+ * are computed first. The sum of the prefix is then updated from window to window. So a window of any size takes three
+ * additions, and nothing is ever subtracted (M. van Herk, 1992). */
 FC_INLINE void FC_N(fc_lrn_pass)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *products, FC_T *space, ptrdiff_t n,
                                  const fc_response *layer, const int pass, const int power)
 {
@@ -112,8 +112,8 @@ static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_respons
     }
 }
 
-/* Compute dx = dout / scale^beta - 2 alpha beta x * sum for n positions. The sum runs over the channels whose windows
- * include the channel of dx. Each term is dout * x / scale^(beta + 1) of one of these channels. `space` has room for
+/* Compute dx = dout / scale^beta - 2 * alpha * beta * x * sum for n positions. The sum runs over the channels whose
+ * windows include the channel of dx. Its terms are dout * x / scale^(beta + 1) of these channels. `space` has room for
  * channels + lo + hi + 3 rows of n elements. */
 static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, ptrdiff_t n, const fc_response *layer,
                                   void *space)

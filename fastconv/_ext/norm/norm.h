@@ -1,4 +1,4 @@
-/* Means and variances of groups of numbers, and normalisation by them, for every instruction set. */
+/* Mean and variance of groups of elements, and normalisation with them, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -9,7 +9,7 @@
 /* The largest number of columns of a matrix that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of groups. A group is a set of numbers that are summed together, such as one channel of all images. */
+/* The layout of groups. A group is a set of elements that are summed together, such as one channel of all images. */
 typedef struct {
     ptrdiff_t runs;        /* the number of runs (contiguous elements) of a group */
     ptrdiff_t n;           /* the number of elements of a run */
@@ -30,8 +30,8 @@ typedef void (*fc_products_row_t)(const void *dout, const void *x, const void *g
                                   double *sums);
 typedef void (*fc_combine_t)(const void *dout, const void *x, void *dx, fc_norm_groups groups, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift);
-typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
-                                 double mean, double of_dout, double of_x, double shift);
+typedef void (*fc_combine_row_t)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n, double mean,
+                                 double of_dout, double of_x, double shift);
 typedef void (*fc_column_moments_t)(const void *x, fc_norm_groups groups, double *mean, double *variance);
 typedef void (*fc_column_scale_t)(const void *x, void *y, fc_norm_groups groups, const double *mean,
                                   const double *factor, const double *shift);

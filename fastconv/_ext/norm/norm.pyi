@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 
 COLUMNS: int
@@ -12,7 +14,7 @@ def batch_forward(
     mean: np.ndarray,
     variance: np.ndarray,
     scale: np.ndarray,
-    shape: tuple[int, int, int, int],
+    sizes: Any,
     eps: float,
     train: bool,
     isa: int,
@@ -27,7 +29,7 @@ def batch_backward(
     mean: np.ndarray,
     scale: np.ndarray,
     sums: np.ndarray,
-    shape: tuple[int, int, int, int],
+    sizes: Any,
     train: bool,
     isa: int,
     queue: np.ndarray | bytearray,
@@ -40,7 +42,7 @@ def group_forward(
     beta: np.ndarray,
     mean: np.ndarray,
     scale: np.ndarray,
-    shape: tuple[int, int, int, int],
+    sizes: Any,
     eps: float,
     isa: int,
     queue: np.ndarray | bytearray,
@@ -54,7 +56,7 @@ def group_backward(
     mean: np.ndarray,
     scale: np.ndarray,
     sums: np.ndarray,
-    shape: tuple[int, int, int, int],
+    sizes: Any,
     isa: int,
     queue: np.ndarray | bytearray,
 ) -> None: ...
@@ -65,7 +67,7 @@ def group_sums(
     mean: np.ndarray,
     scale: np.ndarray,
     sums: np.ndarray,
-    shape: tuple[int, int, int, int],
+    sizes: Any,
     isa: int,
     queue: np.ndarray | bytearray,
 ) -> None: ...

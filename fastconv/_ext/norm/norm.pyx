@@ -113,7 +113,7 @@ cdef inline void* buffer_of_size(str name, array, Py_ssize_t n, Py_ssize_t items
     return run.at
 
 
-cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, queue) except *:
+cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, sizes, int isa, queue) except *:
     """Return a `Norm` with the arguments that all functions share. In a forward pass, dout is None. If only sums are
     computed, `to` is None.
 
@@ -127,7 +127,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     inputs = contiguous_buffer(x, q.itemsize, False)
     results = inputs if to is None else contiguous_buffer(to, q.itemsize, True)
     gradients = inputs if dout is None else contiguous_buffer(dout, q.itemsize, False)
-    q.N, q.C, q.S, q.G = shape
+    q.N, q.C, q.S, q.G = sizes.N, sizes.C, sizes.S, sizes.G
     n_means = q.N * q.G if grouped else q.C
     q.kernels, q.train = fc_norm_for(dtype, isa), True
     q.x, q.dout, q.to = <const char*> inputs.at, <const char*> gradients.at, <char*> results.at
@@ -164,14 +164,14 @@ def has_negative(numbers):
     return False
 
 
-def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, queue):
+def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, sizes, double eps, bint train, int isa, queue):
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps). If `train` is set, mean and
     variance are computed from x; otherwise they are inputs.
 
-    x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). Each of the other arrays has C
-    doubles. A work item is one channel or, if S is 1, COLUMNS channels.
+    x and y are of `dtype`, 0 (float32) or 1 (float64). `sizes` has the attributes N, C, S and G = 1. Each of the other
+    arrays has C doubles. A work item is one channel or, if S is 1, COLUMNS channels.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, queue)
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, sizes, isa, queue)
     q.variance = <double*> buffer_of_size("variance", variance, q.C, 8, True)
     q.gamma = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False)
     q.beta = <const double*> buffer_of_size("beta", beta, q.C, 8, False)
@@ -250,12 +250,12 @@ cdef void batch_columns_worker(void* task) noexcept nogil:
         block = fc_next_chunk(q.queue, &worker, blocks)
 
 
-def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, queue):
+def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, sizes, bint train, int isa, queue):
     """Compute dx and `sums` (C, 2). The columns of `sums` are dbeta and dgamma.
 
     `scale` is from `batch_forward`. If `train` is not set, mean and variance are constants, so they have no gradient.
     """
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, queue)
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, sizes, isa, queue)
     q.gamma, q.train = <const double*> buffer_of_size("gamma", gamma, q.C, 8, False), train
     q.sums = <double*> buffer_of_size("sums", sums, 2 * q.C, 8, True)
     with nogil:
@@ -318,14 +318,15 @@ cdef void batch_gradient_columns_worker(void* task) noexcept nogil:
         block = fc_next_chunk(q.queue, &worker, blocks)
 
 
-def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, int isa, queue):
+def group_forward(int dtype, x, y, gamma, beta, mean, scale, sizes, double eps, int isa, queue):
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps), for each group of channels
     of an image.
 
-    `shape` is (N, C, S, G), for G groups. mean and scale are N * G doubles. gamma and beta have an element for each
-    channel; they are doubles or, if S is 1, of the dtype of x. A work item is one group of channels of one image.
+    `sizes` has the attributes N, C, S and G, the number of groups. mean and scale are N * G doubles. gamma and beta
+    have an element for each channel; they are doubles or, if S is 1, of the dtype of x. A work item is one group of
+    channels of one image.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, sizes, isa, queue)
     if q.S == 1:
         q.gammas = <const char*> buffer_of_size("gamma", gamma, q.C, q.itemsize, False)
         q.betas = <const char*> buffer_of_size("beta", beta, q.C, q.itemsize, False)
@@ -366,11 +367,11 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
             c += channel_groups.count
 
 
-def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, queue):
+def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, sizes, int isa, queue):
     """Compute dx and, unless S is 1, `sums` (N, C, 2): the contributions of each image to dbeta and dgamma. If S is 1,
     `group_sums` computes dbeta and dgamma.
     """
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, queue)
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, sizes, isa, queue)
     if q.S == 1:
         q.gammas = <const char*> buffer_of_size("gamma", gamma, q.C, q.itemsize, False)
     else:
@@ -421,12 +422,12 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
             c += channel_groups.count
 
 
-def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
+def group_sums(int dtype, dout, x, mean, scale, sums, sizes, int isa, queue):
     """Compute `sums` (C, 2) for S = 1. The columns of `sums` are dbeta and dgamma, summed over all images.
 
     A work item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
     """
-    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, queue)
+    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, sizes, isa, queue)
     q.sums = <double*> buffer_of_size("sums", sums, 2 * q.C, 8, True)
     with nogil:
         fc_parallel_for(q.queue, group_sums_worker, &q)

@@ -60,9 +60,9 @@ static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_norm_groups group
     }
 }
 
-/* For each column, compute the sum of dout and the sum of dout * (x - mean) * factor. If `of_a_row` is 0, each column
- * has one mean and one factor. Otherwise, each row has one mean and one factor, and the means and factors of two
- * neighbouring rows are `of_a_row` elements apart. */
+/* For each column, compute the sum of dout and the sum of dout * (x - mean) * factor. If `of_a_row` is 0, column j has
+ * the mean mean[j] and the factor factor[j]. Otherwise, row r has the mean mean[r * of_a_row] and the factor
+ * factor[r * of_a_row]. */
 static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_norm_groups groups, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums)
 {

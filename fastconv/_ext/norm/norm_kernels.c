@@ -1,4 +1,4 @@
-/* The kernels of norm.h: one object for each dtype and instruction set. */
+/* The kernels that norm.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "norm/norm.h"
 
 #define FC_TEMPLATE "norm/norm_template.h"

@@ -1,18 +1,20 @@
 /* Kernels of normalisation for one dtype and instruction set: see norm.h.
  *
- * Every lane computes short sums in the dtype, and the short sums are added up in double, because long sums in the
- * dtype would lose accuracy. Means are doubles. A kernel rounds the mean to the dtype, and corrects in double the sums
- * that depend on the rounding. */
+ * Long sums in the dtype would lose accuracy. So every lane computes short sums in the dtype, and the short sums are
+ * added up in double. A mean is a double, but kernels subtract the mean rounded to the dtype. The sums are then
+ * corrected for this rounding, in double. */
 #include "simd/lanes.h"
 
 #undef FC_PART
-/* The number of elements that are summed in the dtype before the sum is added to a double. It is 32 elements in each
- * lane of four vectors. */
+/* The number of elements that are summed in the dtype before the sum is added to a double: 32 elements in each lane of
+ * four vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* The sums that are computed over a group. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2, and
- * the sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout, and the sum of dout * (x - mean). FC_SUM_OF_WEIGHTED: the
- * sums of FC_SUM_OF_PRODUCTS with gamma * dout in place of dout. */
+/* The sums that are computed over a group.
+ * - FC_SUM_OF_X: the sum of x.
+ * - FC_SUM_OF_SQUARES: the sum of (x - mean)^2, and the sum of x - mean.
+ * - FC_SUM_OF_PRODUCTS: the sum of dout, and the sum of dout * (x - mean).
+ * - FC_SUM_OF_WEIGHTED: the sums of FC_SUM_OF_PRODUCTS, with gamma * dout in place of dout. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -48,8 +50,8 @@ FC_INLINE void FC_N(fc_add_vector)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const in
     }
 }
 
-/* Add up four vectors lane by lane. If the result has more than FC_TL lanes, add its upper half to its lower half,
- * because larger vectors cannot be transposed. */
+/* Add up four vectors lane by lane. If the sum has more than FC_TL lanes, add its upper half to its lower half, because
+ * fc_transpose needs vectors of FC_TL lanes. */
 FC_INLINE FC_N(fc_t) FC_N(fc_fold_vectors)(const FC_V v[4])
 {
     FC_T lanes[FC_VL];
@@ -81,8 +83,8 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
 }
 
 /* Compute the sums over a part of a group: `runs` runs of n elements, whose starts are `pitch` elements apart. A part
- * has at most about FC_PART elements. The elements of runs that are shorter than a vector are summed in *first and
- * *second. All other elements are summed in the vectors of the returned struct. */
+ * has at most about FC_PART elements. If runs are shorter than a vector, their elements are summed in *first and
+ * *second. Otherwise, elements are summed in the vectors of the returned struct. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int sum_kind, double *first, double *second)
 {
@@ -143,14 +145,12 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
 }
 
 /* Return whether the groups are short. In a short group, adding up the lanes of a vector of sums takes as long as
- * computing the vector. So the lanes of several short groups are added up together, but in another order. The order
- * must not depend on the number of threads, because otherwise the bits of the result would depend on the number of
- * threads.
+ * computing the vector. So fc_short_sums adds up the lanes of several short groups together, but in another order. This
+ * changes the last bits of the sums, which must not depend on the number of threads.
  *
- * If each group has its own mean, the number of groups of a call depends on the number of threads, so this function
- * ignores the number of groups. If the groups share a mean, the number of groups does not depend on the number of
- * threads. A single group is then not short, because there is no other group whose lanes could be added up together
- * with its lanes. */
+ * If each group has its own mean, the groups are divided among threads, so groups.count depends on the number of
+ * threads, and this function ignores it. If the groups share a mean, groups.count does not depend on the number of
+ * threads. A single group is then not short, because there is no other group to add up together with it. */
 FC_INLINE int FC_N(fc_is_short)(fc_norm_groups groups)
 {
     return (groups.count > 1 || !groups.shared_mean) && groups.runs * groups.n <= 8 * FC_VL;
@@ -189,9 +189,10 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_norm_grou
     }
 }
 
-/* Compute the mean and the variance of one group. The mean and the variance of each part of the group are computed
- * while the part is in the cache. They are then combined with the mean and the variance of the earlier parts (T. Chan,
- * G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
+/* Compute the mean and the variance of one group. Each part of the group is read twice, while it is in the cache: first
+ * for its mean, then for its variance. The mean and the variance of the part are then combined with those of the
+ * earlier parts (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+ * variances"). */
 FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, double *mean, double *variance)
 {
     const ptrdiff_t block = groups.n < FC_PART ? groups.n : FC_PART, rows = groups.runs == 1 ? 1 : FC_PART / block;
@@ -206,8 +207,8 @@ FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, doub
             double sum = 0, part_squares = 0, residual = 0, mean_step;
             FC_T rounded_mean;
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, 0, FC_SUM_OF_X, &sum, &residual);
-            /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - rounded_mean is the
-             * rounding error of `rounded_mean`, so this error is added. */
+            /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - rounded_mean (residual / k)
+             * is the rounding error, so it is added to `rounded_mean`. */
             rounded_mean = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, rounded_mean, FC_SUM_OF_SQUARES,
                               &part_squares, &residual);
@@ -233,7 +234,7 @@ FC_INLINE void FC_N(fc_short_moments)(const FC_T *x, fc_norm_groups groups, ptrd
     FC_N(fc_short_sums)(x, x, groups, count, rounded_mean, FC_SUM_OF_SQUARES, variance, residual);
     for (c = 0; c < count; c++) {
         const double mean_residual = residual[c] * inverse_count,
-            moment = variance[c] * inverse_count - mean_residual * mean_residual;
+                     moment = variance[c] * inverse_count - mean_residual * mean_residual;
         mean[c] = rounded_mean[c] + mean_residual;
         variance[c] = moment > 0 ? moment : moment * 0;
     }
@@ -253,10 +254,10 @@ static void FC_N(fc_moments)(const void *x_, fc_norm_groups groups, double *mean
     }
 }
 
-/* Compute y = (x - mean) * factor + shift for n elements. If `row` is 1, each element is then multiplied by its gamma,
- * and its beta is added. If n is not a multiple of the vector length, the last vector overlaps the previous vector. */
-FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
-                                  double mean, double factor, double shift, const int row)
+/* Compute y = (x - mean) * factor + shift for n elements. If `row` is 1, y is then multiplied by `gamma`, and `beta` is
+ * added. If n is not a multiple of the vector length, the last vector overlaps the previous vector. */
+FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n, double mean,
+                                  double factor, double shift, const int row)
 {
     const FC_T m = (FC_T)mean, f = (FC_T)factor, b = (FC_T)(shift - (mean - m) * factor);
     const FC_V vm = FC_N(fc_broadcast)(m), vf = FC_N(fc_broadcast)(f), vb = FC_N(fc_broadcast)(b);
@@ -360,7 +361,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
 {
     const FC_T m = (FC_T)mean, a = (FC_T)of_dout, b = (FC_T)of_x, c = (FC_T)(shift - (mean - m) * of_x);
     const FC_V vm = FC_N(fc_broadcast)(m), va = FC_N(fc_broadcast)(a), vb = FC_N(fc_broadcast)(b),
-        vc = FC_N(fc_broadcast)(c);
+               vc = FC_N(fc_broadcast)(c);
     ptrdiff_t i;
     if (n < FC_VL) {
         for (i = 0; i < n; i++)
@@ -386,7 +387,7 @@ static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_no
     for (c = 0; c < groups.count; c++) {
         const ptrdiff_t mean_index = groups.shared_mean ? 0 : c, at = c * groups.group_pitch;
         const double group_mean = mean[mean_index], factor = scale[mean_index] * gamma[c],
-            group_of_x = of_x[mean_index], group_shift = shift[mean_index];
+                     group_of_x = of_x[mean_index], group_shift = shift[mean_index];
         for (r = 0; r < groups.runs; r++) {
             const ptrdiff_t run = at + r * groups.run_pitch;
             FC_N(fc_combine_run)((const FC_T *)dout_ + run, (const FC_T *)x_ + run, NULL, (FC_T *)dx_ + run, groups.n,
@@ -395,8 +396,8 @@ static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_no
     }
 }
 
-static void FC_N(fc_combine_row)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n,
-                                 double mean, double of_dout, double of_x, double shift)
+static void FC_N(fc_combine_row)(const void *dout, const void *x, const void *gamma, void *dx, ptrdiff_t n, double mean,
+                                 double of_dout, double of_x, double shift)
 {
     FC_N(fc_combine_run)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, (FC_T *)dx, n, mean, of_dout, of_x,
                          shift, 1);

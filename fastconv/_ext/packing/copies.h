@@ -4,15 +4,15 @@
 
 #include "simd/isa.h"
 
-/* A plane is an array of two axes, which are transposed by the copy: to[i * to_pitch + j] = from[i * step + j * pitch]
- * for i < rows and j < columns. */
+/* The strides and sizes of a copy with two axes: to[i * to_pitch + j] = from[i * step + j * pitch] for i < rows and
+ * j < columns. If `step` is 1, this is a transposition. */
 typedef struct {
     ptrdiff_t step;        /* the distance between two rows of the source, in elements */
     ptrdiff_t pitch;       /* the distance between two columns of the source, in elements */
     ptrdiff_t to_pitch;    /* the distance between two rows of the copy, in elements */
     ptrdiff_t rows;        /* the number of rows of the copy */
     ptrdiff_t columns;     /* the number of columns of the copy */
-    ptrdiff_t nontemporal; /* whether stores bypass the caches, if the instruction set has such stores */
+    ptrdiff_t nontemporal; /* whether to use stores that bypass the caches, if the instruction set has them */
 } fc_plane;
 
 typedef void (*fc_copy_t)(const void *from, void *to, const fc_plane *plane);

@@ -6,8 +6,8 @@
 #define FC_SQUARES 1
 #endif
 
-/* Store a vector without using the caches. This is for copies that are larger than the caches, because a normal store
- * would first read the cache line that it overwrites. */
+/* Store a vector without using the caches. A normal store first reads the cache line that it overwrites. This read is
+ * wasted if the copy is larger than the caches. */
 #undef FC_STORE_NONTEMPORAL
 #undef FC_NONTEMPORAL_DONE
 #if FC_X86 && FC_FUSED
@@ -28,7 +28,8 @@ FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRIC
             to[i * to_pitch + j] = from[i * step + j * pitch];
 }
 
-/* Copy three planes at once, as for RGB images, because the compiler can then use vectors. */
+/* Copy interleaved elements, such as RGB pixels, to three planes. One loop writes all three planes, because the
+ * compiler can then use vectors. */
 FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT red, FC_T *FC_RESTRICT green,
                                      FC_T *FC_RESTRICT blue, ptrdiff_t columns)
 {
@@ -40,9 +41,9 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* Copy `count` adjacent blocks of FC_TL x FC_TL elements. FC_SQUARES blocks together fill whole cache lines of the
- * copy. With fewer blocks, a half-written line might leave the L1 cache and be loaded again. This happens if the rows
- * of the copy are many pages apart, because few of their lines then fit the L1 cache. */
+/* Transpose `count` adjacent blocks of FC_TL x FC_TL elements. FC_SQUARES blocks together fill whole cache lines of the
+ * copy. With fewer blocks, a half-written cache line might be evicted from L1 and loaded again. This happens if the
+ * rows of the copy are many pages apart, because few of their cache lines then fit into L1 at the same time. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int nontemporal)
 {
@@ -66,7 +67,8 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     }
 }
 
-/* Copy a plane by transposing square blocks in registers. The columns of the source must be contiguous in memory. */
+/* Copy a plane (see fc_plane). If the columns of the source are contiguous (`step` is 1), transpose square blocks in
+ * registers. Otherwise, copy element by element. */
 static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
 {
     const FC_T *from = (const FC_T *)from_;
@@ -84,8 +86,8 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
         return;
     }
     if (step == 1) {
-        /* The inner loops run along the contiguous axis of the source, so that a cache line is used completely while it
-         * is in a cache. */
+        /* The inner loops run along the contiguous axis of the source, so that each cache line of the source is used
+         * completely before it is evicted. */
         const ptrdiff_t down = rows - rows % FC_TL, side = FC_SQUARES * FC_TL;
         const int nontemporal = plane->nontemporal && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
         for (j = 0; j + side <= columns; j += side)

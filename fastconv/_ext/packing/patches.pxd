@@ -5,38 +5,38 @@
 # each tap, the outputs of a row read contiguous elements of one phase, even with a stride. Phases that no tap reads
 # are not stored.
 
+from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.gemm.microkernel cimport Kernels
 from fastconv._ext.buffers.runs cimport fc_prefetch, floating, zero_short
 
 
 cdef enum:
-    FAR_BYTES = 8192   # The largest number of bytes that are prefetched from the next channel.
+    FAR_BYTES = 8192    # The largest number of bytes that are prefetched from the next channel.
 
 
-# One axis of a convolution, and of the blocks of its output. The numbers are a row of `Layout.axes` in
-# fastconv.convolution.blocking.
+# One axis of a convolution, and of the blocks of its output. The source is the array that the convolution reads.
 cdef struct ConvAxis:
-    Py_ssize_t size      # the size of the source (the array that the convolution reads)
-    Py_ssize_t stride
-    Py_ssize_t lo        # the padding before the source; negative if the source is cropped
-    Py_ssize_t out       # the number of outputs
-    Py_ssize_t block     # the number of outputs of a block
-    Py_ssize_t halo      # n outputs read n + halo neighbouring elements of a stride phase
-    Py_ssize_t n_phases     # the number of stride phases that are stored
-    Py_ssize_t phase_pitch    # the distance between two stored phases, in elements
-    Py_ssize_t pitch     # the distance between two elements of a stored phase that are neighbours along this axis
-    Py_ssize_t output_offset     # the index in the result array at which output 0 is stored
-    Py_ssize_t output_stride      # the distance, along this axis of the result array, between two outputs
-    Py_ssize_t output_size     # the size of the result array along this axis
-    const Py_ssize_t* phase    # the stride phases that are stored, in ascending order
+    Py_ssize_t size             # the number of elements of the source along this axis, without padding
+    Py_ssize_t stride           # the distance between the elements that two neighbouring outputs read at a tap
+    Py_ssize_t lo               # the padding before the source; negative if the source is cropped
+    Py_ssize_t out              # the number of outputs
+    Py_ssize_t block            # the number of outputs of a block
+    Py_ssize_t halo             # n outputs read n + halo neighbouring elements of a stride phase
+    Py_ssize_t n_phases         # the number of stride phases that are stored
+    Py_ssize_t phase_pitch      # the distance in memory between two stored phases, in elements
+    Py_ssize_t pitch            # the distance in memory between two neighbours of a stored phase, in elements
+    Py_ssize_t output_offset    # the index in the result at which output 0 is stored
+    Py_ssize_t output_stride    # the distance between two outputs in the result, as a difference of indices
+    Py_ssize_t output_size      # the size of the result along this axis
+    const Py_ssize_t* phase     # the first padded element of each stored phase, in ascending order
 
 
 # A block of outputs: [begin, begin + n) along each axis, in the images [image, image + images).
 cdef struct Block:
-    Py_ssize_t image
-    Py_ssize_t images
-    Py_ssize_t[3] begin
-    Py_ssize_t[3] n
+    Py_ssize_t image        # the first image
+    Py_ssize_t images       # the number of images
+    Py_ssize_t[3] begin     # the first output along each axis
+    Py_ssize_t[3] n         # the number of outputs along each axis
 
 
 cdef enum:
@@ -46,7 +46,8 @@ cdef enum:
 cdef inline void read_conv_axes(
     ConvAxis* axes, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
-    """Set `axes` (3 elements) from the rows of `table` and `phases`. A row of `phases` has `most_phases` elements."""
+    """Set `axes` (3 elements) from the rows of `table`, which `Layout.axes` of fastconv.convolution.blocking returned,
+    and of `phases`. A row of `phases` has `most_phases` elements."""
     cdef Py_ssize_t i
     for i in range(3):
         axes[i].size, axes[i].stride, axes[i].lo = table[0], table[1], table[2]
@@ -55,6 +56,25 @@ cdef inline void read_conv_axes(
         axes[i].output_offset, axes[i].output_stride, axes[i].output_size = table[9], table[10], table[11]
         axes[i].phase = phases + i * most_phases
         table += AXIS_NUMBERS
+
+
+cdef inline int set_conv_axes(ConvAxis* axes, layout, phases) except -1:
+    """Set `axes` (3 elements) from a `Layout` of fastconv.convolution.blocking.
+
+    `phases` is the array that `layout.phases()` returned. The axes have pointers into it, so the plan keeps it alive.
+    """
+    cdef Buffer table = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
+    cdef Py_ssize_t i
+    for i in range(3):
+        axis = layout.conv_axes[i]
+        axes[i].size, axes[i].stride, axes[i].lo = axis.size, axis.stride, axis.lo
+        axes[i].out, axes[i].halo, axes[i].n_phases = axis.out, axis.halo, len(axis.phases)
+        axes[i].output_offset, axes[i].output_stride = axis.output_offset, axis.output_stride
+        axes[i].output_size = axis.output_size
+        axes[i].block, axes[i].phase_pitch = layout.block[i], layout.phase_pitches[i]
+        axes[i].pitch = layout.pitches[i]
+        axes[i].phase = <const Py_ssize_t*> table.at + i * (table.n // 3)
+    return 0
 
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,

@@ -1,26 +1,30 @@
 import numpy as np
 
-def max_backward(
-    dtype: int,
-    dout: np.ndarray,
-    indices: np.ndarray,
-    dx: np.ndarray,
-    int64_indices: bool,
-    planes: int,
-    queue: np.ndarray | bytearray,
-) -> bool: ...
-def max_backward_bands(
-    dtype: int,
-    dout: np.ndarray,
-    indices: np.ndarray,
-    dx: np.ndarray,
-    int64_indices: bool,
-    planes: int,
-    table: np.ndarray,
-    bands: int,
-    space: np.ndarray,
-    marks: np.ndarray,
-    pages: int,
-    workspaces: int,
-    queue: np.ndarray | bytearray,
-) -> bool: ...
+class MaxBackward:
+    def __init__(self, *, dtype: int, int64_indices: bool, planes: int, cells: int, outputs: int) -> None: ...
+    def run(self, dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, queue: np.ndarray | bytearray) -> bool: ...
+
+class MaxBackwardBands:
+    workspace: int
+    def __init__(
+        self,
+        *,
+        dtype: int,
+        int64_indices: bool,
+        planes: int,
+        cells: int,
+        outputs: int,
+        cell_begin: np.ndarray,
+        cell_end: np.ndarray,
+        output_begin: np.ndarray,
+        output_end: np.ndarray,
+        page_bytes: int,
+    ) -> None: ...
+    def run(
+        self,
+        dout: np.ndarray,
+        indices: np.ndarray,
+        dx: np.ndarray,
+        workspace: np.ndarray,
+        queue: np.ndarray | bytearray,
+    ) -> bool: ...

@@ -1,14 +1,19 @@
 """Gradients of max pooling: each element of dout is added to the element of dx that was the maximum of its window.
 
-A plane is one channel of one image, so there are N * C planes. A cell is one element of a plane of dx.
+A plane is one channel of one image, so there are N * C planes. A cell is one element of a plane of dx. `dtype` is 0
+(float32) or 1 (float64). The index of a maximum is the index of its cell in the plane. Indices are int64 if
+`int64_indices` is set, and otherwise int32.
 """
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
+from fastconv._ext.buffers.blocks cimport ceil_div
 from fastconv._ext.buffers.runs cimport fc_check, fc_fetch_add, floating, zero
+from fastconv._ext.buffers.scratchpad cimport Scratchpad, book, scratchpad_of
+from fastconv._ext.pool.lists cimport list_of, numbers
 from fastconv._ext.threads.team cimport (
-    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, work_queue,
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_task_function, fc_work_queue, fc_worker, work_queue,
 )
 
 
@@ -45,43 +50,56 @@ cdef inline bint scatter_planes(
     return out_of_plane
 
 
-# The arguments of a call of `max_backward`, which all of its threads read.
+# The arguments of a run of a plan, which all threads of the run read.
 cdef struct Scatter:
     const void* dout
     const void* indices
     void* dx
     char* out_of_plane
     Py_ssize_t planes
-    Py_ssize_t cells
-    Py_ssize_t outputs
+    Py_ssize_t cells    # the number of cells of a plane
+    Py_ssize_t outputs  # the number of elements of a plane of dout
     fc_work_queue* queue
 
 
-def max_backward(int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t planes, queue):
-    """Add each element of dout (planes * L) to the element of dx (planes * cells) whose index within the plane is given
-    by `indices`.
-
-    Return whether all indices are within their planes.
-
-    `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `int64_indices`, else int32. An index outside the plane
-    is ignored. It can occur only if the user has changed the tuple `cache` of the forward pass.
+cdef class MaxBackward:
+    """A plan that adds each element of dout (planes, outputs) to the element of dx (planes, cells) that was the
+    maximum.
     """
-    cdef Scatter s
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
-    cdef Buffer index_buffer = contiguous_buffer(indices, 8 if int64_indices else 4, False)
-    cdef char out_of_plane = False
-    cdef fc_work_queue* shared = work_queue(queue)
-    with nogil:
-        s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
-        fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and index_buffer.n == douts.n)
-        s.dout, s.indices, s.dx = douts.at, index_buffer.at, dxs.at
-        s.out_of_plane, s.queue = &out_of_plane, shared
+
+    cdef Py_ssize_t planes, cells, outputs
+    cdef int itemsize, index_itemsize
+    cdef fc_task_function worker
+
+    def __init__(
+        self, *, int dtype, bint int64_indices, Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t outputs,
+    ):
+        self.planes, self.cells, self.outputs = planes, cells, outputs
+        self.itemsize, self.index_itemsize = 8 if dtype else 4, 8 if int64_indices else 4
         if dtype == 0:
-            fc_parallel_for(shared, scatter_float_int64 if int64_indices else scatter_float_int32, &s)
+            self.worker = scatter_float_int64 if int64_indices else scatter_float_int32
         else:
-            fc_parallel_for(shared, scatter_double_int64 if int64_indices else scatter_double_int32, &s)
-    return not out_of_plane
+            self.worker = scatter_double_int64 if int64_indices else scatter_double_int32
+
+    def run(self, dout, indices, dx, queue):
+        """Write the gradient to dx, and return whether all indices are within their planes.
+
+        An index outside the plane is ignored. It can occur only if the user has changed the tuple `cache` of the
+        forward pass.
+        """
+        cdef Scatter s
+        cdef Buffer douts = contiguous_buffer(dout, self.itemsize, False)
+        cdef Buffer dxs = contiguous_buffer(dx, self.itemsize, True)
+        cdef Buffer index_buffer = contiguous_buffer(indices, self.index_itemsize, False)
+        cdef char out_of_plane = False
+        fc_check(dxs.n == self.planes * self.cells and douts.n == self.planes * self.outputs)
+        fc_check(index_buffer.n == douts.n)
+        s.planes, s.cells, s.outputs = self.planes, self.cells, self.outputs
+        s.dout, s.indices, s.dx = douts.at, index_buffer.at, dxs.at
+        s.out_of_plane, s.queue = &out_of_plane, work_queue(queue)
+        with nogil:
+            fc_parallel_for(s.queue, self.worker, &s)
+        return not out_of_plane
 
 
 cdef void scatter_float_int32(void* task) noexcept nogil:
@@ -128,70 +146,110 @@ cdef void scatters_worker(const Scatter* s, floating* dtype, index_t* index_dtyp
         begin = fc_next_chunk(s.queue, &worker, s.planes)
 
 
-# The arguments of a call of `max_backward_bands`, which all of its threads read.
-cdef struct Bands:
-    const void* dout
-    const void* indices
-    void* dx
-    void* space
-    int32_t* marks
-    const Py_ssize_t* table
-    Py_ssize_t bands
-    Py_ssize_t blocks    # the number of blocks of a band; a block is FC_PAGE cells
-    Py_ssize_t pages     # the number of pages that each thread has; a page holds the rounding errors of one block
-    Py_ssize_t total
-    Py_ssize_t cells
-    Py_ssize_t outputs
-    Py_ssize_t workspaces
-    Py_ssize_t[1] found
-    fc_work_queue* queue
-
-
 cdef enum:
     POLL_OUTPUTS = 1 << 15  # the number of outputs that a thread processes between two checks for signals
     FC_PAGE = 64    # the number of cells of a block, and the number of rounding errors in a page
 
 
-def max_backward_bands(
-    int dtype, dout, indices, dx, bint int64_indices, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
-    Py_ssize_t pages, Py_ssize_t workspaces, queue,
-):
-    """Do the work of `max_backward`, but with a rounding error that does not grow with the number of terms of a sum.
+# The constants of a plan of `MaxBackwardBands`.
+cdef struct BandSizes:
+    Py_ssize_t planes
+    Py_ssize_t cells        # the number of cells of a plane
+    Py_ssize_t outputs      # the number of elements of a plane of dout
+    Py_ssize_t bands        # the number of bands of a plane
+    # For each band: its cells are [cell_begin, cell_end), and the windows of the outputs [output_begin, output_end) may
+    # overlap it.
+    numbers cell_begin
+    numbers cell_end
+    numbers output_begin
+    numbers output_end
+    Py_ssize_t blocks       # the number of blocks of the longest band; a block is FC_PAGE cells
+    Py_ssize_t pages        # the number of pages of a thread; a page holds the rounding errors of one block
+    # The offsets of three arrays in the workspace of a thread, in bytes.
+    Py_ssize_t lost_at      # the rounding errors in all pages
+    Py_ssize_t page_at      # the index of the page of each block (int32)
+    Py_ssize_t owner_at     # the index of the block that uses each page (int32)
+    Py_ssize_t workspace    # the size of the workspace of a thread, in bytes
+
+
+# The arguments of a run of a plan, which all threads of the run read.
+cdef struct Bands:
+    const BandSizes* sizes
+    const void* dout
+    const void* indices
+    void* dx
+    char* workspace
+    Py_ssize_t workspaces   # the number of bytes of `workspace`
+    Py_ssize_t[1] found     # the number of outputs whose maximum was in a band that their window may overlap
+    fc_work_queue* queue
+
+
+cdef class MaxBackwardBands:
+    """A plan of the work of `MaxBackward`, but with a rounding error that does not grow with the number of terms of a
+    sum.
 
     The rounding errors of each sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2).
-    These sums of errors are stored in pages. Each thread has `pages` pages. A block of FC_PAGE cells gets a page when
-    the first gradient is added to one of its cells. When no page is free, the errors in all pages are added to dx,
-    which rounds dx once more. This is rare, because few cells of a plane are the maximum of many windows.
+    These sums of errors are stored in pages. Each thread has a number of pages, which take at most `page_bytes` bytes.
+    A block of FC_PAGE cells gets a page when the first gradient is added to one of its cells. When no page is free, the
+    errors in all pages are added to dx, which rounds dx once more. This is rare, because few cells of a plane are the
+    maximum of many windows.
 
-    A plane is divided into `bands` bands of cells. For each band, `table` holds two ranges [begin, end): the cells of
-    the band, and the outputs whose windows overlap the band. Return True if the index of each output is in a band that
-    the window of the output overlaps. Otherwise return False; dx is then incomplete.
+    A plane is divided into bands of cells: see `BandSizes` for the four lists, whose dtype is intp.
     """
-    cdef Bands b
-    cdef Py_ssize_t itemsize = 8 if dtype else 4, i
-    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
-    cdef Buffer index_buffer = contiguous_buffer(indices, 8 if int64_indices else 4, False)
-    cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
-    cdef Buffer marked = contiguous_buffer(marks, 4, True)
-    cdef fc_work_queue* shared = work_queue(queue)
-    b.table = index_pointer(table)
-    with nogil:
-        b.bands, b.pages, b.total, b.workspaces = bands, pages, planes * bands, workspaces
-        b.blocks = marked.n // workspaces - pages
-        fc_check(pages > 0 and spaces.n == workspaces * pages * FC_PAGE and b.blocks > 0)
-        b.cells, b.outputs = dxs.n // planes, douts.n // planes
-        fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and index_buffer.n == douts.n)
-        for i in range(bands):
-            fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.blocks * FC_PAGE)
-            fc_check(b.table[4 * i + 1] <= b.cells and b.table[4 * i + 2] >= 0 and b.table[4 * i + 3] <= b.outputs)
-        b.dout, b.indices, b.dx, b.space, b.queue = douts.at, index_buffer.at, dxs.at, spaces.at, shared
-        b.marks = <int32_t*> marked.at
-        b.found[0] = 0
+
+    cdef BandSizes sizes
+    cdef tuple lists    # The tuple keeps the lists alive, because `sizes` has pointers into them.
+    cdef int itemsize, index_itemsize
+    cdef fc_task_function worker
+    #: The size of the workspace of a thread, in bytes.
+    cdef readonly Py_ssize_t workspace
+
+    def __init__(
+        self, *, int dtype, bint int64_indices, Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t outputs, cell_begin,
+        cell_end, output_begin, output_end, Py_ssize_t page_bytes,
+    ):
+        cdef BandSizes* b = &self.sizes
+        cdef Scratchpad pad = scratchpad_of(1)
+        cdef Py_ssize_t longest = 0, i
+        self.itemsize, self.index_itemsize = 8 if dtype else 4, 8 if int64_indices else 4
+        self.lists = cell_begin, cell_end, output_begin, output_end
+        b.planes, b.cells, b.outputs, b.bands = planes, cells, outputs, len(cell_begin)
+        b.cell_begin, b.cell_end = list_of(cell_begin, b.bands), list_of(cell_end, b.bands)
+        b.output_begin, b.output_end = list_of(output_begin, b.bands), list_of(output_end, b.bands)
+        for i in range(b.bands):
+            fc_check(b.cell_begin[i] >= 0 and b.cell_end[i] <= cells)
+            fc_check(b.output_begin[i] >= 0 and b.output_end[i] <= outputs)
+            longest = max(longest, b.cell_end[i] - b.cell_begin[i])
+        b.blocks = ceil_div(longest, FC_PAGE)
+        b.pages = max(1, min(b.blocks, page_bytes // (FC_PAGE * self.itemsize)))
+        b.lost_at = book(&pad, b.pages * FC_PAGE * self.itemsize)
+        b.page_at = book(&pad, b.blocks * <Py_ssize_t> sizeof(int32_t))
+        b.owner_at = book(&pad, b.pages * <Py_ssize_t> sizeof(int32_t))
+        self.workspace = b.workspace = pad.size
         if dtype == 0:
-            fc_parallel_for(shared, bands_float_int64 if int64_indices else bands_float_int32, &b)
+            self.worker = bands_float_int64 if int64_indices else bands_float_int32
         else:
-            fc_parallel_for(shared, bands_double_int64 if int64_indices else bands_double_int32, &b)
-    return b.found[0] == planes * b.outputs
+            self.worker = bands_double_int64 if int64_indices else bands_double_int32
+
+    def run(self, dout, indices, dx, workspace, queue):
+        """Write the gradient to dx. Return True if the index of each output is in a band that the window of the output
+        may overlap. Otherwise return False; dx is then incomplete.
+
+        `workspace` is an array of bytes, which consists of a workspace for each thread.
+        """
+        cdef Bands b
+        cdef Buffer douts = contiguous_buffer(dout, self.itemsize, False)
+        cdef Buffer dxs = contiguous_buffer(dx, self.itemsize, True)
+        cdef Buffer index_buffer = contiguous_buffer(indices, self.index_itemsize, False)
+        cdef Buffer space = contiguous_buffer(workspace, 1, True)
+        fc_check(dxs.n == self.sizes.planes * self.sizes.cells and douts.n == self.sizes.planes * self.sizes.outputs)
+        fc_check(index_buffer.n == douts.n)
+        b.sizes, b.found[0], b.queue = &self.sizes, 0, work_queue(queue)
+        b.dout, b.indices, b.dx = douts.at, index_buffer.at, dxs.at
+        b.workspace, b.workspaces = <char*> space.at, space.n
+        with nogil:
+            fc_parallel_for(b.queue, self.worker, &b)
+        return b.found[0] == douts.n
 
 
 cdef void bands_float_int32(void* task) noexcept nogil:
@@ -276,38 +334,39 @@ cdef inline Py_ssize_t scatter_band(
 
 
 cdef void bands_worker(Bands* b, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef const BandSizes* sizes = b.sizes
     cdef fc_worker worker = fc_new_worker(b.queue)
-    cdef Py_ssize_t grain = b.queue.grain, begin = fc_next_chunk(b.queue, &worker, b.total), i, n, o, found = 0
-    cdef const Py_ssize_t* band
+    cdef Py_ssize_t items = sizes.planes * sizes.bands, grain = b.queue.grain, found = 0
+    cdef Py_ssize_t begin = fc_next_chunk(b.queue, &worker, items), i, plane, band, first, n, o, end
+    cdef char* workspace = b.workspace + worker.id * sizes.workspace
     cdef floating* dx
-    cdef floating* lost = <floating*> b.space + worker.id * b.pages * FC_PAGE
+    cdef floating* lost = <floating*> (workspace + sizes.lost_at)
     cdef const floating* dout
     cdef const index_t* indices
     cdef Pages pages
-    if begin >= b.total:
+    if begin >= items:
         return
-    fc_check(worker.id < b.workspaces)
-    pages.page = b.marks + worker.id * (b.blocks + b.pages)
-    pages.owner = pages.page + b.blocks
-    pages.used, pages.most = 0, b.pages
-    for i in range(b.blocks):
+    fc_check((worker.id + 1) * sizes.workspace <= b.workspaces)
+    pages.page, pages.owner = <int32_t*> (workspace + sizes.page_at), <int32_t*> (workspace + sizes.owner_at)
+    pages.used, pages.most = 0, sizes.pages
+    for i in range(sizes.blocks):
         pages.page[i] = -1
-    while begin < b.total:
-        for i in range(begin, min(begin + grain, b.total)):
-            band = b.table + i % b.bands * 4
-            n = band[1] - band[0]
-            dx = <floating*> b.dx + i // b.bands * b.cells + band[0]
-            dout = <const floating*> b.dout + i // b.bands * b.outputs
-            indices = <const index_t*> b.indices + i // b.bands * b.outputs
+    while begin < items:
+        for i in range(begin, min(begin + grain, items)):
+            plane, band = i // sizes.bands, i % sizes.bands
+            first, o, end = sizes.cell_begin[band], sizes.output_begin[band], sizes.output_end[band]
+            n = sizes.cell_end[band] - first
+            dx = <floating*> b.dx + plane * sizes.cells + first
+            dout = <const floating*> b.dout + plane * sizes.outputs
+            indices = <const index_t*> b.indices + plane * sizes.outputs
             zero(dx, n)
-            o = band[2]
-            while o < band[3]:
+            while o < end:
                 if fc_stopped(b.queue):
                     return
                 found += scatter_band(
-                    &pages, dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> POLL_OUTPUTS)
+                    &pages, dx, lost, first, n, dout + o, indices + o, min(end - o, <Py_ssize_t> POLL_OUTPUTS)
                 )
                 o += POLL_OUTPUTS
             close_pages(&pages, dx, lost, n)
-        begin = fc_next_chunk(b.queue, &worker, b.total)
+        begin = fc_next_chunk(b.queue, &worker, items)
     fc_fetch_add(b.found, found)

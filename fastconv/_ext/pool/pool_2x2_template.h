@@ -1,6 +1,6 @@
-/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, which are by far the most common poolings.
- * These kernels read the image directly, without the workspace of pool.h. The argument `cell` is the index, in the
- * plane, of the first element of the first row of the image that a call processes. */
+/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common poolings. These kernels
+ * read the image directly, without the workspace of pool.h. The argument `cell` is the index in the plane of the first
+ * image element that a kernel processes. */
 
 /* Load 2 * FC_VL elements, and split them into the elements with even and with odd indices. Only the first `readable`
  * elements may be read; the other elements are set to 0. */
@@ -56,8 +56,8 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
 }
 
 /* Compute the rows of dx that belong to `rows` rows of outputs. If the width is odd, the last column is set to 0. An
- * index that is outside its window is ignored. Return whether there is such an index. `dout` may be read up to
- * `dout_end`, and `indices` up to the same element. */
+ * index that is outside its window is ignored, and the function then returns 1. `dout` may be read up to `dout_end`,
+ * and `indices` up to the same element. */
 static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, const int32_t *indices, ptrdiff_t width,
                                       ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {
@@ -106,8 +106,7 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
                     const FC_V evens = FC_N(fc_select)(FC_N(fc_equal)(index, one - one), value, zero);
                     const FC_V odds = FC_N(fc_select)(FC_N(fc_equal)(index, one), value, zero);
                     FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_interleave_lower_lanes)(evens, odds),
-                                        left < FC_VL ? left : FC_VL,
-                                        (const FC_T *)dx_end);
+                                        left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
                     if (left > FC_VL)
                         FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_interleave_upper_lanes)(evens, odds),
                                             left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
@@ -160,9 +159,8 @@ static void FC_N(fc_pool_2x2_norm)(const void *x, const void *x_end, ptrdiff_t w
 /* Compute dx of L2 pooling if `by_norm` is set, and of average pooling if not. If the width is odd, the last column is
  * set to 0. The gradient of the norm is dout divided by the norm, times x. */
 FC_INLINE void FC_N(fc_pool_2x2_sum_backward)(const int by_norm, const void *dout_, const void *dout_end,
-                                              const void *norm_,
-                                              ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
-                                              const void *dx_end, ptrdiff_t rows)
+                                              const void *norm_, ptrdiff_t width, const void *x_, const void *x_end,
+                                              void *dx_, const void *dx_end, ptrdiff_t rows)
 {
     const FC_T *dout = (const FC_T *)dout_, *norm = (const FC_T *)norm_, *x = (const FC_T *)x_;
     const ptrdiff_t out_width = width / 2;
@@ -182,7 +180,7 @@ FC_INLINE void FC_N(fc_pool_2x2_sum_backward)(const int by_norm, const void *dou
                 else
                     value *= quarter;
                 first = FC_N(fc_interleave_lower_lanes)(value, value),
-                    second = FC_N(fc_interleave_upper_lanes)(value, value);
+                second = FC_N(fc_interleave_upper_lanes)(value, value);
                 if (by_norm) {
                     const ptrdiff_t cells = (const FC_T *)x_end - (x + to);
                     first *= FC_N(fc_load_some)(x + to, cells);

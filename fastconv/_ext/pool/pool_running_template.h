@@ -50,8 +50,8 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
     ptrdiff_t i;
     if (more) {
         for (i = 0; i < n; i += FC_VL)
-            FC_N(fc_store)(to + i, (FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift)) +
-                                       FC_N(fc_load)(cells + i + more));
+            FC_N(fc_store)(to + i,
+                           (FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift)) + FC_N(fc_load)(cells + i + more));
     } else {
         for (i = 0; i < n; i += FC_VL)
             FC_N(fc_store)(to + i, FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift));
@@ -77,8 +77,8 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* For the backward pass, compute each cell of a row as a sum over the outputs that read the cell: see
- * `fc_running_width`. */
+/* For the backward pass, compute each cell of a row of dx as a sum over the outputs that read the cell: see
+ * fc_running_width. */
 static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_target_range *range, const FC_T *sums,
                                          const FC_T *cells, FC_T *to)
 {
@@ -114,16 +114,15 @@ static void FC_N(fc_running_sum_readers)(const fc_running_width *w, const fc_tar
     }
 }
 
-/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the results
- * are followed by their indices, to which `base` is added. The rows of the planes are `plane_step` elements apart in
- * memory, but are processed as one long row. Windows that overlap two planes are computed, too, but are not used. For
- * maxima, return whether an element of the rows is NaN. */
-static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
-                                ptrdiff_t pitch,
-                                const void *row, const void *norm, const void *count, double shared, void *to_,
-                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes, ptrdiff_t plane_step)
+/* Do the steps along W for one row of each of `planes` planes, and write the results to `to`. For maxima, the indices
+ * of the maxima, plus `base`, follow the results. In memory, the rows of two planes are `plane_step` elements apart,
+ * but all rows are processed as one long row. So windows that overlap two planes are computed, too, but are not used.
+ * For maxima, return whether an element of the rows is NaN. */
+static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, const fc_target_range *range,
+                                void *space, ptrdiff_t pitch, const void *row, const void *norm, const void *count,
+                                double shared, void *to_, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t planes,
+                                ptrdiff_t plane_step)
 {
-    const fc_target_range *range = w->ranges + s;
     const ptrdiff_t n = range->n, length = planes * n, out_width = range->end - range->begin, source = range->source;
     const ptrdiff_t stride = w->phases ? 1 : w->stride;
     const ptrdiff_t before = source < 0 ? (source + n < 0 ? n : -source) : 0;
@@ -135,14 +134,14 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     ptrdiff_t p, i, l, extent = 0;
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
     int has_nan;
-    fc_check(length + 2 * FC_RUNNING_SLACK <= pitch && (planes - 1) * fc_running_plane_pitch(w, range) + out_width +
-             FC_RUNNING_SLACK <= to_pitch);
-#define FC_INPUT_OF(how)                                                                                    \
-    case how:                                                                                              \
-        for (p = 0; p < planes; p++)                                                                         \
-            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane_step,                       \
-                                          norms ? norms + p * plane_step : norms, (const FC_T *)count,          \
-                                          (FC_T)shared, end - before);                                     \
+    fc_check(length + 2 * FC_RUNNING_SLACK <= pitch &&
+             (planes - 1) * fc_running_plane_pitch(w, range) + out_width + FC_RUNNING_SLACK <= to_pitch);
+#define FC_INPUT_OF(how)                                                                                             \
+    case how:                                                                                                        \
+        for (p = 0; p < planes; p++)                                                                                 \
+            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane_step,                            \
+                                          norms ? norms + p * plane_step : norms, (const FC_T *)count, (FC_T)shared, \
+                                          end - before);                                                             \
         break;
     if (end > before) {
         const FC_T *from = (const FC_T *)row + source + before;
@@ -205,11 +204,10 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op,
     return has_nan;
 }
 
-/* Combine the current row with earlier rows, which are in the ring buffers. At each step, the current row replaces the
- * oldest row of a ring buffer, and the two rows together give the current row of the next step. */
+/* Combine the current row with earlier rows, which are in the ring buffers. In each step, the current row replaces the
+ * oldest row of a ring buffer. The sum (or the maximum) of these two rows is the current row of the next step. */
 FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
-                                         FC_T *const *to,
-                                         ptrdiff_t n, ptrdiff_t pitch)
+                                         FC_T *const *to, ptrdiff_t n, ptrdiff_t pitch)
 {
     const int sums = op == FC_RUNNING_SUM, nan = op == FC_RUNNING_MAX_OR_NAN;
     const ptrdiff_t depth = m->depth, levels = m->levels;
@@ -322,9 +320,9 @@ FC_INLINE void FC_N(fc_running_finish_of)(const int result_op, const FC_T *from,
 static void FC_N(fc_running_finish)(int result_op, const void *from, const void *by, double shared, void *to,
                                     ptrdiff_t n)
 {
-#define FC_RESULT_OF(how)                                                                                           \
-    case how:                                                                                                     \
-        FC_N(fc_running_finish_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n);         \
+#define FC_RESULT_OF(how)                                                                                   \
+    case how:                                                                                               \
+        FC_N(fc_running_finish_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n); \
         break;
     switch (result_op) {
         FC_RESULT_OF(FC_RESULT_SUMS)
@@ -336,8 +334,8 @@ static void FC_N(fc_running_finish)(int result_op, const void *from, const void 
 }
 
 /* Store the maxima of the n outputs from output `begin` on, and the indices of the maxima. The index of a maximum is
- * `base` plus the index that the steps computed. But if no number of a window is above -inf, the first cell of the
- * window is the maximum. The index of this cell is computed from `origin`, the index of the start of its row. */
+ * `base` plus the index that the steps computed. If all cells of a window are -inf, the first cell of the window is the
+ * maximum. Its index is computed from `origin`, the index of the start of its row. */
 static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
                                            ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *indices,
                                            int int64_indices, ptrdiff_t n)
@@ -365,8 +363,8 @@ static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, c
         const FC_V v = FC_N(fc_load)(from + at);
         low |= ~FC_N(fc_replaces_maximum)(v, least, 1);
         FC_N(fc_store)(to + at, v);
-        FC_N(fc_store_int32)((int32_t *)indices + at, FC_N(fc_load_lanes)(best_index + at) +
-                                                        FC_N(fc_broadcast_lanes)((FC_L)base));
+        FC_N(fc_store_int32)((int32_t *)indices + at,
+                             FC_N(fc_load_lanes)(best_index + at) + FC_N(fc_broadcast_lanes)((FC_L)base));
     }
     if (FC_N(fc_any)(low))
         for (i = 0; i < n; i++)

@@ -2,13 +2,13 @@
 #include "simd/lanes.h"
 
 /* Convert the fields `first_inside`, `count[2]` and `tap_distance` of fc_pool to numbers of the size of a vector lane,
- * and write the three tables to `tables`. All windows of a call use these tables. FC_SLACK elements follow each of the
- * first two tables. */
-static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *tables)
+ * and write the three tables to the workspace of a thread. All windows of a call use these tables. FC_SLACK elements
+ * follow each of the first two tables. */
+static void FC_N(fc_pool_fill_tables)(const fc_pool *g, int op, void *workspace)
 {
-    FC_L *first_inside = (FC_L *)tables;
-    FC_T *count = (FC_T *)tables + g->out[2] + FC_SLACK;
-    FC_L *tap_distance = (FC_L *)tables + 2 * (g->out[2] + FC_SLACK);
+    FC_L *first_inside = (FC_L *)workspace + g->first_inside_at;
+    FC_T *count = (FC_T *)workspace + g->count_at;
+    FC_L *tap_distance = (FC_L *)workspace + g->tap_distance_at;
     ptrdiff_t i;
     for (i = 0; op == FC_POOL_MAX && i < g->k[1] * g->k[2]; i++)
         tap_distance[i] = (FC_L)g->tap_distance[i];
@@ -29,8 +29,9 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied. Later
- * stores then overwrite the elements past the end of `to`. Return a mask of the lanes in which an element is NaN. */
+/* Copy n elements, or their squares. If elements past the end of `from` may be read, whole vectors are copied. Whole
+ * vectors may go past the end of `to`, because later stores overwrite these elements. Return a mask of the lanes in
+ * which an element is NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -58,18 +59,18 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     FC_I has_nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t phase;
     for (phase = 0; phase < g->n_phases; phase++) {
-        const ptrdiff_t *cells = g->phase + 3 * phase;
-        const ptrdiff_t n = cells[2] - cells[1], at = cells[0] + cells[1] * stride;
+        const ptrdiff_t begin = g->phase_begin[phase], n = g->phase_end[phase] - begin;
+        const ptrdiff_t at = g->phase_column[phase] + begin * stride;
         if (n <= 0)
             continue;
         fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
-        has_nan |= FC_N(fc_pool_copy)(square, row + phase * g->phase_pitch + cells[1], from + at, n, stride, from_end);
+        has_nan |= FC_N(fc_pool_copy)(square, row + phase * g->phase_pitch + begin, from + at, n, stride, from_end);
     }
     return has_nan;
 }
 
-/* Copy to the workspace all cells of a plane that the rows [begin, end) of outputs at depth `od` read. Return 0 if no
- * cell is NaN. */
+/* Copy to the workspace all cells of a plane that the output rows [begin, end) at depth `od` read. Return whether any
+ * of these cells is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -79,19 +80,21 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t needed_rows = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
     const ptrdiff_t first = top < 0 ? -top : 0, rows = top + needed_rows < height ? needed_rows : height - top;
-    const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
-    /* With stride 2, split a row into two phases. Cell 0 of the image is an even or an odd cell of the padded row. */
+    const ptrdiff_t kd_begin = g->tap_begin[0][od], kd_end = g->tap_end[0][od];
+    /* With stride 2, a row is split into its even and its odd cells. If the left padding is odd, cell 0 of the image is
+     * an odd cell of the padded row. */
     const int by_two = g->stride[2] == 2 && g->n_phases == 2;
-    const ptrdiff_t *evens = g->phase + 3 * (g->lo[2] & 1), *odds = g->phase + 3 * (1 - (g->lo[2] & 1));
-    const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->phase_pitch + evens[1] : 0;
-    const ptrdiff_t odd = by_two ? (1 - (g->lo[2] & 1)) * g->phase_pitch + odds[1] : 0;
-    const ptrdiff_t n_evens = by_two ? evens[2] - evens[1] : 0, n_odds = by_two ? odds[2] - odds[1] : 0;
+    const ptrdiff_t evens = g->lo[2] & 1, odds = 1 - evens;
+    const ptrdiff_t even = by_two ? evens * g->phase_pitch + g->phase_begin[evens] : 0;
+    const ptrdiff_t odd = by_two ? odds * g->phase_pitch + g->phase_begin[odds] : 0;
+    const ptrdiff_t n_evens = by_two ? g->phase_end[evens] - g->phase_begin[evens] : 0;
+    const ptrdiff_t n_odds = by_two ? g->phase_end[odds] - g->phase_begin[odds] : 0;
     const ptrdiff_t pairs = n_evens > n_odds ? n_evens : n_odds;
     const FC_T pad = op == FC_POOL_MAX ? (FC_T)-INFINITY : 0;
     FC_I nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t kd, row, phase, i;
-    fc_check(needed_rows <= g->rows && depths[0] < depths[1]);
-    for (kd = depths[0]; kd < depths[1]; kd++) {
+    fc_check(needed_rows <= g->rows && kd_begin < kd_end);
+    for (kd = kd_begin; kd < kd_end; kd++) {
         const FC_T *image = (const FC_T *)plane + ((front + kd * g->dilation[0]) * height + top) * width;
         const ptrdiff_t readable = (const FC_T *)plane_end - (image + (rows - 1) * width);
         FC_T *to = (FC_T *)space + kd * g->rows * pitch;
@@ -112,9 +115,9 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
             for (row = first; row < rows; row++)
                 nan |= FC_N(fc_pool_fill)(square, g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
         }
-        /* Clear the padding around the rows last, because the copies wrote into it. */
+        /* Write the padding around the rows last, because the copies may have overwritten it. */
         for (phase = 0; phase < g->n_phases; phase++) {
-            const ptrdiff_t before = g->phase[3 * phase + 1], after = g->phase[3 * phase + 2], all = g->phase_width;
+            const ptrdiff_t before = g->phase_begin[phase], after = g->phase_end[phase], all = g->phase_width;
             FC_T *phase_row = to + phase * g->phase_pitch;
             if (before == 0 && after == all)
                 continue;
@@ -138,8 +141,8 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
 }
 
 /* A vector of n outputs. `from` points to the cells that the first tap of the windows reads. `out` and `indices` point
- * to the values and the indices of the results. `corner` is the index, in the plane, of the first cell of the first
- * window. */
+ * to the places where the results and their indices are stored. `corner` is the index, in the plane, of the first cell
+ * of the first window. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
@@ -149,13 +152,13 @@ typedef struct {
     FC_V count;
 } FC_N(fc_output_vector);
 
-/* Compute `units` vectors of outputs that have the same taps inside the image. Each maximum of a chain of maxima
- * depends on the previous maximum. So the CPU is only fast with several independent chains. If there are few vectors,
- * the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because an equal
- * number never replaces an earlier one. */
+/* Compute `units` vectors of outputs whose windows have the same taps inside the image. A running maximum is a chain of
+ * operations that depend on one another, so the CPU is only fast with several independent chains. If there are few
+ * vectors, the taps are divided into `parts` parts of equal length, each with its own chain. Parts may overlap, because
+ * only a larger number replaces a maximum. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
-                                   const FC_N(fc_output_vector) *unit, const FC_L *tap_distance,
-                                   const ptrdiff_t *depths, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
+                                   const FC_N(fc_output_vector) *unit, const FC_L *tap_distance, ptrdiff_t kd_begin,
+                                   ptrdiff_t kd_end, ptrdiff_t t0, ptrdiff_t t1, const FC_T *out_end)
 {
     const int nan = op == FC_POOL_MAX_OR_NAN, sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
@@ -172,7 +175,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             best_index[u][p] = unit[u].first_inside;
         }
     }
-    for (kd = depths[0]; kd < depths[1]; kd++) {
+    for (kd = kd_begin; kd < kd_end; kd++) {
         const ptrdiff_t depth_plane = kd * g->rows * g->pitch;
         const FC_I depth_offset = FC_N(fc_broadcast_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
         if (sums) {
@@ -208,8 +211,8 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             }
         }
         if (parts > 1) {
-            /* Combine the maxima of all parts of the taps. At the next depth of the window, all parts continue from the
-             * combined maximum. */
+            /* Combine the maxima of all parts of the taps. At the next index of the window along D, all parts continue
+             * from the combined maximum. */
             FC_UNROLL
             for (u = 0; u < units; u++) {
                 FC_UNROLL
@@ -241,31 +244,33 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
 }
 
-/* Compute the rows [begin, end) of outputs at depth `od` from the workspace. `indices` is used for the maximum only.
+/* Compute the output rows [begin, end) at depth `od` from the workspace. `indices` is used for the maximum only.
  *
- * A vector may write past its row, but not past `out_end`, the end of the outputs of this chunk. */
-FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *tables, FC_T *out,
-                                  int32_t *indices, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+ * A vector may be written past the end of its row, but not past `out_end`, the end of the outputs of this chunk. */
+FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *workspace,
+                                  FC_T *out, int32_t *indices, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin,
+                                  ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
     const int sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t height = g->size[1], width = g->size[2], out_width = g->out[2];
     const ptrdiff_t front = od * g->stride[0] - g->lo[0];
-    const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
-    const FC_L *tap_distance = (const FC_L *)tables + 2 * (out_width + FC_SLACK);
+    const ptrdiff_t kd_begin = g->tap_begin[0][od], kd_end = g->tap_end[0][od];
+    const FC_L *first_inside = (const FC_L *)workspace + g->first_inside_at;
+    const FC_T *count = workspace + g->count_at;
+    const FC_L *tap_distance = (const FC_L *)workspace + g->tap_distance_at;
     FC_N(fc_output_vector) unit[FC_UNITS];
     ptrdiff_t oh, i;
     int units = 0;
     for (oh = begin; oh < end; oh++) {
-        const ptrdiff_t kh0 = g->tap_ranges[1][2 * oh], kh1 = g->tap_ranges[1][2 * oh + 1];
+        const ptrdiff_t kh_begin = g->tap_begin[1][oh], kh_end = g->tap_end[1][oh];
         const FC_T *from = space + (oh - begin) * g->stride[1] * g->pitch;
         const ptrdiff_t corner = (front * height + oh * g->stride[1] - g->lo[1]) * width - g->lo[2];
-        const ptrdiff_t skipped = (depths[0] * g->dilation[0] * height + kh0 * g->dilation[1]) * width;
+        const ptrdiff_t skipped = (kd_begin * g->dilation[0] * height + kh_begin * g->dilation[1]) * width;
         const FC_T shared = op == FC_POOL_MEAN ? (FC_T)(g->count[0][od] * g->count[1][oh]) : 1;
-        const ptrdiff_t *next = g->tap_ranges[1] + 2 * (oh + 1);
-        const int ends_run = oh + 1 == end || next[0] != kh0 || next[1] != kh1;
-        fc_check(kh0 < kh1 && (from - space) + g->tap_offset[kh1 * g->k[2] - 1] + out_width +
-                 FC_SLACK <= g->rows * g->pitch);
+        const int ends_run = oh + 1 == end || g->tap_begin[1][oh + 1] != kh_begin || g->tap_end[1][oh + 1] != kh_end;
+        fc_check(kh_begin < kh_end &&
+                 (from - space) + g->tap_offset[kh_end * g->k[2] - 1] + out_width + FC_SLACK <= g->rows * g->pitch);
         for (i = 0; i < out_width; i += FC_VL) {
             FC_N(fc_output_vector) *u = unit + units++;
             u->from = from + i;
@@ -275,17 +280,16 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
                 u->indices = indices + i;
                 u->corner = corner + i * g->stride[2];
                 /* If no number in the window is above -inf, the first cell of the window is the maximum. */
-                u->first_inside =
-                    FC_N(fc_load_lanes)((const FC_L *)tables + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
+                u->first_inside = FC_N(fc_load_lanes)(first_inside + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
-                u->count = FC_N(fc_load)(tables + out_width + FC_SLACK + i) * FC_N(fc_broadcast)(shared);
+                u->count = FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared);
             }
             if (units < FC_UNITS && !(ends_run && i + FC_VL >= out_width))
                 continue;
-#define FC_UNITS_OF(n, parts)                                                                                  \
-    case n:                                                                                                    \
-        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, tap_distance, depths, kh0 * g->k[2],      \
-                            kh1 * g->k[2], out_end);                                                           \
+#define FC_UNITS_OF(n, parts)                                                                                     \
+    case n:                                                                                                       \
+        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, tap_distance, kd_begin, kd_end, kh_begin * g->k[2], \
+                            kh_end * g->k[2], out_end);                                                           \
         break;
             switch (units) {
                 FC_UNITS_OF(1, 4)
@@ -301,14 +305,15 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
     }
 }
 
-/* Each operation has a function of its own, because a compiler takes much longer for one that contains all. */
-#define FC_ROWS_OF(name, op)                                                                                    \
-    static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *tables, void *out,       \
-                                       int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,      \
-                                       ptrdiff_t end)                                                           \
-    {                                                                                                           \
-        FC_N(fc_pool_rows)(op, g, (const FC_T *)space, (const FC_T *)tables, (FC_T *)out, indices,                 \
-                           (const FC_T *)out_end, od, begin, end);                                              \
+/* Each kind of pooling has a function of its own, because compiling one function for all kinds would take much
+ * longer. */
+#define FC_ROWS_OF(name, op)                                                                                  \
+    static FC_NOINLINE void FC_N(name)(const fc_pool *g, const void *space, const void *workspace, void *out, \
+                                       int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin,  \
+                                       ptrdiff_t end)                                                         \
+    {                                                                                                         \
+        FC_N(fc_pool_rows)(op, g, (const FC_T *)space, (const FC_T *)workspace, (FC_T *)out, indices,         \
+                           (const FC_T *)out_end, od, begin, end);                                            \
     }
 FC_ROWS_OF(fc_pool_max_rows, FC_POOL_MAX)
 FC_ROWS_OF(fc_pool_max_or_nan_rows, FC_POOL_MAX_OR_NAN)
@@ -316,17 +321,17 @@ FC_ROWS_OF(fc_pool_mean_rows, FC_POOL_MEAN)
 FC_ROWS_OF(fc_pool_norm_rows, FC_POOL_NORM)
 #undef FC_ROWS_OF
 
-static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *tables, void *out,
+static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *workspace, void *out,
                                   int32_t *indices, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
     if (op == FC_POOL_MAX)
-        FC_N(fc_pool_max_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+        FC_N(fc_pool_max_rows)(g, space, workspace, out, indices, out_end, od, begin, end);
     else if (op == FC_POOL_MAX_OR_NAN)
-        FC_N(fc_pool_max_or_nan_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+        FC_N(fc_pool_max_or_nan_rows)(g, space, workspace, out, indices, out_end, od, begin, end);
     else if (op == FC_POOL_MEAN)
-        FC_N(fc_pool_mean_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+        FC_N(fc_pool_mean_rows)(g, space, workspace, out, indices, out_end, od, begin, end);
     else
-        FC_N(fc_pool_norm_rows)(g, space, tables, out, indices, out_end, od, begin, end);
+        FC_N(fc_pool_norm_rows)(g, space, workspace, out, indices, out_end, od, begin, end);
 }
 
 /* Return dout divided by the norm, or 0 where the norm is 0. */
@@ -354,13 +359,13 @@ FC_INLINE ptrdiff_t FC_N(fc_find_reading_rows)(const fc_pool *g, ptrdiff_t begin
 /* For all outputs that read rows [begin, end) of the input at depth `id`, write dout to the workspace. For the mean,
  * each element of dout is divided by the number of cells of its window. For the norm, it is divided by the norm of its
  * window. */
-static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const void *tables, const void *dout,
+static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const void *workspace, const void *dout,
                                         const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
                                         ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t out_width = g->out[2];
-    const FC_T *count = (const FC_T *)tables + out_width + FC_SLACK;
+    const FC_T *count = (const FC_T *)workspace + g->count_at;
     const ptrdiff_t first = id ? g->readers_end[0][id - 1] : 0;
     ptrdiff_t last, d, oh, i;
     const ptrdiff_t low = FC_N(fc_find_reading_rows)(g, begin, end, &last);
@@ -380,8 +385,8 @@ static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const 
                 }
             } else if ((const FC_T *)dout_end - from >= out_width + FC_VL - 1) {
                 for (i = 0; i < out_width; i += FC_VL)
-                    FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
-                                               (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
+                    FC_N(fc_store)(to + i,
+                                   FC_N(fc_load)(from + i) / (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
             } else {
                 for (i = 0; i < out_width; i++)
                     to[i] = from[i] / (count[i] * shared);
@@ -395,8 +400,8 @@ static void FC_N(fc_pool_load_gradient)(const fc_pool *pool, void *space, const 
 }
 
 /* Compute rows [begin, end) of dx at depth `id` of a plane from the workspace, for a stride of 1 or 2 along W. Each
- * cell of dx is computed as a sum over the outputs that read it. So each cell is written once, and no two threads write
- * the same cell. If x is not NULL, the sum is multiplied by x. */
+ * cell of dx is the sum over the outputs that read it. So each cell is written once, and no two threads write the same
+ * cell. If x is not NULL, the sum is multiplied by x. */
 static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const void *x_, const void *x_end, void *dx_,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -421,7 +426,7 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
                     for (h = high; h < high_end; h++) {
                         /* Sum the taps of each row separately, so that chains of additions are short. */
                         FC_V row = FC_N(fc_broadcast)(0);
-                        for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
+                        for (t = r ? g->offset_end[0] : 0; t < g->offset_end[r]; t++)
                             row += FC_N(fc_load)(from + d * depth_plane + (*h - low) * g->pitch + g->offset[t]);
                         sum += row;
                     }
@@ -442,8 +447,8 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
             } else {
                 FC_N(fc_store_some)(dx + 2 * i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, sums[1],
-                                        left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, sums[1], left < 2 * FC_VL ? left - FC_VL : FC_VL,
+                                        (const FC_T *)dx_end);
             }
         }
         high = high_end;

@@ -1,4 +1,4 @@
-/* Functions that test whether a kernel is an outer product, and compute the factors. */
+/* Functions that test whether a kernel is an outer product of one factor for each axis, and compute these factors. */
 #ifndef FASTCONV_RANK_ONE_H
 #define FASTCONV_RANK_ONE_H
 
@@ -9,7 +9,7 @@
 
 #include "buffers/runs.h"
 
-/* A weight of a kernel, and the product of the factors at the same index, if the two numbers differ. */
+/* A weight that differs from the product of the factors at the same index. */
 typedef struct {
     ptrdiff_t index; /* the index of the weight in the kernel */
     double value;    /* the weight */

@@ -33,8 +33,21 @@ static inline double FC_F(fc_error)(double value, double a, double a_low, double
     return (value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
 }
 
-/* Return the largest difference between the weight `value` and the product of the factors that is allowed. It is
- * slightly more than the error bound that fc_factor explains. `most` is the largest magnitude of a weight. */
+/* Return the largest allowed difference between the weight `value` and the product of the factors. `most` is the
+ * largest magnitude of a weight. Let r be the number of axes, and eps the distance from 1 to the next number of the
+ * dtype.
+ *
+ * `tolerance` is r * r * eps. Each weight of an outer product was rounded at most r times: in r - 1 products, and in a
+ * possible division of the kernel by its sum. Each rounding is a relative error of at most eps / 2. The comparison uses
+ * 2 * r weights, so the two sides differ by at most r * r * eps times the weight.
+ *
+ * A weight of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
+ * and is a relative error of the weight. The weights of the factors together have an error of the same size. So a
+ * further error of 2 * eps * |t| times the weight is allowed, where t is log(weight / largest weight). Even a weight
+ * that is 1e-19 times the largest must then agree in all but two digits.
+ *
+ * `least` is r * r times the smallest positive number of the dtype. If all weights are so small that this number
+ * matters, `least` is 0. */
 static inline double FC_F(fc_allowed)(double value, double most, double tolerance, double least)
 {
     const double magnitude = fabs(value), unit = ldexp(1, 1 - FC_MANTISSA);
@@ -94,25 +107,13 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 
 /* Compute the factors of the kernel w, which has the shape (k[0], k[1], k[2]).
  *
- * Return 0 if w is an outer product, up to rounding in its dtype. Then to[i] is element order[i] of the concatenated
- * factors of the three axes. Return 1 if w is not an outer product. Then *mismatch is set to the weight that differs
- * most from the product of the factors, unless `mismatch` is NULL. Return 2 if w has an inf or NaN.
+ * Return 0 if w is an outer product, up to rounding in its dtype (see fc_allowed). Then to[i] is element order[i] of
+ * the concatenated factors of the three axes. Return 1 if w is not an outer product. Then *mismatch is set to the
+ * weight that differs most from the product of the factors, unless `mismatch` is NULL. Return 2 if w has an inf or NaN.
  *
- * The pivot is the weight of largest magnitude. The fibre of an axis is all weights on the line through the pivot along
- * that axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot
- * is at (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
- *
- * Each weight of an outer product of r factors was rounded at most r times: in r - 1 products, and in a possible
- * division of the kernel by its sum. The comparison uses 2 * r weights. So the two sides differ by at most
- * 2 * r * r * eps / 2 times the weight, plus r * r times the smallest positive number of the dtype. Here eps is the
- * distance from 1 to the next number of the dtype.
- *
- * A weight of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
- * and is a relative error of the weight. The weights of the fibres together have an error of the same size. So a
- * further error of 2 * eps * |t| times the weight is allowed, where t is log(weight / largest weight). Even a weight
- * that is 1e-19 times the largest must then agree in all but two digits.
- *
- * If the largest weight is so small that the smallest positive number matters, only relative errors are allowed. */
+ * The pivot is the weight of largest magnitude. The fibre of an axis consists of all weights on the line through the
+ * pivot along that axis. The factors are the fibres, divided by the pivot on all axes but one. For example, in a kernel
+ * with two axes and its pivot at (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q]. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
                            double *space, fc_mismatch *mismatch)
 {

@@ -5,9 +5,9 @@
 #include "simd/isa.h"
 #include "threads/team.h"
 
-/* The outputs of one stride phase of the result along one axis. Output o is stored at index output_offset + o *
- * output_stride of the result. It is the sum over t < taps of source[o * stride + t * dilation - lo] times element
- * `factors` + t of the factors. `stride` is a field of fc_phased_axis. */
+/* The outputs of one stride phase of the result along one axis. Output o is the sum over t < taps of
+ * source[o * stride + t * dilation - lo] times factor number `factors` + t. It is stored at index
+ * output_offset + o * output_stride of the result. `stride` is a field of fc_phased_axis. */
 typedef struct {
     ptrdiff_t out;           /* the number of outputs */
     ptrdiff_t output_offset; /* the index of output 0 in the result */
@@ -18,8 +18,8 @@ typedef struct {
     ptrdiff_t factors;       /* the index of the factor of tap 0 */
 } fc_conv_axis;
 
-/* One axis. A block that starts at output b reads no source element before index b * stride - pad. Output b reads no
- * source element after index b * stride - pad + halo. */
+/* One axis of the convolution. A block that starts at output b reads no source element before index b * stride - pad.
+ * Output b reads no source element after index b * stride - pad + halo. */
 typedef struct {
     ptrdiff_t size;            /* the size of the source */
     ptrdiff_t output_size;     /* the size of the result */
@@ -32,21 +32,21 @@ typedef struct {
     const fc_conv_axis *phase; /* the stride phases */
 } fc_phased_axis;
 
-/* The border modes, which determine the values of cells outside an image. Only FC_ZEROS is supported for all images.
- * The other modes need an image of two axes (`flat`), rows that are not divided into blocks, and contiguous results in
- * each row. */
+/* The border modes, which determine the values outside an image. FC_ZEROS is supported for all images. The other modes
+ * need an image with two axes (`flat`), rows that are not divided into blocks, and results that are contiguous in each
+ * row. */
 enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
 
-/* The arguments of a call. The axes are (D, H, W); `flat` means that the image has no axis D. Pitches and offsets are
+/* The arguments of a call. The axes are (D, H, W). If `flat` is set, the image has no axis D. Pitches and offsets are
  * in elements.
  *
- * `channels` is the number of channels of the result. In the forward pass, `shared` of these channels share one channel
- * of the source; otherwise `shared` is 1. In the backward pass, each channel of the result is a sum over `sources`
- * channels of the source; otherwise `sources` is 1. `entries` is the number of factors of a filter.
+ * `channels` is the number of channels of the result. In the forward pass, each channel of the source is read by
+ * `shared` channels of the result; otherwise `shared` is 1. In the backward pass, each channel of the result is a sum
+ * over `sources` channels of the source; otherwise `sources` is 1. `entries` is the number of factors of a filter.
  *
- * The workspace starts with rows of sums along H, `pitch` elements apart. At `split_at`, it has one row that is split
- * into stride phases. At `row_at`, it has one row of results. Unless `flat` is set, it has planes of sums along D at
- * `planes_at`. */
+ * The workspace starts with rows of sums along H, which are `pitch` elements apart. At `split_at`, the workspace has
+ * room for one row that is split into stride phases. At `row_at`, it has room for one row of results. Unless `flat` is
+ * set, the planes of sums along D follow at `planes_at`. */
 typedef struct {
     fc_phased_axis axes[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;
@@ -75,8 +75,7 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
 /* Find the taps of an output that read one of the source elements [first, end). `at` is the index of the element that
  * tap 0 reads. Set *tap to the first of these taps, and *taps to their number. */
 static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end,
-                                  ptrdiff_t *tap,
-                                  ptrdiff_t *taps)
+                                  ptrdiff_t *tap, ptrdiff_t *taps)
 {
     const ptrdiff_t d = phase->dilation;
     *tap = at >= first ? 0 : fc_limit((first - at + d - 1) / d, 0, phase->taps);
@@ -84,9 +83,9 @@ static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdi
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* Map the indices at, at + step, at + 2 * step, and so on to the elements of the image that they repeat according to
- * `border`. Return how many of the first `most` indices map to one arithmetic sequence. Set *first to the start of this
- * sequence, and *distance to its step. */
+/* Map the indices at, at + step, at + 2 * step, and so on to the image elements that they repeat in the border mode
+ * `border`. The first indices map to an arithmetic sequence of elements. Return the length of this sequence, at most
+ * `most`. Set *first to its first element, and *distance to its step. */
 static inline ptrdiff_t fc_border_run(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                       ptrdiff_t *first, ptrdiff_t *distance)
 {

@@ -1,14 +1,17 @@
 """Separable convolution. The kernel is an outer product of one vector for each axis, so it is applied axis by axis.
 These vectors are the factors of the kernel.
 
-`factors` computes the factors of kernels, and `convolve` applies the factors. fastconv.convolution.separable divides
-the work into work items, and makes all tables that this module reads.
+`factors` computes the factors of kernels, and `ConvolvePlan` applies the factors. A plan is made once, by
+fastconv.convolution.separable.tables, and never changes. So several threads may run one plan at once. `dtype` is
+0 (float32) or 1 (float64).
 """
 
 from libc.stdlib cimport free, malloc
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.buffers.blocks cimport ceil_div
 from fastconv._ext.buffers.runs cimport fc_check
+from fastconv._ext.buffers.scratchpad cimport Scratchpad, book, scratchpad_of
 from fastconv._ext.threads.team cimport (
     fc_atomic_exchange, fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, work_queue,
 )
@@ -28,6 +31,12 @@ cdef extern from "separable/rank_one.h" nogil:
 
 
 cdef extern from "separable/separable.h" nogil:
+    enum:
+        FC_ZEROS
+        FC_REFLECT
+        FC_REPLICATE
+        FC_CIRCULAR
+
     ctypedef struct fc_conv_axis:
         Py_ssize_t out
         Py_ssize_t output_offset
@@ -78,18 +87,27 @@ cdef extern from "separable/separable.h" nogil:
     int fc_isa_lanes(int dtype, int isa) noexcept
 
 
-def lanes(int dtype, int isa):
-    """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
+#: The border modes of the kernel, by the names of the option `pad_mode`.
+_BORDERS = {"zeros": FC_ZEROS, "reflect": FC_REFLECT, "replicate": FC_REPLICATE, "circular": FC_CIRCULAR}
+
+
+cdef enum:
+    PAGE = 4096  # the bytes after which addresses share a set of the L1 cache
+
+
+def lanes(*, int dtype, int isa):
+    """Return the number of lanes of a vector."""
     return fc_isa_lanes(dtype, isa)
 
 
-def factors(int dtype, w, kernel, order, to, bint report_mismatch):
+def factors(w, to, *, int dtype, kernel, order, bint report_mismatch=False):
     """Compute the factors of the kernel of each filter of w (F, KD, KH, KW), and write them to `to` (F, len(order)).
 
-    The three factors are concatenated to one vector of KD + KH + KW elements, and to[f, i] is element order[i] of this
-    vector. Return None if all kernels are outer products. Otherwise, return a tuple with the index of the first filter
-    whose kernel is not an outer product. If `report_mismatch` is set and the kernel is finite, the tuple also has the
-    index of the weight that differs most from the product of the factors, that weight, and that product.
+    `kernel` is (KD, KH, KW). The three factors are concatenated to one vector of KD + KH + KW elements, and to[f, i] is
+    element order[i] of this vector. Return None if all kernels are outer products. Otherwise, return a tuple with the
+    index of the first filter whose kernel is not an outer product. If `report_mismatch` is set and the kernel is
+    finite, the tuple also has the index of the weight that differs most from the product of the factors, that weight,
+    and that product.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Buffer weights = contiguous_buffer(w, itemsize, False)
@@ -127,84 +145,152 @@ def factors(int dtype, w, kernel, order, to, bint report_mismatch):
     return (f,) if found else None
 
 
-# The arguments of a call. All threads of the call read them.
-cdef struct Task:
-    fc_separable call
-    fc_separable_t block
-    Py_ssize_t* counts
-    Py_ssize_t items
-    char* space
-    Py_ssize_t space_bytes
-    Py_ssize_t spaces
+# The arguments of a call of `ConvolvePlan.run`. All workers of the call read them.
+cdef struct Call:
+    fc_separable args           # the arguments of the kernel
+    fc_separable_t block        # the kernel, which computes one work item
+    Py_ssize_t items            # the number of work items of the call
+    Py_ssize_t image_items      # the number of work items of an image
+    Py_ssize_t* not_finite      # for each image, 1 if a result of the image is inf or NaN
+    char* workspace             # the workspaces of all workers, `workspace_bytes` bytes each
+    Py_ssize_t workspace_bytes
+    Py_ssize_t workspaces       # the number of workspaces
     fc_work_queue* queue
 
 
-def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, counts, int isa, queue):
-    """Convolve each channel of x along D, H and W in turn. If a result of image n is inf or NaN, set counts[n] to 1.
+cdef class ConvolvePlan:
+    """Convolves each channel of the source along D, H and W in turn. The source is x or dout, and the result is out or
+    dx.
 
-    `bias` is None or has one number for each channel of the result. `axes` (3, 8) has the fields of fc_phased_axis for
-    each axis, `phases` (n, 7) has the fields of fc_conv_axis for the stride phases of all axes, and `sizes` has the
-    fields of fc_separable. The workspace `space` has the shape (threads, bytes).
+    `axes` has the three axes (`StridePhases` of fastconv.convolution.separable.tables), and `blocks` the number of
+    outputs of a block along each axis. `border` is the `pad_mode` of the image. For the other arguments, see
+    fc_separable in separable.h.
     """
-    cdef Task t
-    cdef fc_phased_axis* axis
-    cdef Py_ssize_t i, at = 0, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* numbers = index_pointer(axes)
-    cdef const fc_conv_axis* phase = <const fc_conv_axis*> index_pointer(phases)
-    cdef Buffer sources = contiguous_buffer(x, itemsize, False), results = contiguous_buffer(result, itemsize, True)
-    cdef Buffer entries = contiguous_buffer(factors, itemsize, False), spaces = contiguous_buffer(space, 1, True)
-    cdef Buffer biases
-    for i in range(3):
-        axis = &t.call.axes[i]
-        axis.size, axis.output_size, axis.stride, axis.phases = numbers[0], numbers[1], numbers[2], numbers[3]
-        axis.out, axis.block, axis.pad, axis.halo = numbers[4], numbers[5], numbers[6], numbers[7]
-        axis.phase = phase + at
-        at += axis.phases
-        numbers += 8
-    numbers = index_pointer(sizes)
-    t.call.images, t.call.channels, t.call.shared, t.call.sources = numbers[0], numbers[1], numbers[2], numbers[3]
-    t.call.entries, t.call.flat, t.call.pitch, t.call.split_at = numbers[4], numbers[5], numbers[6], numbers[7]
-    t.call.phase_pitch, t.call.row_at, t.call.planes_at, t.call.space = numbers[8], numbers[9], numbers[10], numbers[11]
-    t.call.border = numbers[12]
-    t.call.x, t.call.factors, t.call.result, t.call.bias = sources.at, entries.at, results.at, NULL
-    if bias is not None:
-        biases = contiguous_buffer(bias, itemsize, False)
-        fc_check(biases.n == t.call.channels)
-        t.call.bias = biases.at
-    t.counts, t.queue = index_pointer(counts), work_queue(queue)
-    t.call.queue = t.queue
-    t.space, t.spaces = <char*> spaces.at, len(space)
-    t.space_bytes = spaces.n // t.spaces
-    t.block = fc_separable_for(dtype, isa).block
-    with nogil:
-        fc_check(t.space_bytes >= t.call.space * itemsize)
-        t.items = fc_separable_items(&t.call)
-        fc_check(results.n == t.call.images * t.call.channels * volume(&t.call, True))
-        fc_check(
-            sources.n * t.call.shared == t.call.images * t.call.channels * t.call.sources * volume(&t.call, False)
-        )
-        fc_check(entries.n >= t.call.channels * t.call.sources * t.call.entries)
-        fc_parallel_for(t.queue, items_worker, &t)
+
+    # The arguments of the kernel, without the arrays and the queue of a call.
+    cdef fc_separable _args
+    cdef fc_separable_t _block
+    cdef Py_ssize_t _itemsize
+    # The array of stride phases to which `_args` has pointers.
+    cdef object _phases
+    #: The number of work items of a call.
+    cdef readonly Py_ssize_t items
+    #: The number of elements of the workspace of one thread.
+    cdef readonly Py_ssize_t workspace
+
+    def __init__(
+        self, *, int dtype, int isa, axes, blocks, Py_ssize_t images, Py_ssize_t channels, Py_ssize_t shared,
+        Py_ssize_t sources, Py_ssize_t entries, bint flat, border,
+    ):
+        cdef fc_separable* args = &self._args
+        self._itemsize = 8 if dtype else 4
+        self._block = fc_separable_for(dtype, isa).block
+        args.images, args.channels, args.shared, args.sources = images, channels, shared, sources
+        args.entries, args.flat, args.border = entries, flat, _BORDERS[border]
+        args.x = args.factors = args.bias = args.result = args.queue = NULL
+        self._set_axes(axes, blocks)
+        self._book_workspace(fc_isa_lanes(dtype, isa))
+        self.items, self.workspace = fc_separable_items(args), args.space
+
+    cdef int _set_axes(self, axes, blocks) except -1:
+        cdef fc_phased_axis* axis
+        cdef fc_conv_axis* phase
+        cdef Py_ssize_t i
+        self._phases = bytearray(sum([len(each.conv_axes) for each in axes]) * sizeof(fc_conv_axis))
+        phase = <fc_conv_axis*> contiguous_buffer(self._phases, sizeof(fc_conv_axis), True).at
+        for i in range(3):
+            axis, each = &self._args.axes[i], axes[i]
+            first = each.conv_axes[0]
+            axis.size, axis.output_size, axis.stride = first.size, first.output_size, first.stride
+            axis.phases, axis.phase = len(each.conv_axes), phase
+            axis.out, axis.block, axis.pad, axis.halo = each.out, blocks[i], each.pad, each.halo
+            for conv_axis, factors in zip(each.conv_axes, each.factors):
+                phase.out, phase.lo, phase.dilation = conv_axis.out, conv_axis.lo, conv_axis.dilation
+                phase.output_offset, phase.output_stride = conv_axis.output_offset, conv_axis.output_stride
+                phase.taps, phase.factors = conv_axis.taps, factors
+                phase += 1
+        return 0
+
+    cdef int _book_workspace(self, Py_ssize_t lanes) except -1:
+        cdef fc_separable* args = &self._args
+        cdef const fc_phased_axis* d = &args.axes[0]
+        cdef const fc_phased_axis* h = &args.axes[1]
+        cdef const fc_phased_axis* w = &args.axes[2]
+        cdef Scratchpad pad = scratchpad_of(self._itemsize)
+        cdef Py_ssize_t width = span(w), i
+        cdef bint strided = False
+        for i in range(w.phases):
+            strided = strided or w.phase[i].output_stride > 1
+        # The rows of sums, which the kernel expects at the start of the workspace. The kernel may read a vector past
+        # the end of a row. With a border mode, a row also holds the whole row of the image.
+        args.pitch = max(width, w.pad + w.size) if args.border != FC_ZEROS else width
+        args.pitch = ceil_div(args.pitch + lanes, pad.alignment) * pad.alignment
+        if args.pitch * self._itemsize % PAGE == 0:
+            args.pitch += pad.alignment
+        book(&pad, h.block * args.pitch)
+        args.phase_pitch = ceil_div(width, w.stride) + lanes if w.stride > 1 else 0
+        args.split_at = book(&pad, w.stride * args.phase_pitch)
+        args.row_at = book(&pad, w.block + lanes if strided else 0)
+        args.planes_at = book(&pad, 0 if args.flat else d.block * min(span(h), h.size) * min(width, w.size))
+        args.space = pad.size
+        return 0
+
+    def run(self, source, factors, b, result, not_finite, workspace, queue):
+        """Compute `result`. If a result of image n is inf or NaN, set not_finite[n] to 1.
+
+        `factors` are those that the function `factors` computes. `b` has a number for each channel of the result, or is
+        None.
+        """
+        cdef Call call
+        cdef fc_separable* args = &call.args
+        cdef Py_ssize_t itemsize = self._itemsize
+        cdef Buffer inputs = contiguous_buffer(source, itemsize, False)
+        cdef Buffer weights = contiguous_buffer(factors, itemsize, False)
+        cdef Buffer results = contiguous_buffer(result, itemsize, True)
+        cdef Buffer spaces = contiguous_buffer(workspace, itemsize, True)
+        cdef Buffer biases
+        args[0] = self._args
+        args.x, args.factors, args.result = inputs.at, weights.at, results.at
+        if b is not None:
+            biases = contiguous_buffer(b, itemsize, False)
+            fc_check(biases.n == args.channels)
+            args.bias = biases.at
+        call.queue = args.queue = work_queue(queue)
+        call.block, call.items, call.image_items = self._block, self.items, self.items // args.images
+        call.not_finite = index_pointer(not_finite)
+        call.workspace, call.workspaces = <char*> spaces.at, spaces.n // self.workspace
+        call.workspace_bytes = self.workspace * itemsize
+        with nogil:
+            fc_check(results.n == args.images * args.channels * volume(args, True))
+            fc_check(inputs.n * args.shared == args.images * args.channels * args.sources * volume(args, False))
+            fc_check(weights.n >= args.channels * args.sources * args.entries)
+            fc_parallel_for(call.queue, convolve_worker, &call)
 
 
-cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexcept nogil:
+cdef inline Py_ssize_t span(const fc_phased_axis* axis) noexcept nogil:
+    """Return the number of source elements, including padding, that the outputs of a block read."""
+    return (axis.block - 1) * axis.stride + axis.halo + 1
+
+
+cdef inline Py_ssize_t volume(const fc_separable* args, bint output_size) noexcept nogil:
     """Return the number of elements of a channel of the result or, if `output_size` is not set, of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
-        cells *= call.axes[i].output_size if output_size else call.axes[i].size
+        cells *= args.axes[i].output_size if output_size else args.axes[i].size
     return cells
 
 
-cdef void items_worker(void* task) noexcept nogil:
-    cdef const Task* t = <const Task*> task
-    cdef fc_worker worker = fc_new_worker(t.queue)
-    cdef Py_ssize_t item = fc_next_chunk(t.queue, &worker, t.items), end
-    cdef char* space = t.space + worker.id * t.space_bytes
-    fc_check(worker.id < t.spaces)
-    while item < t.items:
-        end = min(item + t.queue.grain, t.items)
-        while item < end and not fc_stopped(t.queue):
-            if t.block(&t.call, item, space):
-                fc_atomic_exchange(&t.counts[item // (t.items // t.call.images)], 1)
+cdef void convolve_worker(void* task) noexcept nogil:
+    """Take chunks of work items from the work queue until none are left, and compute these items."""
+    cdef const Call* call = <const Call*> task
+    cdef fc_worker worker = fc_new_worker(call.queue)
+    cdef Py_ssize_t item = fc_next_chunk(call.queue, &worker, call.items), end
+    cdef char* workspace = call.workspace + worker.id * call.workspace_bytes
+    fc_check(worker.id < call.workspaces or item >= call.items)
+    while item < call.items:
+        end = min(item + call.queue.grain, call.items)
+        while item < end and not fc_stopped(call.queue):
+            if call.block(&call.args, item, workspace):
+                fc_atomic_exchange(&call.not_finite[item // call.image_items], 1)
             item += 1
-        item = fc_next_chunk(t.queue, &worker, t.items)
+        item = fc_next_chunk(call.queue, &worker, call.items)

@@ -1,4 +1,4 @@
-/* The kernels of separable.h: one object for each dtype and instruction set. */
+/* The kernels that separable.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "separable/separable.h"
 
 #define FC_TEMPLATE "separable/separable_template.h"

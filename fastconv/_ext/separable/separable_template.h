@@ -1,7 +1,7 @@
 /* The kernels of separable.h for one dtype and instruction set. */
 
-/* The size of a tile of sums that fits into the registers is FC_SUM_ROWS rows of FC_SUM_VECTORS vectors. A single row
- * of sums is computed in blocks of FC_ROW_VECTORS vectors. */
+/* A tile of sums in registers has FC_SUM_ROWS rows of FC_SUM_VECTORS vectors. A single row of sums is computed in
+ * blocks of FC_ROW_VECTORS vectors. */
 #undef FC_SUM_ROWS
 #undef FC_SUM_VECTORS
 #undef FC_ROW_VECTORS
@@ -13,7 +13,7 @@
 #define FC_SUM_VECTORS 2
 #define FC_ROW_VECTORS 6
 #endif
-/* The width, in elements, of a block of columns. Each block is summed from top to bottom before the next block, so that
+/* The width of a block of columns, in elements. Each block is summed from top to bottom before the next block. So the
  * source rows that several outputs read stay in the L1 cache. */
 #undef FC_COLUMN_BLOCK
 #define FC_COLUMN_BLOCK (1024 / FC_BYTES)
@@ -36,8 +36,8 @@ FC_INLINE void FC_N(fc_add_source_row)(const FC_T *from, const FC_T *factors, FC
     }
 }
 
-/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least FC_SUM_ROWS
- * - 1 taps. */
+/* Compute a tile of FC_SUM_ROWS neighbouring rows of sums, which share source rows. There must be at least
+ * FC_SUM_ROWS - 1 taps. */
 FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t to_pitch, const int vectors)
 {
@@ -161,9 +161,9 @@ static void FC_N(fc_sum_over)(const fc_source_rows *rows, const fc_conv_axis *ph
     }
 }
 
-/* The arguments of the sums along W. Result j of a row is the sum over t < taps of factors[t] times element offset + j
- * * stride + t * dilation of the padded row. If `stride` is not 1, the row is split into stride phases that are
- * `phase_pitch` elements apart. If `add` is set, the sums are added to `to`; otherwise, `bias` is added to them. */
+/* The arguments of the sums along W. Result j of a row is the sum over t < taps of factors[t] times element
+ * offset + j * stride + t * dilation of the padded row. If `stride` is not 1, the row is split into stride phases that
+ * are `phase_pitch` elements apart. If `add` is set, the sums are added to `to`; otherwise, `bias` is added to them. */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, phase_pitch, offset;
@@ -175,8 +175,8 @@ typedef struct {
 } FC_N(fc_row_sums);
 
 /* Compute `vectors` vectors of one row. If `left` is less than FC_VL, only `left` results are stored. `plain` means
- * that stride and dilation are 1. Return `not_finite`, in which a lane becomes NaN if a result in that lane is inf or
- * NaN. */
+ * that stride and dilation are 1. Return `not_finite`, in which a lane becomes NaN if one of the results in this lane
+ * is inf or NaN. */
 FC_INLINE FC_V FC_N(fc_sum_along)(const FC_N(fc_row_sums) *a, const FC_T *from, FC_T *to, FC_V not_finite,
                                   const int vectors, const int plain, const ptrdiff_t left)
 {
@@ -263,8 +263,8 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at row +
- * pad. */
+/* Write elements [begin, end) of a padded row, which are padding before or after the image. The image starts at
+ * row + pad. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
 {
@@ -279,9 +279,8 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
 /* Sum the padded rows of one block along W, and store the results. Return a vector in which a lane is NaN if a result
  * in that lane is inf or NaN. */
 static FC_V FC_N(fc_sum_block_along)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows,
-                                     ptrdiff_t width,
-                                     const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch,
-                                         FC_V not_finite)
+                                     ptrdiff_t width, const FC_T *factors, FC_T bias, int add, FC_T *to,
+                                     ptrdiff_t to_pitch, FC_V not_finite)
 {
     const fc_phased_axis *w = &call->axes[2];
     FC_T *split = space + call->split_at, *row_results = space + call->row_at;
@@ -297,8 +296,8 @@ static FC_V FC_N(fc_sum_block_along)(const fc_separable *call, FC_T *space, ptrd
         if (w->stride == 1 && phase->output_stride == 1) {
             a.from = space, a.pitch = call->pitch, a.rows = rows;
             a.to = target, a.to_pitch = to_pitch;
-            not_finite = phase->dilation == 1 ? FC_N(fc_sum_rows_along)(&a, not_finite,
-                                                                        1) : FC_N(fc_sum_rows_along)(&a, not_finite, 0);
+            not_finite = phase->dilation == 1 ? FC_N(fc_sum_rows_along)(&a, not_finite, 1)
+                                              : FC_N(fc_sum_rows_along)(&a, not_finite, 0);
             continue;
         }
         for (row = 0; row < rows; row++, target += to_pitch) {
@@ -357,8 +356,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     channel = item % call->channels;
     if (out_d == 0 || out_h == 0 || out_w == 0)
         return 0;
-    /* The number of elements of a padded row, and the range of elements of a source row that the padded row
-     * contains. */
+    /* `width` is the number of elements of a padded row. The padded row contains the elements [first, end) of a row of
+     * the source. */
     width = (out_w - 1) * w->stride + w->halo + 1;
     first = fc_limit(begin_w * w->stride - w->pad, 0, w->size);
     end = fc_limit(begin_w * w->stride - w->pad + width, first, w->size);
@@ -384,15 +383,16 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         if (!call->flat)
             for (r = 0; r < end_row - first_row; r++) {
                 fc_source_rows rows = {x + (first_row + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
-                FC_N(fc_sum_over)(&rows, phase_d, d->stride, begin_d, out_d, factors + phase_d->factors,
-                                  planes + r * n, plane);
+                FC_N(fc_sum_over)(&rows, phase_d, d->stride, begin_d, out_d, factors + phase_d->factors, planes + r * n,
+                                  plane);
             }
         for (o = 0; o < out_d; o++) {
             fc_source_rows rows = {planes + o * plane, n, first_row, end_row, n, call->border};
-            FC_T *to = (FC_T *)call->result +
-                       (((image * call->channels + channel) * d->output_size + phase_d->output_offset +
-                         (begin_d + o) * phase_d->output_stride) * h->output_size +
-                        phase_h->output_offset + begin_h * phase_h->output_stride) * w->output_size;
+            FC_T *to = (FC_T *)call->result + (((image * call->channels + channel) * d->output_size +
+                                                phase_d->output_offset + (begin_d + o) * phase_d->output_stride) *
+                                                   h->output_size +
+                                               phase_h->output_offset + begin_h * phase_h->output_stride) *
+                                                  w->output_size;
             if (call->flat) {
                 rows.from = x + first_row * w->size + first;
                 rows.pitch = w->size;
@@ -405,8 +405,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
                 for (j = before + n; j < call->pitch; j++)
                     row[j] = 0;
             }
-            FC_N(fc_sum_over)(&rows, phase_h, h->stride, begin_h, out_h, factors + phase_h->factors,
-                              space + before, call->pitch);
+            FC_N(fc_sum_over)(&rows, phase_h, h->stride, begin_h, out_h, factors + phase_h->factors, space + before,
+                              call->pitch);
             for (r = 0; r < out_h && call->border; r++) {
                 FC_N(fc_fill_border)(space + r * call->pitch, 0, before, before, n, call->border);
                 FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);

@@ -1,4 +1,4 @@
-/* The vendor and the family of this CPU. The cost model has rates for each vendor and family. */
+/* The vendor and the family of this CPU. The cost model has measured rates for each vendor and family. */
 #ifndef FASTCONV_CPU_H
 #define FASTCONV_CPU_H
 
@@ -35,8 +35,8 @@ static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 #endif
 }
 
-/* Set `vendor` to the vendor of this CPU, and return its family. For a CPU without cpuid, the vendor is "generic", and
- * the family is 0. */
+/* Set `vendor` to the vendor of this CPU, and return the family of this CPU. For a CPU without cpuid, the vendor is
+ * "generic", and the family is 0. */
 static inline int fc_cpu(char vendor[FC_VENDOR + 1])
 {
     unsigned name[4], version[4];
@@ -45,7 +45,7 @@ static inline int fc_cpu(char vendor[FC_VENDOR + 1])
     fc_cpuid(0, name);
     fc_cpuid(1, version);
     family = (int)(version[0] >> 8 & 0xf);
-    if (family == 0xf) /* For these CPUs, the family is the sum of two fields. */
+    if (family == 0xf) /* Family 15 means that a second field has to be added. */
         family += (int)(version[0] >> 20 & 0xff);
     memcpy(vendor, &name[1], 4);
     memcpy(vendor + 4, &name[3], 4);

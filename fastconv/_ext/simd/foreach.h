@@ -1,7 +1,7 @@
 /* Include FC_TEMPLATE for every pair of dtype and instruction set: see isa.h.
  *
- * The build compiles one object for each pair. It selects a pair by three macros, for example FC_ONLY, FC_ONLY_avx2 and
- * FC_ONLY_f32. Without FC_ONLY, all pairs are compiled. */
+ * The build compiles one object file for each pair. It selects a pair by three macros, for example FC_ONLY,
+ * FC_ONLY_avx2 and FC_ONLY_f32. Without FC_ONLY, all pairs are compiled to one object file. */
 #include "simd/isa.h"
 
 #if !defined(FC_ONLY) || defined(FC_ONLY_baseline)

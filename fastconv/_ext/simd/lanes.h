@@ -46,8 +46,8 @@ FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return a mask of the lanes in which `value` replaces `maximum`, because `value` is larger. If `nan` is set, a value
- * of NaN also replaces a number. */
+/* Return a mask of the lanes in which `value` is larger than `maximum`. If `nan` is set, the mask also includes lanes
+ * in which `value` is NaN and `maximum` is a number. */
 FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V maximum, const int nan)
 {
 #if FC_VECTORS
@@ -105,7 +105,7 @@ FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
 #endif
 }
 
-/* Load 32-bit integers, one into each lane. fc_store_int32 does the reverse. */
+/* Load one 32-bit integer into each lane. fc_store_int32 does the reverse. */
 FC_INLINE FC_I FC_N(fc_load_int32)(const int32_t *p)
 {
 #if FC_VECTORS
@@ -134,7 +134,7 @@ FC_INLINE void FC_N(fc_store_end)(FC_T *to, FC_V v, ptrdiff_t n)
 }
 
 /* Store the first n elements of a vector. `end` is the end of the array. If the whole vector fits before `end`, the
- * whole vector is stored, because later stores overwrite the other elements. */
+ * whole vector is stored. Later stores overwrite the elements after the first n. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
 {
     if (end - to >= FC_VL) {
@@ -155,7 +155,7 @@ FC_INLINE FC_V FC_N(fc_load_end)(const FC_T *from, ptrdiff_t readable)
     return FC_N(fc_load)(padded);
 }
 
-/* Load up to `readable` elements. If `readable` is less than FC_VL, the other lanes are zeros. */
+/* Load a vector of which only the first `readable` elements may be read. The other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t readable)
 {
     return readable >= FC_VL ? FC_N(fc_load)(from) : FC_N(fc_load_end)(from, readable);
@@ -171,7 +171,7 @@ FC_INLINE void FC_N(fc_store_indices_end)(int32_t *to, FC_I indices, ptrdiff_t n
 }
 
 /* Store the first n indices of a vector. `writable` is the number of elements from `to` to the end of the array. If the
- * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
+ * whole vector fits, the whole vector is stored. Later stores overwrite the indices after the first n. */
 FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I indices, ptrdiff_t n, ptrdiff_t writable)
 {
     if (writable >= FC_VL) {

@@ -1,7 +1,9 @@
 """The peak rate of multiply-adds of this machine, for benchmarks, measured with a loop that uses registers only."""
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
-from fastconv._ext.threads.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
+from fastconv._ext.threads.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "simd/peak.h":

@@ -1,4 +1,4 @@
-/* The kernels of peak.h: one object for each dtype and instruction set. */
+/* The kernels that peak.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "simd/peak.h"
 
 #define FC_TEMPLATE "simd/peak_template.h"

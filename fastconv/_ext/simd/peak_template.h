@@ -1,6 +1,7 @@
 /* Multiply-adds that use registers only, for one dtype and instruction set: see peak.h. */
 
-/* The number of independent chains of multiply-adds. It is enough to hide a latency of four cycles on two units. */
+/* The number of independent chains of multiply-adds. It is enough to hide a latency of four cycles on a CPU with two
+ * multiply-add units. */
 #define FC_CHAINS (FC_REGISTERS - 4)
 
 static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }

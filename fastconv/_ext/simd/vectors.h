@@ -68,7 +68,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
 /* FC_IN_ORDER is a barrier: the compiler does not move a later read before the barrier. FC_HIDE hides from the compiler
- * how a pointer was computed. Otherwise the compiler would keep offsets from a common base pointer in registers. */
+ * how a pointer was computed. Otherwise, the compiler would compute the pointer from a base pointer and an offset, and
+ * the offset would take a register. */
 #undef FC_IN_ORDER
 #undef FC_HIDE
 #if FC_FUSED
@@ -92,8 +93,8 @@ FC_INLINE FC_V FC_N(fc_broadcast)(FC_T s)
 #endif
 }
 
-/* Return the lower halves of a and b with alternating elements; fc_interleave_upper returns the upper halves.
- * log2(FC_TL) rounds of such interleaving transpose a block of FC_TL vectors. */
+/* Interleave the lower halves of a and b: a[0], b[0], a[1], b[1], and so on. fc_interleave_upper interleaves the upper
+ * halves. To transpose a block of FC_TL vectors, fc_transpose interleaves pairs of vectors log2(FC_TL) times. */
 FC_INLINE FC_N(fc_t) FC_N(fc_interleave_lower)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8

@@ -1,29 +1,31 @@
 /* Convolution with pruned weights, for every instruction set. For each nonzero weight, rows of the image are multiplied
- * by the weight and added to rows of the result. */
+ * by the weight, and are added to rows of the result. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "simd/isa.h"
 
-/* The nonzero weights of some weight rows and some channels, with one list for each weight row. Short lists come first,
- * because the CPU then predicts the end of the loop over a list well. List i starts where list i - 1 ends. */
+/* The nonzero weights of some rows of the weight matrix and of some channels, with one list for each row. List i starts
+ * where list i - 1 ends. Short lists come first: neighbouring lists then have about the same length, so the CPU
+ * predicts the end of the loop over a list well. */
 typedef struct {
-    int32_t *rows;    /* the index of the weight row of each list */
-    int32_t *counts;  /* the number of weights of each list */
-    /* for each weight: the distance from an output to the element that the weight multiplies, in vectors */
+    int32_t *rows;   /* for each list: the index of its row in the weight matrix */
+    int32_t *counts; /* for each list: the number of its weights */
+    /* for each weight: the distance, in vectors, from an output to the image element that the weight multiplies */
     int32_t *offsets;
-    void *values;     /* the weights of all lists */
+    void *values; /* the weights of all lists */
 } fc_nonzeros_list;
 
 /* The weights of some rows of the weight matrix. */
 typedef struct {
     const void *w;
-    ptrdiff_t rows;             /* the number of rows */
-    ptrdiff_t row_step;         /* the distance between two rows, in elements */
-    ptrdiff_t runs;             /* the number of runs of contiguous weights of a row */
-    ptrdiff_t run_step;         /* the distance between two runs, in elements */
-    ptrdiff_t n;                /* the number of weights of a run */
-    const int32_t *tap_offsets; /* for each weight of a row: its offset in fc_nonzeros_list, or -1 if it is not used */
+    ptrdiff_t rows;     /* the number of rows */
+    ptrdiff_t row_step; /* the distance between two rows, in elements */
+    ptrdiff_t runs;     /* the number of runs of contiguous weights of a row */
+    ptrdiff_t run_step; /* the distance between two runs, in elements */
+    ptrdiff_t n;        /* the number of weights of a run */
+    /* for each weight of a row: the element of `offsets` in fc_nonzeros_list, or -1 if the weight is not used */
+    const int32_t *tap_offsets;
 } fc_weights;
 
 /* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
@@ -32,7 +34,8 @@ enum { FC_LENGTHS = 512 };
 /* The largest number of elements that a kernel may write past the end of a list of nonzero weights. */
 enum { FC_LIST_SPARE = 16 };
 
-/* The location in the result at which one lane of a row of vectors is stored (see sparse.pyx). */
+/* Where one lane of a row of vectors is stored in the result. Each lane has the outputs of another part of the
+ * image. */
 typedef struct {
     ptrdiff_t offset; /* the offset of the row in the result, in elements */
     ptrdiff_t count;  /* the number of outputs of the row that are inside the result array, which may be 0 */
@@ -75,8 +78,8 @@ typedef struct {
 
 FC_KERNELS(fc_sparse_kernels, fc_sparse_for);
 
-/* Return the largest number of vectors of a tile. Each vector takes a register. At least two more registers hold
- * operands. If `dots` is set, at least six more registers hold operands. */
+/* Return the largest number of vectors of a tile. Each vector takes one register. At least two more registers hold
+ * operands or, if `dots` is set, at least six more. */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

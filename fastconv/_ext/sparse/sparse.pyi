@@ -1,31 +1,36 @@
+from typing import Any
+
 import numpy as np
 
-# The largest number of elements that a kernel may write past the end of a list.
-spare: int
-
-def product(
-    dtype: int,
-    source: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    result: np.ndarray,
-    axes: np.ndarray,
-    phases: np.ndarray,
-    sizes: np.ndarray,
-    tap_offsets: np.ndarray,
-    copies: np.ndarray,
-    row_offsets: np.ndarray,
-    tiles: np.ndarray,
-    space: np.ndarray,
-    lists_bytes: int,
-    space_pitch: int,
-    first_row_block: int,
-    row_blocks: int,
-    weight_at: np.ndarray,
-    parts: int,
-    step: int,
-    isa: int,
-    queue: np.ndarray | bytearray,
+def lanes(*, dtype: int, isa: int) -> int: ...
+def most_vectors(*, isa: int, dots: bool) -> int: ...
+def workspace(tables: Any) -> int: ...
+def clear(
+    w: np.ndarray, dw: np.ndarray, queue: np.ndarray | bytearray | None, *, dtype: int, isa: int, items: int
 ) -> None: ...
-def clear(dtype: int, w: np.ndarray, dw: np.ndarray, items: int, isa: int, queue: np.ndarray | bytearray) -> None: ...
-def shape(dtype: int, isa: int, dots: bool) -> tuple[int, int]: ...
+
+class ProductPlan:
+    row_blocks_at_once: int
+    def __init__(
+        self, *, dtype: int, isa: int, tables: Any, layout: Any, tap_offsets: np.ndarray, weight_at: np.ndarray
+    ) -> None: ...
+    def run(
+        self,
+        source: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        result: np.ndarray,
+        space: np.ndarray,
+        list_queue: np.ndarray | bytearray | None,
+        queue: np.ndarray | bytearray | None,
+    ) -> None: ...
+    def run_gradient(
+        self,
+        x: np.ndarray,
+        dout: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        space: np.ndarray,
+        list_queue: np.ndarray | bytearray | None,
+        queue: np.ndarray | bytearray | None,
+    ) -> None: ...

@@ -5,217 +5,238 @@ A block of the padded image is divided into equal parts, one for each lane of a 
 vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row
 consists of the same row of results of every part, stored as vectors.
 
-A row block is a group of rows of the weight matrix that are processed together. A first call lists the nonzero weights
-of some row blocks, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into
-work items, and makes all tables that this module reads.
+A row block is a group of rows of the weight matrix that are processed together. A plan first lists the nonzero weights
+of some row blocks, and then multiplies by these weights. fastconv.convolution.sparse chooses the sizes of all blocks.
 """
 
 from libc.stdint cimport int32_t
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.blocks cimport ceil_div, unravel_block
-from fastconv._ext.gemm.microkernel cimport Kernels, kernels
-from fastconv._ext.packing.patches cimport Block, ConvAxis, fill, read_conv_axes
+from fastconv._ext.buffers.scratchpad cimport Scratchpad, book, scratchpad_of
+from fastconv._ext.gemm.microkernel cimport kernels
+from fastconv._ext.packing.patches cimport Block, ConvAxis, fill, set_conv_axes
 from fastconv._ext.buffers.runs cimport fc_check, floating
 from fastconv._ext.sparse.kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_clear_t, fc_dot_rows_t, fc_from_lanes_t, fc_gradient_to_lanes_t, fc_isa_lanes,
-    fc_nonzeros_list, fc_prefetch_rows, fc_row_location, fc_sparse_for, fc_sparse_sums, fc_to_lanes_t, fc_weights,
+    FC_LIST_SPARE, fc_clear_t, fc_isa_lanes, fc_nonzeros_list, fc_prefetch_rows, fc_row_location, fc_sparse_for,
+    fc_sparse_kernels, fc_sparse_sums, fc_weights,
 )
+from fastconv._ext.sparse.lanes cimport MOST_LANES, Sizes, set_lane_offsets, set_row_locations
 from fastconv._ext.threads.team cimport (
-    fc_new_worker, fc_next_chunk, fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, fc_worker_id,
-    work_queue,
+    fc_new_worker, fc_next_chunk, fc_next_item, fc_parallel_for, fc_serial_queue, fc_stopped, fc_task_function,
+    fc_work_queue, fc_worker, fc_worker_id, work_queue,
 )
 
 
 cdef enum:
-    LINE = 64        # The size of a cache line in bytes. It is also the size of the largest vector.
-    MOST_LANES = 16  # The largest number of lanes of a vector.
+    PATCH_SPARE = 128  # The number of elements past the end of a padded block that a kernel may read.
 
 
-def shape(int dtype, int isa, bint dots):
-    """Return the number of lanes of a vector, and the largest number of vectors of a tile. `dtype` is 0 (float32) or 1
-    (float64). If `dots` is set, the tile is one of the kernels that compute the gradient of the weights.
+def lanes(*, int dtype, int isa):
+    """Return the number of elements of a vector, for dtype 0 (float32) or 1 (float64)."""
+    return fc_isa_lanes(dtype, isa)
+
+
+def most_vectors(*, int isa, bint dots):
+    """Return the largest number of vectors of a tile. If `dots` is set, the tile is one of the kernels that compute the
+    gradient of the weights.
     """
-    return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
+    return fc_sparse_sums(isa, dots)
 
 
-#: The largest number of elements that a kernel may write past the end of a list of nonzero weights.
-spare = FC_LIST_SPARE
-
-
-# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. Distances are in
-# elements, and offsets are in bytes.
-cdef struct Sizes:
-    Py_ssize_t images
-    Py_ssize_t groups
-    Py_ssize_t rows             # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step         # the distance between two rows of the weight matrix
-    Py_ssize_t block_rows       # the number of rows of a row block
-    Py_ssize_t channels         # the number of channels of the source in a group
-    Py_ssize_t channel_step     # the distance between the weights of two channels
-    Py_ssize_t block_channels   # the number of channels that are copied to vectors before they are multiplied
-    Py_ssize_t taps             # the number of taps of the kernel
-    Py_ssize_t patch_image      # the distance between two images in the padded block
-    Py_ssize_t channel_pitch    # the distance between two channels in the vectors of a block
-    Py_ssize_t row_pitch        # the distance between two rows in the vectors of a block
-    Py_ssize_t copy_rows        # the number of rows that one call of the copying kernel copies to vectors
-    Py_ssize_t copies           # the number of calls of the copying kernel for one channel
-    Py_ssize_t out_rows         # the number of output rows of one part of a block
-    Py_ssize_t out_width        # the number of results of one output row; each result takes one lane of a vector
-    Py_ssize_t tiles            # the number of tiles into which the results of a block are divided
-    Py_ssize_t lane_images      # the number of images of a block; no two images share a lane
-    Py_ssize_t[3] lane_parts    # the number of parts of a block along each axis; each lane holds one part
-    Py_ssize_t[3] part          # the number of results of one part along each axis
-    Py_ssize_t lanes_at         # the offset of the copied vectors in the workspace of a thread, in bytes
-    Py_ssize_t sums_at          # the offset of the sums in the workspace of a thread, in bytes
-    Py_ssize_t locations_at     # the offset of the array of fc_row_location in the workspace of a thread, in bytes
-    # The lists of nonzero weights: there is one fc_nonzeros_list for each row block and each block of channels.
-    Py_ssize_t list_offsets_at  # the offset of `offsets` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_values_at   # the offset of `values` from the start of a fc_nonzeros_list, in bytes
-    Py_ssize_t list_pitch       # the distance between two structs fc_nonzeros_list, in bytes
-
-
-cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
-    cdef Sizes s
-    cdef Py_ssize_t i
-    s.images, s.groups, s.rows, s.row_step, s.block_rows = t[0], t[1], t[2], t[3], t[4]
-    s.channels, s.channel_step, s.block_channels, s.taps = t[5], t[6], t[7], t[8]
-    s.patch_image, s.channel_pitch, s.row_pitch, s.copy_rows = t[9], t[10], t[11], t[12]
-    s.copies, s.out_rows, s.out_width, s.tiles, s.lane_images = t[13], t[14], t[15], t[16], t[17]
-    for i in range(3):
-        s.lane_parts[i], s.part[i] = t[18 + i], t[21 + i]
-    s.lanes_at, s.sums_at, s.locations_at = t[24], t[25], t[26]
-    s.list_offsets_at, s.list_values_at, s.list_pitch = t[27], t[28], t[29]
-    return s
-
-
-# The arguments of a call of `product`. All threads of the call read them.
-cdef struct Task:
+# The arguments of a call. All threads of the call read them.
+cdef struct Call:
+    const Sizes* sizes
     const void* source
     const void* w
     const void* bias
-    void* result
-    # For each weight: the offset, in vectors, of the image element that the weight multiplies, or -1 if the weight is
-    # not used.
-    const int32_t* tap_offsets
-    # Two offsets for each call of the kernel that copies rows to vectors: the first in the vectors, the second in the
-    # padded block.
-    const Py_ssize_t* copies
-    # For each output row: the offset of the first copied vector that the row reads.
-    const Py_ssize_t* row_offsets
-    # Four numbers for each tile: its number of rows, its number of vectors per row, its first row, its first vector.
-    const Py_ssize_t* tiles
-    char* lists
-    char* space
-    Py_ssize_t space_pitch
-    Py_ssize_t workspaces
-    Py_ssize_t first_row_block  # the index of the first row block of this call
-    Py_ssize_t row_blocks       # the number of row blocks of this call
-    Py_ssize_t items
-    Py_ssize_t volume           # the number of cells of a channel of the source
-    Py_ssize_t positions        # the number of cells of a channel of the result
-    Py_ssize_t group_step       # the distance between the weights of two groups, in elements
-    Py_ssize_t itemsize
-    fc_work_queue* queue
-    # For each offset of an image element: the offset, in a row of weights, of the weight that multiplies this element.
-    const int32_t* weight_at
-    Py_ssize_t parts            # the number of partial sums of the gradient; 0 if no gradient is computed
-    Py_ssize_t blocks           # the number of blocks of the result
-    int dtype
-    int isa
-    Sizes sizes
-    ConvAxis[3] axes
-    Kernels kernel
-
-
-cdef enum Step:
-    PRUNE     # List the nonzero weights.
-    MULTIPLY  # Multiply by the listed weights.
-    DOTS      # Compute the gradient of the listed weights, and store it in place of the weights.
-    SCATTER   # Copy the gradient from the lists to dw.
+    void* result                # for the gradient of the weights: dout
+    void* dw
+    char* lists                 # the lists of nonzero weights of the row blocks that are processed at present
+    char* space                 # the scratchpads of all threads
+    Py_ssize_t first_row_block  # the index of the first row block that is processed at present
+    Py_ssize_t row_blocks       # the number of row blocks that are processed at present
+    Py_ssize_t items            # the number of work items of the current step
+    fc_work_queue* queue        # the work queue of the current step
 
 
 cdef inline fc_nonzeros_list lists_at(char* at, const Sizes* s) noexcept nogil:
     cdef fc_nonzeros_list lists
-    lists.rows = <int32_t*> at
-    lists.counts = lists.rows + s.block_rows
+    lists.rows = <int32_t*> (at + s.list_rows_at)
+    lists.counts = <int32_t*> (at + s.list_counts_at)
     lists.offsets = <int32_t*> (at + s.list_offsets_at)
     lists.values = at + s.list_values_at
     return lists
 
 
-cdef inline char* align_up(void* at) noexcept nogil:
-    return <char*> ((<Py_ssize_t> at + LINE - 1) // LINE * LINE)
-
-
-def product(
-    int dtype, source, w, bias, result, axes, phases, sizes, tap_offsets, copies, row_offsets, tiles, space,
-    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_row_block, Py_ssize_t row_blocks, weight_at,
-    Py_ssize_t parts, int step, int isa, queue,
-):
-    """Run one step (a value of `Step`) for `row_blocks` row blocks of the weight matrix, starting with row block
-    `first_row_block`.
-
-    To compute result = w @ columns(source) + bias, run PRUNE, then MULTIPLY. `bias` may be None. To compute the
-    gradient of the nonzero weights, run PRUNE, DOTS and SCATTER. In DOTS, the argument `result` is dout; in SCATTER, it
-    is dw. The gradient is computed as `parts` partial sums, which SCATTER adds up. The arrays are of `dtype`, 0
-    (float32) or 1 (float64). The workspace `space` starts with `lists_bytes` bytes for the lists of nonzero weights.
-    Each thread has `space_pitch` bytes after the lists.
+cdef Py_ssize_t set_sizes(Sizes* s, tables) except -1:
+    """Set the fields of `s` that do not depend on the stride phase, divide the workspace of a call, and return its size
+    in bytes. `tables` is a `SparseTables` of fastconv.convolution.sparse.tables.
     """
-    cdef Task t
-    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* of_axes = index_pointer(axes)
-    cdef Py_ssize_t* of_sizes = index_pointer(sizes)
-    cdef Buffer sources = contiguous_buffer(source, itemsize, False)
-    cdef Buffer results = contiguous_buffer(result, itemsize, step == MULTIPLY or step == SCATTER)
-    cdef Buffer weights = contiguous_buffer(w, itemsize, False), workspace = contiguous_buffer(space, 1, True)
-    cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
-    cdef Buffer offsets = contiguous_buffer(tap_offsets, sizeof(int32_t), False)
-    t.source, t.w, t.result = sources.at, weights.at, results.at
-    t.bias = NULL if bias is None else contiguous_buffer(bias, itemsize, False).at
-    t.tap_offsets, t.copies = <const int32_t*> offsets.at, index_pointer(copies)
-    t.row_offsets, t.tiles = index_pointer(row_offsets), index_pointer(tiles)
-    t.lists = align_up(workspace.at)
-    t.space, t.space_pitch = t.lists + lists_bytes, space_pitch
-    t.workspaces = (workspace.n - lists_bytes - LINE) // space_pitch
-    t.first_row_block, t.row_blocks, t.itemsize, t.dtype, t.isa = first_row_block, row_blocks, itemsize, dtype, isa
-    t.queue, t.parts, t.blocks = work_queue(queue), parts, 1
-    t.weight_at = <const int32_t*> contiguous_buffer(weight_at, sizeof(int32_t), False).at
-    with nogil:
-        t.sizes = read_sizes(of_sizes)
-        read_conv_axes(t.axes, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
-        t.kernel = kernels(dtype, isa)
-        t.volume = t.axes[0].size * t.axes[1].size * t.axes[2].size
-        t.positions = t.axes[0].output_size * t.axes[1].output_size * t.axes[2].output_size
-        t.group_step = weights.n // t.sizes.groups
-        fc_check(sources.n == t.sizes.images * t.sizes.groups * t.sizes.channels * t.volume)
-        fc_check(step == SCATTER or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
-        fc_check(offsets.n == t.sizes.block_channels * t.sizes.taps)
-        t.blocks = ceil_div(t.sizes.images, t.sizes.lane_images)
-        for i in range(3):
-            t.blocks *= ceil_div(t.axes[i].out, t.axes[i].block)
-        t.items = row_blocks * ceil_div(t.sizes.channels, t.sizes.block_channels)
-        fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
-        if step == PRUNE:
-            fc_parallel_for(t.queue, prune_all, &t)
-        elif step == SCATTER:
-            fc_parallel_for(t.queue, scatter_of_double if dtype else scatter_of_float, &t)
-        else:
-            t.items = row_blocks * (t.blocks if step == MULTIPLY else parts)
-            fc_parallel_for(t.queue, product_of_double if dtype else product_of_float, &t)
+    cdef Scratchpad lists = scratchpad_of(1), slot = scratchpad_of(1), call = scratchpad_of(1)
+    cdef Py_ssize_t i, entries, most, vectors
+    problem, tiling = tables.problem, tables.tiling
+    s.itemsize, s.lanes = tables.itemsize, tables.lanes
+    s.images, s.groups, s.rows, s.row_step = problem.images, problem.groups, problem.rows, problem.row_step
+    s.channels, s.channel_step, s.taps = problem.channels, problem.channel_step, tables.taps
+    s.group_step = s.rows * s.channels * s.taps
+    s.block_rows, s.block_channels = tiling.rows, tiling.channels
+    s.channel_blocks = ceil_div(s.channels, s.block_channels)
+    s.row_blocks, s.blocks, s.parts = tables.row_blocks, tables.blocks, tables.parts
+    s.patch_image, s.channel_pitch = tables.patch.image_pitch, tables.channel_pitch * s.lanes
+    s.row_pitch, s.copy_rows = tables.row_pitch * s.lanes, tables.copy_rows
+    s.copies, s.out_rows = len(tables.copy_to), len(tables.row_offsets)
+    s.tile_rows, s.tile_width = tiling.tile
+    s.lane_images = tiling.lanes[0]
+    for i in range(3):
+        s.lane_parts[i], s.part[i] = tiling.lanes[1 + i], tiling.part[i]
+    s.out_width = s.part[2]
+
+    entries = s.block_rows * s.block_channels * s.taps + FC_LIST_SPARE
+    s.list_rows_at = book(&lists, s.block_rows * <Py_ssize_t> sizeof(int32_t))
+    s.list_counts_at = book(&lists, s.block_rows * <Py_ssize_t> sizeof(int32_t))
+    s.list_offsets_at = book(&lists, entries * <Py_ssize_t> sizeof(int32_t))
+    s.list_values_at = book(&lists, entries * s.itemsize)
+    s.list_part = lists.size - s.list_values_at
+    if s.parts > 1:
+        book(&lists, (s.parts - 1) * s.list_part)
+    s.list_pitch = lists.size
+    most = <Py_ssize_t> tables.tuning.lists_bytes // (s.channel_blocks * s.list_pitch)
+    s.row_blocks_at_once = max(1, min(s.row_blocks, most))
+
+    vectors = s.out_rows * s.out_width
+    book(&slot, s.itemsize * (s.lane_images * s.patch_image + PATCH_SPARE))   # the padded block
+    s.lanes_at = book(&slot, s.itemsize * s.block_channels * s.channel_pitch)
+    s.sums_at = book(&slot, s.itemsize * s.lanes * s.block_rows * vectors)
+    s.mask_at = book(&slot, s.itemsize * s.lanes * vectors if s.parts else 0)
+    s.locations_at = book(&slot, <Py_ssize_t> sizeof(fc_row_location) * s.lanes * s.out_rows)
+    # While a thread lists nonzero weights, its scratchpad holds the lists of one row block before they are sorted.
+    s.space_pitch, s.workers = max(slot.size, s.list_pitch), tables.workers
+
+    s.lists_at = book(&call, s.row_blocks_at_once * s.channel_blocks * s.list_pitch)
+    s.space_at = book(&call, s.workers * s.space_pitch)
+    return call.size
 
 
-cdef void prune_all(void* task) noexcept nogil:
+def workspace(tables):
+    """Return the number of bytes of the workspace of a plan with these tables."""
+    cdef Sizes sizes
+    return set_sizes(&sizes, tables)
+
+
+cdef int run_step(Call* t, fc_task_function worker, fc_work_queue* queue, Py_ssize_t items) except -1 nogil:
+    t.queue, t.items = queue, items
+    queue.chunks_taken = queue.workers = 0
+    return fc_parallel_for(queue, worker, t)
+
+
+cdef class ProductPlan:
+    """A plan for one product of weights and images, or for the gradient of the weights.
+
+    `dtype` is 0 (float32) or 1 (float64). `tables` is a `SparseTables` of fastconv.convolution.sparse.tables. `layout`
+    is the `Layout` of a padded block of this stride phase. For each weight of a row in a block of channels,
+    `tap_offsets` has the offset, in vectors, of the image element that the weight multiplies, or -1 if the weight is
+    not used. For each such offset, `weight_at` has the offset of the weight in its row; only the gradient needs it.
+    """
+
+    cdef Sizes _sizes
+    cdef int _dtype
+    cdef tuple _arrays   # The tuple keeps the arrays alive, because `_sizes` has pointers into them.
+    #: The number of row blocks that are processed together.
+    cdef readonly Py_ssize_t row_blocks_at_once
+
+    def __init__(self, *, int dtype, int isa, tables, layout, tap_offsets, weight_at):
+        cdef Sizes* s = &self._sizes
+        cdef Buffer offsets = contiguous_buffer(tap_offsets, sizeof(int32_t), False)
+        set_sizes(s, tables)
+        set_conv_axes(s.axes, layout, tables.phases)
+        fc_check(offsets.n == s.block_channels * s.taps)
+        self._dtype, self.row_blocks_at_once = dtype, s.row_blocks_at_once
+        self._arrays = tables.phases, tables.copy_to, tables.copy_from, tables.row_offsets, tap_offsets, weight_at
+        s.table, s.kernel = fc_sparse_for(dtype, isa), kernels(dtype, isa)
+        s.volume = s.axes[0].size * s.axes[1].size * s.axes[2].size
+        s.positions = s.axes[0].output_size * s.axes[1].output_size * s.axes[2].output_size
+        s.copy_to, s.copy_from = index_pointer(tables.copy_to), index_pointer(tables.copy_from)
+        s.row_offsets, s.tap_offsets = index_pointer(tables.row_offsets), <const int32_t*> offsets.at
+        s.weight_at = <const int32_t*> contiguous_buffer(weight_at, sizeof(int32_t), False).at
+
+    def run(self, source, w, bias, result, space, list_queue, queue):
+        """Compute result = w @ columns(source) + bias. `bias` may be None.
+
+        All arrays have the dtype of the plan. `space` is the workspace. Threads take work from `list_queue` while they
+        list nonzero weights, and from `queue` while they multiply. A queue may be None if one thread does all the work.
+        """
+        cdef Call t
+        self._set_call(&t, source, w, space)
+        cdef Buffer results = contiguous_buffer(result, self._sizes.itemsize, True)
+        fc_check(results.n == self._result_size())
+        t.result = results.at
+        t.bias = NULL if bias is None else contiguous_buffer(bias, self._sizes.itemsize, False).at
+        self._run(&t, list_queue, queue)
+
+    def run_gradient(self, x, dout, w, dw, space, list_queue, queue):
+        """Compute the gradient of the nonzero weights, and write it to their places in dw. The rest of dw stays.
+
+        The gradient is computed as partial sums, which the last step adds up. The other arguments are those of `run`.
+        """
+        cdef Call t
+        self._set_call(&t, x, w, space)
+        cdef Buffer gradients = contiguous_buffer(dout, self._sizes.itemsize, False)
+        fc_check(gradients.n == self._result_size())
+        t.result, t.dw = gradients.at, contiguous_buffer(dw, self._sizes.itemsize, True).at
+        self._run(&t, list_queue, queue)
+
+    cdef Py_ssize_t _result_size(self) noexcept:
+        return self._sizes.images * self._sizes.groups * self._sizes.rows * self._sizes.positions
+
+    cdef int _set_call(self, Call* t, source, w, space) except -1:
+        cdef const Sizes* s = &self._sizes
+        cdef Buffer sources = contiguous_buffer(source, s.itemsize, False)
+        cdef Buffer weights = contiguous_buffer(w, s.itemsize, False), workspace = contiguous_buffer(space, 1, True)
+        fc_check(sources.n == s.images * s.groups * s.channels * s.volume)
+        fc_check(weights.n == s.groups * s.group_step)
+        fc_check(workspace.n >= s.space_at + s.workers * s.space_pitch)
+        t.sizes, t.source, t.w, t.bias, t.dw = s, sources.at, weights.at, NULL, NULL
+        t.lists, t.space = <char*> workspace.at + s.lists_at, <char*> workspace.at + s.space_at
+        return 0
+
+    cdef int _run(self, Call* t, list_queue, queue) except -1:
+        cdef const Sizes* s = &self._sizes
+        cdef fc_work_queue own
+        cdef fc_work_queue* lists = &own
+        cdef fc_work_queue* products = &own
+        cdef Py_ssize_t units
+        cdef bint is_double = self._dtype == 1
+        fc_serial_queue(&own)
+        if list_queue is not None:
+            lists = work_queue(list_queue)
+        if queue is not None:
+            products = work_queue(queue)
+        with nogil:
+            t.first_row_block = 0
+            while t.first_row_block < s.row_blocks:
+                t.row_blocks = min(s.row_blocks_at_once, s.row_blocks - t.first_row_block)
+                units = t.row_blocks * s.channel_blocks
+                run_step(t, prune_worker, lists, units)
+                run_step(t, product_of_double if is_double else product_of_float, products,
+                         t.row_blocks * (s.parts if s.parts else s.blocks))
+                if s.parts:
+                    run_step(t, scatter_of_double if is_double else scatter_of_float, lists, units)
+                t.first_row_block += s.row_blocks_at_once
+        return 0
+
+
+cdef void prune_worker(void* call) noexcept nogil:
     """Process work items until none are left. For each work item, list the nonzero weights of a row block in a block of
     channels.
     """
-    cdef const Task* t = <const Task*> task
-    cdef const Sizes* s = &t.sizes
+    cdef const Call* t = <const Call*> call
+    cdef const Sizes* s = t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row, channel, channels
-    cdef fc_nonzeros_list space = lists_at(t.space + worker_id * t.space_pitch, s), to
+    cdef fc_nonzeros_list space = lists_at(t.space + worker_id * s.space_pitch, s), to
     cdef fc_weights weights
-    fc_check(worker_id < t.workspaces)
-    weights.tap_offsets, weights.row_step, weights.run_step = t.tap_offsets, s.row_step, s.channel_step
+    fc_check(worker_id < s.workers)
+    weights.tap_offsets, weights.row_step, weights.run_step = s.tap_offsets, s.row_step, s.channel_step
     while index < t.items:
         to = lists_at(t.lists + index * s.list_pitch, s)
         row = t.first_row_block + unravel_block(&channel, index, s.channels, s.block_channels)
@@ -223,60 +244,59 @@ cdef void prune_all(void* task) noexcept nogil:
         weights.runs, weights.n = channels, s.taps
         if s.channel_step == s.taps:
             weights.runs, weights.n = 1, channels * s.taps
-        weights.w = <const char*> t.w + channel * s.channel_step * t.itemsize
-        weights.w = <const char*> weights.w + unravel_block(&row, row, s.rows, s.block_rows) * t.group_step * t.itemsize
-        weights.w = <const char*> weights.w + row * s.row_step * t.itemsize
+        weights.w = <const char*> t.w + channel * s.channel_step * s.itemsize
+        weights.w = <const char*> weights.w + unravel_block(&row, row, s.rows, s.block_rows) * s.group_step * s.itemsize
+        weights.w = <const char*> weights.w + row * s.row_step * s.itemsize
         weights.rows = min(s.block_rows, s.rows - row)
-        fc_sparse_for(t.dtype, t.isa).prune(&weights, &to, &space)
+        s.table.prune(&weights, &to, &space)
         index = fc_next_item(t.queue, t.items)
 
 
-cdef void product_of_float(void* task) noexcept nogil:
-    products_worker(<const Task*> task, <float*> NULL)
+cdef void product_of_float(void* call) noexcept nogil:
+    products_worker(<const Call*> call, <float*> NULL)
 
 
-cdef void product_of_double(void* task) noexcept nogil:
-    products_worker(<const Task*> task, <double*> NULL)
+cdef void product_of_double(void* call) noexcept nogil:
+    products_worker(<const Call*> call, <double*> NULL)
 
 
-cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Process work items until none are left. For MULTIPLY, a work item is one row block in one block of the
-    result. For DOTS, a work item is one row block in all blocks of the result that contribute to one partial sum.
+cdef void products_worker(const Call* t, floating* dtype) noexcept nogil:
+    """Process work items until none are left. A work item is one row block in one block of the result. For the gradient
+    of the weights, a work item is one row block in all blocks of the result that contribute to one partial sum.
     """
-    cdef const Sizes* s = &t.sizes
+    cdef const Sizes* s = t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row_block, i
     cdef Py_ssize_t block_index, left
     cdef Block block
-    cdef char* space = t.space + worker_id * t.space_pitch
-    fc_check(worker_id < t.workspaces)
+    cdef char* space = t.space + worker_id * s.space_pitch
+    fc_check(worker_id < s.workers)
     while index < t.items:
         row_block = index % t.row_blocks
         block_index = index // t.row_blocks
-        while block_index < t.blocks and not fc_stopped(t.queue):
+        while block_index < s.blocks and not fc_stopped(t.queue):
             left = block_index
             for i in range(2, -1, -1):
-                left = unravel_block(&block.begin[i], left, t.axes[i].out, t.axes[i].block)
-                block.n[i] = t.axes[i].block
+                left = unravel_block(&block.begin[i], left, s.axes[i].out, s.axes[i].block)
+                block.n[i] = s.axes[i].block
             block.image = left * s.lane_images
             block.images = min(s.lane_images, s.images - block.image)
             multiply(t, row_block, index // t.row_blocks, block_index, &block, <floating*> space, space)
-            block_index += t.parts if t.parts else t.blocks
+            block_index += s.parts if s.parts else s.blocks
         index = fc_next_item(t.queue, t.items)
 
 
-cdef void scatter_of_float(void* task) noexcept nogil:
-    scatter_worker(<const Task*> task, <float*> NULL)
+cdef void scatter_of_float(void* call) noexcept nogil:
+    scatter_worker(<const Call*> call, <float*> NULL)
 
 
-cdef void scatter_of_double(void* task) noexcept nogil:
-    scatter_worker(<const Task*> task, <double*> NULL)
+cdef void scatter_of_double(void* call) noexcept nogil:
+    scatter_worker(<const Call*> call, <double*> NULL)
 
 
-cdef void scatter_worker(const Task* t, floating* dtype) noexcept nogil:
+cdef void scatter_worker(const Call* t, floating* dtype) noexcept nogil:
     """Add up the partial sums of the gradient, which are in the lists of nonzero weights, and write the sums to dw."""
-    cdef const Sizes* s = &t.sizes
+    cdef const Sizes* s = t.sizes
     cdef Py_ssize_t index = fc_next_item(t.queue, t.items), row, channel, i, j, part, rows
-    cdef Py_ssize_t pitch = s.list_pitch - s.list_values_at
     cdef fc_nonzeros_list lists
     cdef const floating* val
     cdef floating* dw
@@ -285,79 +305,29 @@ cdef void scatter_worker(const Task* t, floating* dtype) noexcept nogil:
     while index < t.items:
         lists = lists_at(t.lists + index * s.list_pitch, s)
         row = t.first_row_block + unravel_block(&channel, index, s.channels, s.block_channels)
-        dw = <floating*> t.result + unravel_block(&row, row, s.rows, s.block_rows) * t.group_step
+        dw = <floating*> t.dw + unravel_block(&row, row, s.rows, s.block_rows) * s.group_step
         dw = dw + row * s.row_step + channel * s.channel_step
         rows = min(s.block_rows, s.rows - row)
         val = <const floating*> lists.values
         for i in range(rows):
             for j in range(lists.counts[i]):
                 total = 0
-                for part in range(t.parts):
-                    total += (<const floating*> (<const char*> &val[j] + part * (pitch // t.parts)))[0]
-                dw[lists.rows[i] * s.row_step + t.weight_at[lists.offsets[j]]] = total
+                for part in range(s.parts):
+                    total += (<const floating*> (<const char*> &val[j] + part * s.list_part))[0]
+                dw[lists.rows[i] * s.row_step + s.weight_at[lists.offsets[j]]] = total
             val = val + lists.counts[i]
             lists.offsets = lists.offsets + lists.counts[i]
         index = fc_next_item(t.queue, t.items)
 
 
-cdef void set_lane_offsets(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of each lane in the padded block. If the block has fewer than `lane_images` images, the
-    lanes of the missing images get the offsets of the last image.
-    """
-    cdef Py_ssize_t lane = 0, n, d, h, w
-    for n in range(s.lane_images):
-        for d in range(s.lane_parts[0]):
-            for h in range(s.lane_parts[1]):
-                for w in range(s.lane_parts[2]):
-                    at[lane] = (
-                        min(n, block.images - 1) * s.patch_image + d * s.part[0] * axes[0].pitch
-                        + h * s.part[1] * axes[1].pitch + w * s.part[2]
-                    )
-                    lane += 1
-
-
-cdef void set_row_locations(
-    fc_row_location* locations, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
-) noexcept nogil:
-    """Set the location, in the result, of each output row of each lane."""
-    cdef const ConvAxis* axis
-    cdef Py_ssize_t[3] o
-    cdef Py_ssize_t lane, row, n, d, h, w, left
-    cdef Py_ssize_t lanes = s.lane_images * s.lane_parts[0] * s.lane_parts[1] * s.lane_parts[2]
-    cdef fc_row_location* location
-    for row in range(s.out_rows):
-        lane = 0
-        for n in range(s.lane_images):
-            for d in range(s.lane_parts[0]):
-                o[0] = block.begin[0] + d * s.part[0] + row // s.part[1]
-                for h in range(s.lane_parts[1]):
-                    o[1] = block.begin[1] + h * s.part[1] + row % s.part[1]
-                    for w in range(s.lane_parts[2]):
-                        o[2] = block.begin[2] + w * s.part[2]
-                        location = &locations[row * lanes + lane]
-                        lane += 1
-                        location.offset = location.count = 0
-                        left = min(s.part[2], axes[2].out - o[2])
-                        if n < block.images and o[0] < axes[0].out and o[1] < axes[1].out and left > 0:
-                            axis = &axes[0]
-                            location.count = left
-                            location.offset = (
-                                (block.image + n) * image_step
-                                + ((axis.output_offset + o[0] * axis.output_stride) * axes[1].output_size
-                                   + axes[1].output_offset
-                                   + o[1] * axes[1].output_stride) * axes[2].output_size
-                                + axes[2].output_offset + o[2] * axes[2].output_stride
-                            )
-
-
-cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t image_step,
+cdef void prefetch_channel(const Sizes* s, const floating* plane, Py_ssize_t image_step,
                            const Block* block) noexcept nogil:
     """Prefetch the elements that a block reads in the next channel, because the rows of a block are too short for
     the hardware prefetcher. `plane` points to the next channel of image 0.
     """
-    cdef const ConvAxis* d = &t.axes[0]
-    cdef const ConvAxis* h = &t.axes[1]
-    cdef const ConvAxis* w = &t.axes[2]
+    cdef const ConvAxis* d = &s.axes[0]
+    cdef const ConvAxis* h = &s.axes[1]
+    cdef const ConvAxis* w = &s.axes[2]
     cdef Py_ssize_t n, deep, top, left, rows, cells, first = max(0, block.begin[0] * d.stride - d.lo)
     top, left = max(0, block.begin[1] * h.stride - h.lo), max(0, block.begin[2] * w.stride - w.lo)
     rows = min(h.size, (block.begin[1] + block.n[1] + h.halo) * h.stride - h.lo) - top
@@ -380,84 +350,82 @@ cdef void zero_lists(const fc_nonzeros_list* lists, Py_ssize_t rows, floating* d
 
 
 cdef void multiply(
-    const Task* t, Py_ssize_t row_block, Py_ssize_t part, Py_ssize_t block_index, const Block* block, floating* dtype,
+    const Call* t, Py_ssize_t row_block, Py_ssize_t part, Py_ssize_t block_index, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
     """Compute one block of the result for one row block. For each block of channels, copy the channels to vectors, and
     add their products with the weights to the sums.
 
-    For DOTS, first copy the rows of dout to vectors. Then multiply the rows of dout by the copied channels, and add the
-    products to the partial sum with index `part`. The partial sums are stored in the lists of nonzero weights.
+    For the gradient of the weights, first copy the rows of dout to vectors. Then multiply the rows of dout by the
+    copied channels, and add the products to the partial sum with index `part`. The partial sums are stored in the lists
+    of nonzero weights.
     """
-    cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
+    cdef const Sizes* s = t.sizes
+    cdef const fc_sparse_kernels* kernel = s.table
     cdef Py_ssize_t[MOST_LANES] lane_at
     cdef Py_ssize_t first_row, group = unravel_block(&first_row, t.first_row_block + row_block, s.rows, s.block_rows)
     cdef Py_ssize_t rows = min(s.block_rows, s.rows - first_row), channel, here, c, i, k, row
-    cdef Py_ssize_t image_step = s.groups * s.channels * t.volume, count = ceil_div(s.channels, s.block_channels)
-    cdef Py_ssize_t pitch = s.out_rows * s.out_width * lanes
+    cdef Py_ssize_t image_step = s.groups * s.channels * s.volume
+    cdef Py_ssize_t pitch = s.out_rows * s.out_width * s.lanes, line, first, height, width, at
     cdef floating* patch = <floating*> space
     cdef floating* cells = <floating*> (space + s.lanes_at)
     cdef floating* sums = <floating*> (space + s.sums_at)
     cdef fc_row_location* locations = <fc_row_location*> (space + s.locations_at)
-    cdef const floating* source = <const floating*> t.source + group * s.channels * t.volume
-    cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * t.positions
+    cdef const floating* source = <const floating*> t.source + group * s.channels * s.volume
+    cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * s.positions
     cdef const floating* initial = NULL
-    cdef const Py_ssize_t* tile
-    cdef fc_to_lanes_t to_lanes = fc_sparse_for(t.dtype, t.isa).to_lanes
-    cdef fc_from_lanes_t from_lanes = fc_sparse_for(t.dtype, t.isa).from_lanes
-    cdef fc_add_rows_t add_rows = fc_sparse_for(t.dtype, t.isa).add_rows
-    cdef fc_dot_rows_t dot_rows = fc_sparse_for(t.dtype, t.isa).dot_rows
-    cdef fc_gradient_to_lanes_t gradient_to_lanes = fc_sparse_for(t.dtype, t.isa).gradient_to_lanes
-    cdef char* mask = <char*> (sums + rows * pitch)
+    cdef char* mask = space + s.mask_at
     cdef bint missing = False
     cdef fc_nonzeros_list lists
     if t.bias is not NULL:
         initial = <const floating*> t.bias + group * s.rows + first_row
-    set_lane_offsets(lane_at, s, t.axes, block)
-    set_row_locations(locations, s, t.axes, block, s.groups * s.rows * t.positions)
-    if t.parts:
+    set_lane_offsets(lane_at, s, block)
+    set_row_locations(locations, s, block, s.groups * s.rows * s.positions)
+    if s.parts:
         for row in range(rows):
-            missing = gradient_to_lanes(
-                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, locations, s.out_rows,
+            missing = kernel.gradient_to_lanes(
+                sums + row * pitch, mask if row == 0 else NULL, to + row * s.positions, locations, s.out_rows,
                 s.out_width,
             )
-    for i in range(count):
+    for i in range(s.channel_blocks):
         channel = i * s.block_channels
         here = min(s.block_channels, s.channels - channel)
         for c in range(here):
-            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.axes, block, 0, s.patch_image, &t.kernel,
+            fill(patch, source + (channel + c) * s.volume, 1, image_step, s.axes, block, 0, s.patch_image, &s.kernel,
                  False)
             if channel + c + 1 < s.channels:
-                prefetch_channel(t, source + (channel + c + 1) * t.volume, image_step, block)
+                prefetch_channel(s, source + (channel + c + 1) * s.volume, image_step, block)
             for k in range(s.copies):
-                to_lanes(
-                    cells + c * s.channel_pitch + t.copies[2 * k], s.row_pitch, patch + t.copies[2 * k + 1],
-                    t.axes[1].pitch, lane_at, s.copy_rows, t.axes[2].halo + s.out_width,
+                kernel.to_lanes(
+                    cells + c * s.channel_pitch + s.copy_to[k], s.row_pitch, patch + s.copy_from[k],
+                    s.axes[1].pitch, lane_at, s.copy_rows, s.axes[2].halo + s.out_width,
                 )
-        lists = lists_at(t.lists + (row_block * count + i) * s.list_pitch, s)
-        if t.parts:
-            lists.values = <char*> lists.values + part * ((s.list_pitch - s.list_values_at) // t.parts)
+        lists = lists_at(t.lists + (row_block * s.channel_blocks + i) * s.list_pitch, s)
+        if s.parts:
+            lists.values = <char*> lists.values + part * s.list_part
             if block_index == part:
                 zero_lists(&lists, rows, dtype)
-        for k in range(s.tiles):
-            tile = t.tiles + 4 * k
-            if t.parts:
-                dot_rows(
-                    <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.row_offsets + tile[2], &lists, rows,
-                    sums + (tile[2] * s.out_width + tile[3]) * lanes, pitch, s.out_width * lanes,
-                    mask + (tile[2] * s.out_width + tile[3]) * lanes * t.itemsize if missing else NULL,
+        for k in range(ceil_div(s.out_rows, s.tile_rows) * ceil_div(s.out_width, s.tile_width)):
+            first = unravel_block(&line, k, s.out_rows, s.tile_rows) * s.tile_width
+            height, width = min(s.tile_rows, s.out_rows - line), min(s.tile_width, s.out_width - first)
+            at = (line * s.out_width + first) * s.lanes
+            if s.parts:
+                kernel.dot_rows(
+                    <int> height, <int> width, cells + first * s.lanes, s.row_offsets + line, &lists, rows,
+                    sums + at, pitch, s.out_width * s.lanes, mask + at * s.itemsize if missing else NULL,
                 )
-                continue
-            add_rows(
-                <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.row_offsets + tile[2], &lists, rows,
-                sums + (tile[2] * s.out_width + tile[3]) * lanes, pitch, s.out_width * lanes, initial, i > 0,
-            )
-    if t.parts:
+            else:
+                kernel.add_rows(
+                    <int> height, <int> width, cells + first * s.lanes, s.row_offsets + line, &lists, rows,
+                    sums + at, pitch, s.out_width * s.lanes, initial, i > 0,
+                )
+    if s.parts:
         return
     for row in range(rows):
-        from_lanes(to + row * t.positions, locations, t.axes[2].output_stride, sums + row * pitch, s.out_rows,
-                   s.out_width, t.positions if row + 1 < rows else 0)
+        kernel.from_lanes(
+            to + row * s.positions, locations, s.axes[2].output_stride, sums + row * pitch, s.out_rows, s.out_width,
+            s.positions if row + 1 < rows else 0,
+        )
 
 
 # The arguments of a call of `clear`. All threads of the call read them.
@@ -465,27 +433,34 @@ cdef struct Clearing:
     fc_clear_t clear
     const char* w
     char* dw
-    Py_ssize_t n
-    Py_ssize_t items
-    Py_ssize_t itemsize
+    Py_ssize_t n            # the number of elements of an array
+    Py_ssize_t items        # the number of work items
+    Py_ssize_t itemsize     # the number of bytes of an element
     fc_work_queue* queue
 
 
-def clear(int dtype, w, dw, Py_ssize_t items, int isa, queue):
-    """Set dw to 0 where w is 0. The arrays are divided into `items` equal parts, one for each work item."""
+def clear(w, dw, queue, *, int dtype, int isa, Py_ssize_t items):
+    """Set dw to 0 where w is 0. The arrays are divided into `items` equal parts, one for each work item.
+
+    `dtype` is 0 (float32) or 1 (float64). `queue` may be None if one thread does all the work.
+    """
     cdef Clearing t
     cdef Buffer weights, gradients
+    cdef fc_work_queue own
     t.itemsize = 8 if dtype else 4
     weights, gradients = contiguous_buffer(w, t.itemsize, False), contiguous_buffer(dw, t.itemsize, True)
     t.clear, t.w, t.dw = fc_sparse_for(dtype, isa).clear, <const char*> weights.at, <char*> gradients.at
-    t.n, t.items, t.queue = gradients.n, items, work_queue(queue)
+    t.n, t.items, t.queue = gradients.n, items, &own
+    fc_serial_queue(&own)
+    if queue is not None:
+        t.queue = work_queue(queue)
     with nogil:
         fc_check(weights.n == gradients.n)
         fc_parallel_for(t.queue, clearings_worker, &t)
 
 
-cdef void clearings_worker(void* task) noexcept nogil:
-    cdef const Clearing* t = <const Clearing*> task
+cdef void clearings_worker(void* call) noexcept nogil:
+    cdef const Clearing* t = <const Clearing*> call
     cdef fc_worker worker = fc_new_worker(t.queue)
     cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.items), first, end
     while begin < t.items:

@@ -1,4 +1,4 @@
-/* The kernels of sparse.h: one object for each dtype and instruction set. */
+/* The kernels that sparse.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "sparse/sparse.h"
 
 /* Only the kernels for AVX-512 use intrinsics. For other instruction sets, the header is not included, because

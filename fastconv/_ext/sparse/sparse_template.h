@@ -1,11 +1,11 @@
 /* The kernels of convolution with pruned weights for one dtype and instruction set: see sparse.h. */
 #include "simd/lanes.h"
 
-/* Write the nonzero weights among the n weights at `w` to `values_out`, and their offsets to `offsets_out`. Return the
- * number of nonzero weights. */
+/* Write the nonzero weights among the n weights at `w` to `values_out`, and their offsets to `offsets_out`. Weights
+ * whose offset is negative are left out. Return the number of weights that were written. */
 FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT tap_offsets,
-                                               ptrdiff_t n,
-                                               int32_t *FC_RESTRICT offsets_out, FC_T *FC_RESTRICT values_out)
+                                               ptrdiff_t n, int32_t *FC_RESTRICT offsets_out,
+                                               FC_T *FC_RESTRICT values_out)
 {
     ptrdiff_t count = 0, i = 0;
 #if FC_X86 && FC_VB == 64
@@ -40,7 +40,7 @@ FC_INLINE ptrdiff_t FC_N(fc_list_row_nonzeros)(const FC_T *FC_RESTRICT w, const 
 }
 
 /* Write the lists of nonzero weights of `weights` to `to`, sorted by length. `space` is a workspace for the unsorted
- * lists. There, the field `rows` has the start of each list. */
+ * lists. In `space`, the field `rows` has the start of each list. */
 static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space)
 {
     ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, total = 0;
@@ -54,7 +54,8 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
         for (run = 0; run < weights->runs; run++, from += weights->run_step, tap_offsets += weights->n)
             total += FC_N(fc_list_row_nonzeros)(from, tap_offsets, weights->n, space->offsets + total,
                                                 unsorted_values + total);
-        /* Prefetch the weights of a later row, because the hardware prefetcher does not follow from row to row. */
+        /* Prefetch the weights of a later row, because the hardware prefetcher does not continue from one row to the
+         * next. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
                 FC_PREFETCH(w + 4 * weights->row_step + i, 0);
@@ -83,7 +84,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
     }
 }
 
-/* Copy rows of a padded block to vectors: to[row][p][lane] = from[row][at[lane] + p] for p < n. Up to FC_TL - 1
+/* Copy rows of the padded image to vectors: to[row][p][lane] = from[row][at[lane] + p] for p < n. Up to FC_TL - 1
  * elements past the end of each row of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
                               const ptrdiff_t *at, ptrdiff_t rows, ptrdiff_t n)
@@ -126,12 +127,11 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t step, const FC_
         to[i * step] = from[i];
 }
 
-/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each row and lane with location l, and p <
- * l.count, to[l.offset + p * step] = sums[row][p][lane]. Elements of `to` that are `next_row` elements after the stored
- * ones are prefetched, because the next call writes them. */
+/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each row and lane with location l, and
+ * p < l.count, to[l.offset + p * step] = sums[row][p][lane]. Elements of `to` that are `next_row` elements after the
+ * stored elements are prefetched, because the next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptrdiff_t step, const void *sums_,
-                                ptrdiff_t rows,
-                                ptrdiff_t width, ptrdiff_t next_row)
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
@@ -168,12 +168,13 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_row_location *locations, ptr
     }
 }
 
-/* Multiply the nonzero weights of each weight row by the image elements of a tile. Store the results in `sums` or, if
- * `add` is set, add the results to `sums`. A tile has `height` rows of `width` vectors, and its sums stay in registers.
+/* For each row of the weight matrix, multiply the nonzero weights by the image elements of a tile, and store the sums
+ * in `sums`. If `add` is set, add the sums to `sums`. A tile has `height` rows of `width` vectors, and its sums stay in
+ * registers.
  *
- * Row r of the image elements is at x + row_offsets[r]. Two rows of a tile are `row_pitch` elements apart in `sums`,
- * and the sums of two weight rows are `pitch` elements apart. If `add` is not set, each sum of weight row i also
- * includes initial[i], unless `initial` is NULL. */
+ * Row r of the image elements is at x + row_offsets[r]. In `sums`, two rows of a tile are `row_pitch` elements apart,
+ * and the sums of two rows of the weight matrix are `pitch` elements apart. If `add` is not set and `initial` is not
+ * NULL, initial[i] is added to the sums of row i of the weight matrix. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     FC_T *FC_RESTRICT sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial,
@@ -235,8 +236,9 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
     }
 }
 
-/* All tile sizes that fit into the registers. Each size has a function of its own with unrolled loops, because a
- * compiler takes much longer for one function that contains all sizes. */
+/* All tile sizes that fit into the registers. Each size has a function of its own with unrolled loops, because
+ * compiling one function for all sizes would take much longer. */
+/* clang-format off */
 #define FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 1) FC_ADD_ROWS(height, 2) FC_ADD_ROWS(height, 3)
 #define FC_ADD_ROWS_7(height) \
     FC_ADD_ROWS_3(height) FC_ADD_ROWS(height, 4) FC_ADD_ROWS(height, 5) FC_ADD_ROWS(height, 6) FC_ADD_ROWS(height, 7)
@@ -245,26 +247,26 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int height, const int width, const FC_
 #else
 #define FC_ADD_ROWS_OF_ALL FC_ADD_ROWS_7(1) FC_ADD_ROWS_7(2) FC_ADD_ROWS_3(3) FC_ADD_ROWS(3, 4) FC_ADD_ROWS_3(4)
 #endif
+/* clang-format on */
 
-#define FC_ADD_ROWS(height, width)                                                                                     \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                               \
-        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums,       \
-        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                            \
-    {                                                                                                                  \
-        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add);       \
+#define FC_ADD_ROWS(height, width)                                                                               \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_add_rows), height, width)(                                         \
+        const FC_T *x, const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *sums, \
+        ptrdiff_t pitch, ptrdiff_t row_pitch, const FC_T *initial, int add)                                      \
+    {                                                                                                            \
+        FC_N(fc_add_rows_of)(height, width, x, row_offsets, pruned, rows, sums, pitch, row_pitch, initial, add); \
     }
 FC_ADD_ROWS_OF_ALL
 #undef FC_ADD_ROWS
 
-#define FC_ADD_ROWS(height, width)                                                                                     \
-    case (height) * 16 + (width):                                                                                      \
-        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                                    \
-        ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add);      \
+#define FC_ADD_ROWS(height, width)                                                                                \
+    case (height) * 16 + (width):                                                                                 \
+        FC_PASTE3(FC_N(fc_add_rows), height, width)                                                               \
+        ((const FC_T *)x, row_offsets, pruned, rows, (FC_T *)sums, pitch, row_pitch, (const FC_T *)initial, add); \
         break;
 static void FC_N(fc_add_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
-                              const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *initial,
-                              int add)
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, void *sums, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *initial, int add)
 {
     switch (height * 16 + width) {
         FC_ADD_ROWS_OF_ALL
@@ -302,13 +304,13 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 /* Add the products of dout and the image elements of a tile to the gradient of each nonzero weight. The gradients are
  * stored in `values`.
  *
- * The arguments are the same as for `fc_add_rows_of`, with dout in place of the sums. If `masked` is set, image
- * elements are set to 0 where `mask` is not set. There, dout was filled up with zeros, and zero times an infinite image
+ * The arguments are the same as for fc_add_rows_of, with dout in place of the sums. If `masked` is set, image elements
+ * are replaced by 0 where `mask` is 0. At these places, dout was filled up with zeros, and zero times an infinite image
  * element would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const int width, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *row_offsets, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t row_pitch,
-                                        const FC_L *mask)
+                                    const FC_L *mask)
 {
     const FC_T *cells[4] = {x, x, x, x};
     FC_T *FC_RESTRICT values = (FC_T *)pruned->values;
@@ -354,6 +356,7 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
     }
 }
 
+/* clang-format off */
 #define FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 1) FC_DOT_ROWS(height, 2) FC_DOT_ROWS(height, 3)
 #define FC_DOT_ROWS_6(height) FC_DOT_ROWS_3(height) FC_DOT_ROWS(height, 4) FC_DOT_ROWS(height, 5) FC_DOT_ROWS(height, 6)
 #if FC_REGISTERS >= 32
@@ -365,6 +368,7 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
     FC_DOT_ROWS_6(1) FC_DOT_ROWS(1, 7) FC_DOT_ROWS_3(2) FC_DOT_ROWS(2, 4) FC_DOT_ROWS(2, 5)              \
     FC_DOT_ROWS_3(3) FC_DOT_ROWS(4, 1) FC_DOT_ROWS(4, 2)
 #endif
+/* clang-format on */
 
 #define FC_DOT_ROWS(height, width)                                                                                     \
     static FC_NOINLINE void FC_PASTE3(FC_N(fc_dot_rows), height, width)(                                               \
@@ -379,14 +383,14 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int height, const in
 FC_DOT_ROWS_OF_ALL
 #undef FC_DOT_ROWS
 
-#define FC_DOT_ROWS(height, width)                                                                                     \
-    case (height) * 16 + (width):                                                                                      \
-        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                                    \
-        ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask);        \
+#define FC_DOT_ROWS(height, width)                                                                              \
+    case (height) * 16 + (width):                                                                               \
+        FC_PASTE3(FC_N(fc_dot_rows), height, width)                                                             \
+        ((const FC_T *)x, row_offsets, pruned, rows, (const FC_T *)dout, pitch, row_pitch, (const FC_L *)mask); \
         break;
 static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdiff_t *row_offsets,
-                              const fc_nonzeros_list *pruned,
-                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t row_pitch, const void *mask)
+                              const fc_nonzeros_list *pruned, ptrdiff_t rows, const void *dout, ptrdiff_t pitch,
+                              ptrdiff_t row_pitch, const void *mask)
 {
     switch (height * 16 + width) {
         FC_DOT_ROWS_OF_ALL
@@ -400,8 +404,8 @@ static void FC_N(fc_dot_rows)(int height, int width, const void *x, const ptrdif
 #undef FC_DOT_ROWS_OF_ALL
 
 /* Copy dout to vectors. For each row and lane with location l, to[row][p][lane] is from[l.offset + p] if p < l.count,
- * and otherwise 0. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where dout exists and
- * to 0 elsewhere. */
+ * and 0 otherwise. Return whether any such 0 was written. If `mask` is not NULL, it is set to -1 where an element of
+ * dout was copied, and to 0 elsewhere. */
 static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_row_location *locations,
                                       ptrdiff_t rows, ptrdiff_t width)
 {

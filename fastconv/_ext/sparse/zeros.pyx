@@ -6,10 +6,10 @@ from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    SAMPLED_FIRST = 1024          # Arrays of more weights than this are first tested with FIRST_SAMPLE weights.
-    COUNTED = 4096      # In arrays of at most COUNTED weights, all nonzero weights are counted.
-    SAMPLE = 1024       # In arrays of more than COUNTED weights, only a sample of SAMPLE weights is read.
-    FIRST_SAMPLE = 128         # The size of the first sample, which detects dense arrays.
+    COUNTED = 4096        # In arrays of at most this many weights, all nonzero weights are counted.
+    SAMPLE = 1024         # The number of weights that are read in larger arrays.
+    SAMPLED_FIRST = 1024  # In arrays of more weights than this, a first sample shows whether the array is dense.
+    FIRST_SAMPLE = 128    # The number of weights of the first sample.
 
 
 #: A density is rounded up to a multiple of 1 / steps.
@@ -18,7 +18,7 @@ steps = SAMPLE
 counted = COUNTED
 
 
-def density(int dtype, w, double dense):
+def density(w, *, int dtype, double dense):
     """Return the fraction of nonzero elements of an array, rounded up to a multiple of 1 / steps. `dtype` is 0
     (float32) or 1 (float64).
 

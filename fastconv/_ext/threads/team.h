@@ -1,10 +1,10 @@
 /* A thread pool whose workers can join a call without taking the GIL.
  *
- * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us. A whole small layer takes as
- * long. So workers spin for a moment after each call, and check the broadcast slot, which is shared memory. A call
- * publishes its work in the slot. A worker that sees the work before the work is finished joins the call, and is then a
- * helper of that call. The call waits only for its helpers. One call at a time owns the slot. If the slot is taken, a
- * call runs on the calling thread only. */
+ * Waking a thread that sleeps in a Python queue or waits for the GIL takes about 50 us, as long as a whole small layer.
+ * So workers spin for a moment after each call, and check the broadcast slot, a struct that all threads share. A call
+ * of fc_parallel_for publishes its work in the slot. A worker that sees the work in time joins the call, and is then a
+ * helper of the call. The call waits only for its helpers. Only one call at a time owns the slot. Other calls at the
+ * same time run on their calling threads only. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
@@ -41,39 +41,40 @@ typedef void (*fc_task_function)(void *task);
 
 /* The broadcast slot: the work that a call publishes, and the state of its helpers. */
 typedef struct {
-    /* the number of helpers that joined the call that owns the slot; FC_CLOSED if no call accepts helpers */
+    /* the number of helpers that have joined the current call; FC_CLOSED if no call accepts helpers */
     ptrdiff_t joined;
     ptrdiff_t taken;          /* whether a call owns the slot */
-    ptrdiff_t call;           /* the number of the call; a worker compares it with the last call that it joined */
+    ptrdiff_t call;           /* the number of the call, so that a worker does not join the same call twice */
     ptrdiff_t work, task;     /* the function that the threads of the call run, and its argument */
     ptrdiff_t helpers_wanted; /* the largest number of helpers that may join */
-    ptrdiff_t finished;       /* the number of helpers that have returned from the function */
-    ptrdiff_t dismissals;     /* a counter; fc_run_helper returns when it changes */
+    ptrdiff_t finished;       /* the number of helpers that have finished their work */
+    ptrdiff_t dismissals;     /* a counter; when it changes, workers return from fc_run_helper */
     ptrdiff_t sleeping;       /* the number of workers that sleep or are about to sleep */
     ptrdiff_t wake_event;     /* the futex that wakes workers */
-    ptrdiff_t caller_waits;   /* whether the caller sleeps while its helpers finish */
-    ptrdiff_t done_event;     /* the futex that wakes the caller */
-    ptrdiff_t times_waited;   /* the number of times that a caller slept */
+    ptrdiff_t caller_waits;   /* whether the calling thread sleeps until its helpers have finished */
+    ptrdiff_t done_event;     /* the futex that wakes the calling thread */
+    ptrdiff_t times_waited;   /* the number of times that a calling thread slept */
 } fc_broadcast_slot;
 enum { FC_CLOSED = -1 };
 
-/* The work queue of a call: the counters by which its threads take chunks of items, and the state for signal handling.
- * Python keeps the queue in a bytearray. Each field has the size of a pointer, so that tests can read fields as
- * integers of that size. */
+/* The work queue of a call: the counters by which its threads take chunks of work items, and the state for signal
+ * handling. Python keeps the queue in a bytearray. Each field has the size of a pointer, so that tests can read fields
+ * as integers of that size. */
 typedef struct fc_work_queue {
     ptrdiff_t chunks_taken;
     ptrdiff_t workers; /* the number of threads that have started to work, including the calling thread */
     ptrdiff_t helpers_wanted;
-    fc_broadcast_slot *slot; /* NULL if the call has no helpers */
-    ptrdiff_t grain;         /* the number of items of a chunk */
+    fc_broadcast_slot *slot;  /* NULL if the call has no helpers */
+    ptrdiff_t grain;          /* the number of work items of a chunk */
     ptrdiff_t taken_from_end; /* the number of chunks that were taken from the end of the range of items */
-    /* The function that checks for signals, or NULL if the call does not check for signals. It returns whether a signal
-     * handler raised an exception. The exception is then set in the calling thread, and the call has to stop. */
+    /* The function that checks for signals (such as Ctrl-C), or NULL if the call does not check for signals. It returns
+     * whether a signal handler raised an exception. The exception is then set in the calling thread, and the call has
+     * to stop. */
     int (*poll)(struct fc_work_queue *queue);
-    ptrdiff_t next_poll; /* the time of the next check in milliseconds; 0 before the first check */
+    ptrdiff_t next_poll; /* the time of the next check for signals, in milliseconds; 0 before the first check */
     ptrdiff_t calling_thread;
     ptrdiff_t stop;        /* whether the call has to stop */
-    ptrdiff_t poll_period; /* the time between two checks in milliseconds */
+    ptrdiff_t poll_period; /* the time between two checks for signals, in milliseconds */
 } fc_work_queue;
 /* The indices of two fields, for tests that read the queue as an array of integers. */
 enum {
@@ -115,30 +116,27 @@ static inline int fc_compare_exchange(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t 
 #endif
 #endif
 
-/* After some time without a call, workers sleep at a futex of the broadcast slot, if the system has futexes. The futex
- * wakes them without the interpreter. A worker that misses a call sleeps until the next call. That is harmless, because
- * a call does not wait for workers that have not joined. */
+/* If no call comes for some time, workers sleep on a futex of the broadcast slot (on operating systems with futexes).
+ * Any thread can wake them there without the Python interpreter. A worker that misses a call sleeps until the next
+ * call. This is harmless, because a call does not wait for workers that have not joined. */
 #if defined(__linux__) && defined(SYS_futex)
 enum { FC_HAS_FUTEX = 1 };
 
-/* Wake up to `sleepers` threads that sleep at the futex `event`. */
+/* Wake at most `sleepers` threads that sleep on the futex `event`. */
 static inline void fc_futex_wake(ptrdiff_t *event, ptrdiff_t sleepers)
 {
     __atomic_fetch_add((uint32_t *)event, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Sleep until the futex `event` wakes this thread. `event` points to a counter. Return at once if the counter is not
- * equal to `seen`. */
+/* Sleep until another thread wakes this thread by fc_futex_wake(event, ...). `event` points to a counter. Return at
+ * once if the counter is not equal to `seen`. */
 static inline void fc_futex_wait(ptrdiff_t *event, uint32_t seen)
 {
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static inline uint32_t fc_futex_value(ptrdiff_t *event)
-{
-    return __atomic_load_n((uint32_t *)event, __ATOMIC_SEQ_CST);
-}
+static inline uint32_t fc_futex_value(ptrdiff_t *event) { return __atomic_load_n((uint32_t *)event, __ATOMIC_SEQ_CST); }
 #else
 enum { FC_HAS_FUTEX = 0 };
 #define fc_futex_wake(event, sleepers) ((void)0)
@@ -160,8 +158,8 @@ static inline void fc_futex_wait(ptrdiff_t *event, unsigned seen)
 }
 #endif
 
-/* Initialize the work queue of a call without helpers. A chunk has up to 65536 items, so nearly all calls have a single
- * chunk. */
+/* Initialize the work queue of a call without helpers. A chunk has up to 65536 items, so nearly all such calls have a
+ * single chunk. */
 static inline void fc_serial_queue(fc_work_queue *queue)
 {
     memset(queue, 0, sizeof(*queue));
@@ -184,9 +182,9 @@ static inline size_t fc_milliseconds(void)
 #endif
 }
 
-/* Check for signals, and return whether the threads of the call have to stop and leave their chunks unfinished. Threads
- * call this function for every chunk. Kernels whose chunks may take more than 50 ms also call it in an intermediate
- * loop. */
+/* Check for signals (such as Ctrl-C). Return whether the threads of the call have to stop and leave their chunks
+ * unfinished. Threads call this function for every chunk. Kernels whose chunks may take more than 50 ms also call it
+ * within a chunk. */
 static inline int fc_stopped(fc_work_queue *queue)
 {
     if (queue->poll == NULL)
@@ -199,12 +197,12 @@ static inline int fc_stopped(fc_work_queue *queue)
     return 1;
 }
 
-/* Before a caller sleeps, it checks FC_SPINS times whether its helpers have finished. These checks take about 300
- * us. */
+/* Before a calling thread sleeps, it checks FC_SPINS times whether its helpers have finished. These checks take about
+ * 300 us. */
 enum { FC_SPINS = 10000 };
 
-/* Wait until all `joined` helpers have finished. After a while the caller sleeps, because a spinning caller that shares
- * a CPU with a helper, and has a higher priority, would keep the helper from finishing. */
+/* Wait until all `joined` helpers have finished. The calling thread first spins, and then sleeps. If it only spun, a
+ * helper of lower priority on the same CPU would never finish. */
 static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined)
 {
     int spin;
@@ -257,8 +255,8 @@ static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
     if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
         !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;
-    /* The call now waits for this worker, so the task of the call stays valid. The call may be a later one than the
-     * call that was checked above, and may want fewer helpers. So check the number of helpers again. */
+    /* The call now waits for this worker, so the task of the call stays valid. But since the checks above, another call
+     * may have started, which may want fewer helpers. So check the number of helpers again. */
     *last = fc_atomic_load(&slot->call);
     if (joined < fc_atomic_load(&slot->helpers_wanted))
         ((fc_task_function)slot->work)((void *)slot->task);
@@ -268,8 +266,8 @@ static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
     return 1;
 }
 
-/* Join every call that opens the broadcast slot, until slot->dismissals changes. After `spins` checks without a call,
- * the worker sleeps at the futex. On a system without futexes, the function returns instead. */
+/* Join every call that owns the broadcast slot, until slot->dismissals changes. After `spins` checks without a call,
+ * the worker sleeps on the futex `wake_event`. If the operating system has no futexes, the function returns instead. */
 static inline void fc_run_helper(fc_broadcast_slot *slot, ptrdiff_t spins)
 {
     ptrdiff_t spin = 0, last = -1;
@@ -291,7 +289,7 @@ static inline void fc_run_helper(fc_broadcast_slot *slot, ptrdiff_t spins)
 }
 
 /* One thread of a call. `id` is the number of the thread, which selects its workspace. `front_chunks` is the number of
- * chunks that the thread took from the front. */
+ * chunks that the thread took from the front of the range of items. */
 typedef struct {
     ptrdiff_t id, front_chunks;
 } fc_worker;
@@ -308,8 +306,8 @@ static inline fc_worker fc_new_worker(fc_work_queue *queue)
     return worker;
 }
 
-/* Take the next chunk of queue->grain items, and return its first item, or `total` if no chunk is left or the call has
- * to stop. The thread with number 0 takes chunks from the front, and all others take chunks from the end. So in
+/* Take the next chunk of queue->grain items, and return its first item. Return `total` if no chunk is left or the call
+ * has to stop. The thread with number 0 takes chunks from the front, and all others take chunks from the end. So in
  * successive calls a thread often gets the same chunks, whose data are still in its cache. */
 static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, ptrdiff_t total)
 {

@@ -89,8 +89,8 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return n_distinct;
 }
 
-/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, whose tap lines
- * fc_list_tap_lines has listed. */
+/* Write the nonzero entries of a matrix row, like fc_list, but read only the nonzero weights. fc_list_tap_lines has
+ * listed the tap lines of these weights. */
 static ptrdiff_t FC_I_(fc_list_nonzeros)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -134,8 +134,8 @@ FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t
 {
     const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
-#define FC_WRITE_ENTRIES(at, count) FC_I_(fc_write_entries)(from, element_of_key, first, begin + (at), values + (at),  \
-                                                            columns + (at), count)
+#define FC_WRITE_ENTRIES(at, count) \
+    FC_I_(fc_write_entries)(from, element_of_key, first, begin + (at), values + (at), columns + (at), count)
     for (; n - k >= 8; k += 8)
         FC_WRITE_ENTRIES(k, 8);
     if (k == n)
@@ -154,7 +154,7 @@ FC_INLINE void FC_I_(fc_write_distinct)(const fc_nonzeros *from, const ptrdiff_t
 }
 
 /* Write the entries of a group of nonzero weights that read the same image row. Weights that read the same element are
- * added up to one entry. The weights must read the elements in ascending order. Return the number of entries. */
+ * added up to one entry. The group must read the elements in ascending order. Return the number of entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdiff_t *element_of_key, ptrdiff_t first,
                                            fc_group group, FC_T *values, FC_INDEX *columns)
 {
@@ -172,8 +172,8 @@ FC_INLINE ptrdiff_t FC_I_(fc_write_merged)(const fc_nonzeros *from, const ptrdif
     return n;
 }
 
-/* Write the nonzero entries of a matrix row, like fc_list. But read only the nonzero weights, which fc_order_nonzeros
- * has sorted. */
+/* Write the nonzero entries of a matrix row, like fc_list, but read only the nonzero weights, in the order in which
+ * fc_order_nonzeros has sorted them. */
 static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -207,15 +207,13 @@ static ptrdiff_t FC_I_(fc_list_ordered)(fc_nonzeros *nonzeros, const fc_row *row
     return n;
 }
 
-/* Write the matrix rows of `segments` output positions in one row of the output. Each of these positions is a segment
- * of its own, because mirror padding makes it read image elements in another order, or an element twice. `indptr` has
- * the starts of the matrix rows of the output row, and `first` is the column of the first image element of the image
- * row. `values` and `columns` are a workspace for the entries of one matrix row. */
+/* Write the matrix rows of `segments` positions in one row of outputs. Each of these positions is a segment of its own,
+ * because its padding makes it read image elements in another order, or an element twice. `indptr` has the starts of
+ * the matrix rows of this row of outputs. `first` is the column of the first image element of the image row. `values`
+ * and `columns` are a workspace for the entries of one matrix row. */
 static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
-                                          ptrdiff_t segments,
-                                          const ptrdiff_t *element_of_key, const void *indptr_, ptrdiff_t first,
-                                              void *data_,
-                                          void *indices_, void *values_, void *columns_)
+                                          ptrdiff_t segments, const ptrdiff_t *element_of_key, const void *indptr_,
+                                          ptrdiff_t first, void *data_, void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
     /* Use a local copy, because the compiler then knows that no store changes it. */
@@ -257,7 +255,7 @@ static void FC_I_(fc_write_mirrored_rows)(fc_nonzeros *nonzeros, const fc_row *r
     nonzeros->visits += segments * (count + from.n_grouped);
 }
 
-/* Copy `count` entries of a list to a matrix row, and add `base` to their columns. */
+/* Copy `count` entries to a matrix row, and add `base` to their columns. */
 FC_INLINE void FC_I_(fc_write_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                      FC_UNSIGNED *indices, const int count)
 {
@@ -268,8 +266,8 @@ FC_INLINE void FC_I_(fc_write_chunk)(const FC_T *values, const FC_UNSIGNED *colu
         indices[i] = columns[i] + base;
 }
 
-/* Write `rows` contiguous matrix rows from one list of n entries. Row i has the columns of the list plus first + i *
- * step. */
+/* Write `rows` contiguous matrix rows of n entries each. All rows have the same values. The columns of row i are
+ * `columns` plus first + i * step. */
 static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
                              ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
 {
@@ -278,8 +276,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     FC_T *data = (FC_T *)data_, *const end = data + rows * n;
     FC_UNSIGNED *indices = (FC_UNSIGNED *)indices_, base = (FC_UNSIGNED)first;
     ptrdiff_t j, left;
-#define FC_WRITE(at, count) FC_I_(fc_write_chunk)(values + (at), columns + (at), base, data + (at), indices + (at),    \
-                                                  count)
+#define FC_WRITE(at, count) \
+    FC_I_(fc_write_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
         /* The last chunk of a row may overwrite the start of the next row, which is written later. In the last row, no
          * chunk may pass the end. */
@@ -304,77 +302,4 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
         }
     }
 #undef FC_WRITE
-}
-
-/* Compute rows [begin, end) of the product, for a block of columns that is `vectors` vectors wide. For each vector,
- * `sums` independent sums hide the latency of additions. After every SUMMED entries these sums are added to a total,
- * because long float sums would lose accuracy. */
-FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
-                               const int vectors, const int sums)
-{
-    enum { SUMMED = 256, MOST = 8 };
-    const FC_T *data = (const FC_T *)p->data, *x = (const FC_T *)p->x + column;
-    const FC_INDEX *indices = (const FC_INDEX *)p->indices, *indptr = (const FC_INDEX *)p->indptr;
-    FC_T *y = (FC_T *)p->y + column;
-    ptrdiff_t row;
-    for (row = begin; row < end; row++) {
-        ptrdiff_t j = indptr[row], stop;
-        const ptrdiff_t last = indptr[row + 1];
-        FC_V total[MOST];
-        int v, s;
-        FC_UNROLL
-        for (v = 0; v < vectors; v++)
-            total[v] = FC_N(fc_broadcast)(0);
-        do {
-            FC_V sum[MOST];
-            FC_UNROLL
-            for (v = 0; v < vectors * sums; v++)
-                sum[v] = FC_N(fc_broadcast)(0);
-            stop = last - j > SUMMED ? j + SUMMED : last;
-            for (; j + sums <= stop; j += sums) {
-                FC_UNROLL
-                for (s = 0; s < sums; s++) {
-                    const FC_V a = FC_N(fc_broadcast)(data[j + s]);
-                    const FC_T *from = x + (ptrdiff_t)indices[j + s] * p->x_pitch;
-                    FC_UNROLL
-                    for (v = 0; v < vectors; v++)
-                        sum[s * vectors + v] += a * FC_N(fc_load)(from + v * FC_VL);
-                }
-            }
-            for (; j < stop; j++) {
-                const FC_V a = FC_N(fc_broadcast)(data[j]);
-                const FC_T *from = x + (ptrdiff_t)indices[j] * p->x_pitch;
-                FC_UNROLL
-                for (v = 0; v < vectors; v++)
-                    sum[v] += a * FC_N(fc_load)(from + v * FC_VL);
-            }
-            FC_UNROLL
-            for (s = 0; s < sums; s++) {
-                FC_UNROLL
-                for (v = 0; v < vectors; v++)
-                    total[v] += sum[s * vectors + v];
-            }
-        } while (j < last);
-        FC_UNROLL
-        for (v = 0; v < vectors; v++)
-            FC_N(fc_store)(y + row * p->y_pitch + v * FC_VL, total[v]);
-    }
-}
-
-/* Compute y[begin:end] = A[begin:end] @ x. */
-static void FC_I_(fc_spmm)(const fc_spmm *p, ptrdiff_t begin, ptrdiff_t end)
-{
-    ptrdiff_t column = 0;
-    for (; p->width - column >= 8 * FC_VL; column += 8 * FC_VL)
-        FC_I_(fc_strip)(p, column, begin, end, 8, 1);
-    if (p->width - column >= 4 * FC_VL) {
-        FC_I_(fc_strip)(p, column, begin, end, 4, 2);
-        column += 4 * FC_VL;
-    }
-    if (p->width - column >= 2 * FC_VL) {
-        FC_I_(fc_strip)(p, column, begin, end, 2, 4);
-        column += 2 * FC_VL;
-    }
-    if (p->width - column >= FC_VL)
-        FC_I_(fc_strip)(p, column, begin, end, 1, 4);
 }

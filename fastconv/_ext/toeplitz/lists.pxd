@@ -2,10 +2,10 @@
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.buffers.runs cimport fc_check
-from fastconv._ext.threads.team cimport fc_work_queue, work_queue
+from fastconv._ext.threads.team cimport fc_work_queue
 from fastconv._ext.toeplitz.matrix cimport (
     FC_CHUNK, Matrix, Segment, fc_group, fc_list_tap_lines, fc_node, fc_nonzero, fc_nonzeros, fc_order_nonzeros, fc_row,
-    fc_tap_line, give_weights, read_matrix, row_of, weights_of,
+    fc_tap_line, row_of, weights_of,
 )
 
 
@@ -91,15 +91,6 @@ cdef struct Task:
     Py_ssize_t parts        # the number of work items into which the positions of a row of weights are divided
     bint wide
     fc_work_queue* queue
-
-
-cdef inline Task read_task(table, sizes, w, int dtype, bint wide, int isa, queue) except *:
-    cdef Task t
-    cdef Buffer weights = contiguous_buffer(w, 8 if dtype else 4, False)
-    t.m = read_matrix(index_pointer(table), index_pointer(sizes))
-    give_weights(&t.m, weights, dtype, wide, isa)
-    t.wide, t.queue = wide, work_queue(queue)
-    return t
 
 
 cdef inline int give_space(

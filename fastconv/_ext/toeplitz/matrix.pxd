@@ -77,30 +77,6 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         Py_ssize_t index_step
         Py_ssize_t weight_step
 
-    ctypedef struct fc_spmm:
-        const void* data
-        const void* indices
-        const void* indptr
-        const void* x
-        void* y
-        Py_ssize_t width
-        Py_ssize_t x_pitch
-        Py_ssize_t y_pitch
-
-    ctypedef struct fc_contraction:
-        const int64_t* columns
-        const int64_t* slots
-        Py_ssize_t n
-        const void* x
-        const void* dy
-        Py_ssize_t width
-        Py_ssize_t x_step
-        Py_ssize_t dy_step
-        Py_ssize_t count
-        void* sums
-
-    ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
-    ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_nonzeros_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
@@ -119,7 +95,6 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
         Py_ssize_t rows, Py_ssize_t first, Py_ssize_t step,
     ) noexcept nogil
-    ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 
     ctypedef struct fc_toeplitz_kernels:
         fc_list_t list_i32
@@ -134,16 +109,8 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         fc_build_tree_t build_tree
         fc_repeat_t repeat_i32
         fc_repeat_t repeat_i64
-        fc_spmm_t spmm_i32
-        fc_spmm_t spmm_i64
-        fc_contract_t contract
-        fc_collect_t collect
 
     const fc_toeplitz_kernels* fc_toeplitz_for(int dtype, int isa)
-
-
-cdef enum:
-    HEADER = 9          # the number of integers for each axis at the start of a table
 
 
 cdef struct Axis:
@@ -185,30 +152,15 @@ cdef struct Matrix:
     fc_repeat_t repeat
 
 
-cdef inline Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
-    cdef Axis axis
-    cdef const Py_ssize_t* at = table + i * HEADER
-    axis.positions, axis.limit, axis.segments, axis.n_keys = at[0], at[1], at[2], at[3]
-    axis.segment, axis.entry, axis.lists = <const Segment*> (table + at[4]), table + at[5], table + at[6]
-    axis.element_of_key, axis.keys = table + at[7], table + at[8]
-    return axis
-
-
-cdef inline Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexcept nogil:
-    cdef Matrix m
-    m.d, m.h, m.w = read_axis(table, 0), read_axis(table, 1), read_axis(table, 2)
-    m.rows, m.cols = sizes[1], sizes[2]
-    m.group_step, m.row_step, m.col_step = sizes[3], sizes[4], sizes[5]
-    m.pitch_d, m.pitch_h, m.taps = sizes[6], sizes[7], sizes[8]
+cdef inline void begin_matrix(Matrix* m) noexcept nogil:
+    """Compute the fields of `m` that follow from its axes and from the layout of the weights."""
     m.plane = m.d.positions * m.h.positions * m.w.positions
     m.cells = m.d.limit * m.h.limit * m.w.limit
-    m.total = sizes[0] * m.rows
     m.mirrored = m.d.element_of_key != m.d.keys or m.h.element_of_key != m.h.keys or m.w.element_of_key != m.w.keys
     m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
     m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
     m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
     m.weight.taps, m.weight.cols, m.weight.col_step = m.taps, m.cols, m.col_step
-    return m
 
 
 cdef inline void give_weights(Matrix* m, Buffer weights, int dtype, bint wide, int isa) noexcept nogil:

@@ -1,13 +1,16 @@
 /* Kernels that build a Toeplitz matrix in CSR form, and multiply by it, for every instruction set.
  *
- * A weight row consists of the weights of one filter or, for the transposed matrix, of one channel. A matrix row
- * belongs to one output position and one weight row. An entry is an element that the matrix row stores: a weight, in
- * the column of an image element that the position reads. A segment is a set of positions along one axis whose entries
- * are equal up to a shift of the columns: see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if
- * mirror padding makes it read image elements in another order, or an element twice. The taps along an axis are
- * numbered by keys, in ascending order of the image elements that they read; this order may wrap around. A tap line
- * consists of all taps along the last axis, for one channel and one tap along each other axis. A list consists of the
- * values and the columns of the entries of one matrix row. */
+ * A matrix row belongs to one output position and one filter or, for the transposed matrix, one channel. An entry is an
+ * element that a matrix row stores: a weight, in the column of the image element that it multiplies. A list has the
+ * values and the columns of all entries of a matrix row.
+ *
+ * A segment is a set of output positions along one axis whose entries are equal, up to a shift of the columns (see
+ * fastconv/convolution/toeplitz/pattern.py). A position is mirrored if its padding repeats image elements, so that it
+ * reads elements in another order, or an element twice.
+ *
+ * The taps along an axis are numbered by keys, in ascending order of the image elements that they read. With circular
+ * padding, this order may wrap around. A tap line consists of all taps along the last axis, for one channel and one tap
+ * along each other axis. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 
@@ -21,7 +24,8 @@
  * its end. */
 enum { FC_CHUNK = 16 };
 
-/* The entries of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. */
+/* The entries of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. Keys number the taps along the
+ * axis, in ascending order of the image elements that they read. */
 typedef struct {
     const ptrdiff_t *entry; /* a pair (offset, tap) for each entry */
     const ptrdiff_t *lists; /* lists of taps that read the same image element */
@@ -29,11 +33,11 @@ typedef struct {
     ptrdiff_t index_pitch;  /* the stride of the axis in the image, in elements */
     ptrdiff_t weight_pitch; /* the stride of the axis in the weights, in elements */
     /* If `element_of_key` is NULL, the taps of the entries have the keys `first_key`, `first_key` + 1, and so on,
-     * modulo `keys`. Otherwise, the position is mirrored, and element_of_key[i] is the index of the image element that
-     * the tap with key i reads, counted from the first image element that the segment reads. */
+     * modulo `keys`. Otherwise, the position is mirrored, for example by reflect padding. The tap with key i then reads
+     * image element element_of_key[i], counted from the first image element that the segment reads. */
     const ptrdiff_t *element_of_key;
     ptrdiff_t first_key;
-    ptrdiff_t keys;         /* the number of keys */
+    ptrdiff_t keys; /* the number of keys */
 } fc_span;
 
 /* Output positions along one axis whose matrix rows have the same elements, up to a shift of the columns: see
@@ -46,8 +50,8 @@ typedef struct {
     ptrdiff_t end;       /* the end of the entries */
     ptrdiff_t base;      /* the column of the first entry of the first position */
     ptrdiff_t base_step; /* the distance between the columns of two neighbouring positions */
-    /* the key of the tap of the first entry; if the positions are mirrored, ~i, where i is an index in
-     * element_of_key */
+    /* the key of the tap of the first entry; for a mirrored position (for example, with reflect padding), ~i, where the
+     * image elements of the segment start at element_of_key[i] */
     ptrdiff_t key;
 } fc_segment;
 
@@ -59,8 +63,9 @@ typedef struct {
     ptrdiff_t weight_step; /* the stride of the channel axis in the weights, in elements */
 } fc_row;
 
-/* A node of the tree of nonzero weights. It stands for a channel, a depth of the kernel or a tap line, which `key`
- * identifies. `first` is the index of its first child. */
+/* A node of the tree of nonzero weights (see fc_nonzeros). A node stands for a channel, for an index of the kernel
+ * along D, or for a row of the kernel. `key` is the number of the channel or of the tap. `first` is the index of the
+ * first child of the node. */
 typedef struct {
     ptrdiff_t key;
     ptrdiff_t first;
@@ -76,8 +81,9 @@ typedef struct {
 
 /* A nonzero weight. */
 typedef struct {
-    ptrdiff_t at;     /* the offset of the tap line from the first image element that the matrix row reads */
-    ptrdiff_t key;    /* the key of the tap along the last axis */
+    ptrdiff_t at; /* the offset of the tap line from the first image element that the matrix row reads */
+    /* the key of the tap along the last axis: its number in the order of the image elements that the taps read */
+    ptrdiff_t key;
     ptrdiff_t source; /* the index of the weight in `value` of fc_nonzeros */
 } fc_nonzero;
 
@@ -87,20 +93,23 @@ typedef struct {
     ptrdiff_t end;
 } fc_group;
 
-/* A tree of the nonzero weights of one weight row. level[0] has a node for each channel. level[1] has a node for each
- * pair of a channel and a depth of the kernel. level[2] has a node for each tap line. tap[i] is the key, along the last
- * axis, of nonzero weight i, and `value` has the weights. Nodes and weights are sorted by key. Each level has one more
- * node at its end, whose `first` is the size of the next level. */
+/* A tree of the nonzero weights of one filter or, for the transposed matrix, of one channel.
+ *
+ * level[0] has a node for each channel. level[1] has a node for each pair of a channel and an index of the kernel along
+ * D. level[2] has a node for each row of the kernel (tap line). Nodes without nonzero weights are left out. tap[i] is
+ * the key, along the last axis, of nonzero weight i, and `value` has the weights. Nodes and weights are sorted by key.
+ * Each level has one more node at its end, whose `first` is the size of the next level. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* Those tap lines of a matrix row that have nonzero weights: see fc_list_tap_lines. */
+    /* The tap lines of a matrix row that have nonzero weights: see fc_list_tap_lines. */
     fc_tap_line *lines;
     ptrdiff_t n_lines;
-    /* The following fields are used only if an axis has mirrored positions. fc_order_nonzeros sorts the nonzero weights
-     * in `sorted`, and writes the fields of the sorted weights to the arrays `at`, `key` and `ordered`. */
+    /* The following fields are used only if an axis has mirrored positions, for example with reflect padding.
+     * fc_order_nonzeros sorts the nonzero weights in `sorted`, and writes the fields of the sorted weights to the
+     * arrays `at`, `key` and `ordered`. */
     fc_nonzero *sorted;
     fc_nonzero *sort_space;
     ptrdiff_t *at;
@@ -110,13 +119,14 @@ typedef struct {
     ptrdiff_t n_sorted;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* A workspace in which the columns and the values of a list are sorted. */
+    /* The workspace in which the columns and the values of a matrix row are sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
     ptrdiff_t visits; /* The number of nodes and weights that were read. Tests check this number. */
 } fc_nonzeros;
 
-/* The layout of a weight row. It has `cols` channels, and key[a][i] is the tap along axis a with key i. */
+/* The layout of the weights of one filter or, for the transposed matrix, of one channel. There are `cols` channels (or
+ * filters), and key[a][i] is the tap along axis a with key i. */
 typedef struct {
     const ptrdiff_t *key[3];
     ptrdiff_t keys[3];
@@ -160,9 +170,9 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* List those tap lines of a matrix row that have nonzero weights. The list has the order of the image elements that the
- * tap lines read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This
- * function is for axes without mirrored positions. */
+/* List the tap lines of a matrix row that have nonzero weights, in ascending order of the image elements that they
+ * read. Nodes of the tree of nonzero weights are skipped if their keys are outside the segments. This function is for
+ * axes without mirrored positions, for example with zero padding. */
 static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -177,8 +187,8 @@ static inline void fc_list_tap_lines(fc_nonzeros *nonzeros, const fc_row *row)
         const ptrdiff_t end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
         for (a = 0; a < n_ranges_d; a++) {
             const fc_key_range range_d = ranges_d[a];
-            for (i = fc_first_node(plane, channel[q].first, end_d,
-                                   range_d.low); i < end_d && plane[i].key < range_d.high; i++) {
+            for (i = fc_first_node(plane, channel[q].first, end_d, range_d.low);
+                 i < end_d && plane[i].key < range_d.high; i++) {
                 const ptrdiff_t at_d = at_q + range_d.offset[2 * (plane[i].key - range_d.low)] * d->index_pitch;
                 const ptrdiff_t end_h = plane[i + 1].first;
                 nonzeros->visits++;
@@ -254,13 +264,13 @@ static inline void fc_sort_nonzeros(fc_nonzeros *nonzeros, ptrdiff_t n)
     nonzeros->sorted = from, nonzeros->sort_space = to;
 }
 
-/* Sort the nonzero weights by the image row that they read, and for each image row by key. The result is stored in the
- * sorted arrays of fc_nonzeros, and is used for all segments of the last axis. This function is for axes with mirrored
- * positions, where every tap reads an image element.
+/* Sort the nonzero weights by the image row that they read, and by key for the same image row. The result is stored in
+ * the sorted arrays of fc_nonzeros, and is used for all segments of the last axis. This function is for axes with
+ * mirrored positions, for example with reflect padding. Every tap along such an axis reads an image element.
  *
- * Of any two tap lines, either both read the same image row, or all elements that one line reads come before all
- * elements that the other line reads. So only the order of weights that read the same image row depends on the segment
- * of the last axis. */
+ * For any two tap lines, either both read the same image row, or all elements that one reads come before all elements
+ * that the other reads. So the segment of the last axis changes only the order of weights that read the same image
+ * row. */
 static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -303,7 +313,7 @@ static inline void fc_order_nonzeros(fc_nonzeros *nonzeros, const fc_row *row, p
 
 /* Return the number of image elements that the nonzero weights read in a segment, where the tap with key i reads
  * element element_of_key[i]. Return -1 if the weights that read one image row do not read its elements in ascending
- * order. These elements have to be sorted before they can be counted. */
+ * order. The elements then have to be sorted before they can be counted. */
 static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros, const ptrdiff_t *element_of_key)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -322,9 +332,9 @@ static inline ptrdiff_t fc_count_ascending_elements(const fc_nonzeros *nonzeros,
     return ascending ? n : -1;
 }
 
-/* Return the number of image elements that the nonzero weights read in a segment. Return -1 if these elements have to
- * be sorted before they can be counted. Also return -1 if two weights read the same image row and the segment has no
- * `element_of_key`. There are only few such segments, so sorting takes little time. */
+/* Return the number of image elements that the nonzero weights read in a segment, or -1 if these elements have to be
+ * sorted before they can be counted. Also return -1 if two weights read the same image row and the segment has no
+ * `element_of_key`. Such segments are rare, so sorting their elements takes little time. */
 static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -335,48 +345,15 @@ static inline ptrdiff_t fc_count_elements(fc_nonzeros *nonzeros, const fc_span *
     return fc_count_ascending_elements(nonzeros, span->element_of_key);
 }
 
-/* A product y = A x of a CSR matrix A and a dense matrix x. x and y have `width` columns, a multiple of the vector
- * length. `x_pitch` and `y_pitch` are the distances between two rows, in elements. */
-typedef struct {
-    const void *data;
-    const void *indices;
-    const void *indptr;
-    const void *x;
-    void *y;
-    ptrdiff_t width;
-    ptrdiff_t x_pitch;
-    ptrdiff_t y_pitch;
-} fc_spmm;
-
-/* The arguments of fc_contract, which processes `count` outputs. Each output reads n image elements. The first output
- * reads the elements `columns` of x. From one output to the next, all columns grow by `x_step`. */
-typedef struct {
-    const int64_t *columns;
-    const int64_t *slots;
-    ptrdiff_t n;
-    const void *x;
-    const void *dy;
-    ptrdiff_t width;
-    ptrdiff_t x_step;
-    ptrdiff_t dy_step;
-    ptrdiff_t count;
-    void *sums;
-} fc_contraction;
-
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_list_nonzeros_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
 typedef void (*fc_write_mirrored_rows_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment,
-                                         ptrdiff_t segments,
-                                         const ptrdiff_t *element_of_key, const void *indptr, ptrdiff_t first,
-                                             void *data, void *indices,
-                                         void *values, void *columns);
+                                         ptrdiff_t segments, const ptrdiff_t *element_of_key, const void *indptr,
+                                         ptrdiff_t first, void *data, void *indices, void *values, void *columns);
 typedef ptrdiff_t (*fc_count_nonzeros_t)(const void *w, const fc_weights *weights);
 typedef void (*fc_build_tree_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step);
-typedef void (*fc_spmm_t)(const fc_spmm *product, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_contract_t)(const fc_contraction *contraction);
-typedef void (*fc_collect_t)(void *sums, double *totals, ptrdiff_t slots);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {
@@ -392,10 +369,6 @@ typedef struct {
     fc_build_tree_t build_tree;
     fc_repeat_t repeat_i32;
     fc_repeat_t repeat_i64;
-    fc_spmm_t spmm_i32;
-    fc_spmm_t spmm_i64;
-    fc_contract_t contract;
-    fc_collect_t collect;
 } fc_toeplitz_kernels;
 
 FC_KERNELS(fc_toeplitz_kernels, fc_toeplitz_for);

@@ -1,11 +1,28 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-# Numbers of an axis in front of a table.
-HEADER_SIZE: int
+class MatrixPattern:
+    nbytes: int
+    def __init__(
+        self,
+        *,
+        axes: Sequence[Any],
+        axis_arrays: Sequence[tuple[np.ndarray, ...]],
+        groups: int,
+        rows: int,
+        cols: int,
+        group_step: int,
+        row_step: int,
+        col_step: int,
+        pitch_d: int,
+        pitch_h: int,
+        taps: int,
+    ) -> None: ...
 
 def weights(
-    table: np.ndarray,
-    sizes: np.ndarray,
+    pattern: MatrixPattern,
     w: np.ndarray,
     dtype: int,
     numbers: np.ndarray,
@@ -23,8 +40,7 @@ def merge(
 ) -> tuple[int, int, int, int]: ...
 def space_of(dtype: int, longest: int, most: int, cols: int) -> int: ...
 def count(
-    table: np.ndarray,
-    sizes: np.ndarray,
+    pattern: MatrixPattern,
     w: np.ndarray,
     dtype: int,
     numbers: np.ndarray,
@@ -38,8 +54,7 @@ def count(
     queue: np.ndarray | bytearray,
 ) -> None: ...
 def place(
-    table: np.ndarray,
-    sizes: np.ndarray,
+    pattern: MatrixPattern,
     w: np.ndarray,
     dtype: int,
     counts: np.ndarray,
@@ -49,8 +64,7 @@ def place(
     queue: np.ndarray | bytearray,
 ) -> None: ...
 def fill(
-    table: np.ndarray,
-    sizes: np.ndarray,
+    pattern: MatrixPattern,
     w: np.ndarray,
     dtype: int,
     numbers: np.ndarray,
@@ -66,32 +80,3 @@ def fill(
     space: np.ndarray,
     queue: np.ndarray | bytearray,
 ) -> None: ...
-def product(
-    dtype: int,
-    wide: bool,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    data: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    width: int,
-    x_pitch: int,
-    y_pitch: int,
-    isa: int,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def gradient(
-    table: np.ndarray,
-    sizes: np.ndarray,
-    numbers: np.ndarray,
-    dtype: int,
-    x: np.ndarray,
-    dy: np.ndarray,
-    dw: np.ndarray,
-    width: int,
-    block: int,
-    isa: int,
-    space: np.ndarray,
-    queue: np.ndarray | bytearray,
-) -> None: ...
-def gradient_space(slots: int) -> int: ...

@@ -1,11 +1,9 @@
-"""Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
+"""Convolution as a sparse matrix in CSR format: counting entries, and filling rows.
 
 A row of weights has the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
 each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is all
-positions along the last axis, for one position along each other axis. `table` describes three axes: see
-fastconv.convolution.toeplitz.pattern. `sizes` comes from fastconv.convolution.toeplitz.csr. `queue` is the shared state
-of the call, which distributes the work among threads: see threads/team.h. Indices have 64 bits if `wide` is set, else 32 bits.
-`dtype` is 0 (float32) or 1 (float64).
+positions along the last axis, for one position along each other axis. `queue` distributes the work of a call among
+threads: see threads/team.h. Indices have 64 bits if `wide` is set, else 32 bits. `dtype` is 0 (float32) or 1 (float64).
 """
 
 from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
@@ -13,13 +11,9 @@ from fastconv._ext.buffers.runs cimport fc_check
 from fastconv._ext.threads.team cimport fc_parallel_for, work_queue
 from fastconv._ext.toeplitz.counts cimport counts_worker, indptr_worker, numbers_worker
 from fastconv._ext.toeplitz.fill cimport fills_worker, start_of
-from fastconv._ext.toeplitz.lists cimport Maker, Task, give_space, maker_of, read_task
-from fastconv._ext.toeplitz.matrix cimport HEADER, Segment, fc_toeplitz_for, give_weights, read_matrix
-from fastconv._ext.toeplitz.products cimport Gradient, Product, gradients_worker, products_worker, slots_space
+from fastconv._ext.toeplitz.lists cimport Maker, Task, give_space, maker_of
+from fastconv._ext.toeplitz.matrix cimport Axis, Matrix, Segment, begin_matrix, give_weights
 from fastconv._ext.toeplitz.segments cimport merge_positions
-
-
-HEADER_SIZE = HEADER
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
@@ -64,16 +58,71 @@ def merge(cells, order, taps, starts, segments, entries, lists, element_of_key):
     return made[0], made[1], made[2], made[3]
 
 
-def weights(table, sizes, w, int dtype, numbers, queue):
+cdef class MatrixPattern:
+    """The positions of the entries of a matrix.
+
+    `axes` has three objects with the attributes `positions` and `limit`, and `axis_arrays` has the arrays of each axis:
+    see `AxisPattern.arrays` of fastconv.convolution.toeplitz.pattern. A group has `rows` rows of weights, and each row
+    of weights has `cols` channels of `taps` weights. The steps are distances in elements: between the weights of two
+    groups, of two rows of weights, and of two channels. The pitches are distances between two kernel planes and between
+    two kernel rows.
+    """
+
+    cdef Matrix _m
+    cdef tuple _arrays    # keeps the arrays alive, because `_m` has pointers into them
+    cdef readonly Py_ssize_t nbytes
+
+    def __init__(
+        self, *, axes, axis_arrays, Py_ssize_t groups, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t group_step,
+        Py_ssize_t row_step, Py_ssize_t col_step, Py_ssize_t pitch_d, Py_ssize_t pitch_h, Py_ssize_t taps,
+    ):
+        cdef Matrix* m = &self._m
+        self._arrays = tuple([array for arrays in axis_arrays for array in arrays])
+        self.nbytes = sum([array.nbytes for array in self._arrays])
+        m.d = axis_of(axes[0], axis_arrays[0])
+        m.h = axis_of(axes[1], axis_arrays[1])
+        m.w = axis_of(axes[2], axis_arrays[2])
+        m.rows, m.cols, m.taps, m.total = rows, cols, taps, groups * rows
+        m.group_step, m.row_step, m.col_step = group_step, row_step, col_step
+        m.pitch_d, m.pitch_h = pitch_d, pitch_h
+        begin_matrix(m)
+
+
+cdef Axis axis_of(axis, arrays) except *:
+    cdef Axis a
+    segments, entries, lists, element_of_key, keys = arrays
+    a.positions, a.limit, a.segments, a.n_keys = axis.positions, axis.limit, len(segments), len(keys)
+    a.segment = <const Segment*> contiguous_buffer(segments, sizeof(Py_ssize_t), False).at
+    a.entry, a.lists = index_pointer(entries), <const Py_ssize_t*> contiguous_buffer(
+        lists, sizeof(Py_ssize_t), False
+    ).at
+    a.keys = <const Py_ssize_t*> contiguous_buffer(keys, sizeof(Py_ssize_t), False).at
+    # Without mirrored positions, an element has the number of its key.
+    a.element_of_key = a.keys
+    if len(element_of_key):
+        a.element_of_key = index_pointer(element_of_key)
+    return a
+
+
+cdef Task begin_task(MatrixPattern pattern, w, int dtype, bint wide, int isa, queue) except *:
+    cdef Task t
+    cdef Buffer weights = contiguous_buffer(w, 8 if dtype else 4, False)
+    t.m = pattern._m
+    give_weights(&t.m, weights, dtype, wide, isa)
+    t.wide, t.queue = wide, work_queue(queue)
+    return t
+
+
+def weights(MatrixPattern pattern, w, int dtype, numbers, queue):
     """Write the number of nonzero weights of each row of weights to `numbers`."""
-    cdef Task t = read_task(table, sizes, w, dtype, False, 0, queue)
+    cdef Task t = begin_task(pattern, w, dtype, False, 0, queue)
     t.counts = <Py_ssize_t*> contiguous_buffer(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
         fc_parallel_for(t.queue, numbers_worker, &t)
 
 
 def count(
-    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
+    MatrixPattern pattern, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, queue,
 ):
     """Write `counts`: the number of nonzero entries of a matrix row, for each row of weights and each triple of
@@ -86,7 +135,7 @@ def count(
     weights are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest
     number of entries of a list. `space` has a row of `space_of` bytes for each thread, and must be zeroed.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, False, isa, queue)
+    cdef Task t = begin_task(pattern, w, dtype, False, isa, queue)
     give_space(&t, numbers, share, longest, most, space)
     t.counts = <Py_ssize_t*> contiguous_buffer(counts, sizeof(Py_ssize_t), True).at
     t.starts = <Py_ssize_t*> contiguous_buffer(totals, sizeof(Py_ssize_t), True).at
@@ -94,11 +143,11 @@ def count(
         fc_parallel_for(t.queue, counts_worker, &t)
 
 
-def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
+def place(MatrixPattern pattern, w, int dtype, counts, starts, indptr, bint wide, queue):
     """Write indptr (rows + 1), the index of the first entry of each matrix row. `starts` has this index for the first
     matrix row of each row of weights.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, wide, 0, queue)
+    cdef Task t = begin_task(pattern, w, dtype, wide, 0, queue)
     t.counts, t.starts = index_pointer(counts), index_pointer(starts)
     t.indptr = contiguous_buffer(indptr, 8 if wide else 4, True).at
     with nogil:
@@ -106,14 +155,14 @@ def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
 
 
 def fill(
-    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
-    bint wide, Py_ssize_t parts, int isa, space, queue,
+    MatrixPattern pattern, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr,
+    indices, data, bint wide, Py_ssize_t parts, int isa, space, queue,
 ):
     """Write the entries of the matrix to indices (nnz,) and data (nnz,).
 
     For each row of weights, the lines of positions are divided into `parts` work items.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, queue)
+    cdef Task t = begin_task(pattern, w, dtype, wide, isa, queue)
     cdef Py_ssize_t width = 8 if wide else 4
     cdef Buffer columns = contiguous_buffer(indices, width, True), values = contiguous_buffer(data, t.m.itemsize, True)
     cdef Buffer starts = contiguous_buffer(indptr, width, False)
@@ -124,61 +173,3 @@ def fill(
         fc_check(values.n == columns.n)
         fc_check(start_of(&t, starts.n - 1) == values.n)
         fc_parallel_for(t.queue, fills_worker, &t)
-
-
-def product(
-    int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
-    int isa, queue,
-):
-    """Compute y (rows, width) = A @ x (cols, width). `x_pitch` and `y_pitch` are the distances between the rows of x
-    and of y, in elements. `width` is a multiple of the vector length.
-    """
-    cdef Product t
-    cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
-    cdef Buffer rows = contiguous_buffer(indptr, number_size, False)
-    cdef Buffer columns = contiguous_buffer(indices, number_size, False)
-    cdef Buffer values = contiguous_buffer(data, itemsize, False), source = contiguous_buffer(x, itemsize, False)
-    cdef Buffer result = contiguous_buffer(y, itemsize, True)
-    t.rows, t.queue = rows.n - 1, work_queue(queue)
-    t.p.data, t.p.indices, t.p.indptr, t.p.x, t.p.y = values.at, columns.at, rows.at, source.at, result.at
-    t.p.width, t.p.x_pitch, t.p.y_pitch = width, x_pitch, y_pitch
-    t.kernel = fc_toeplitz_for(dtype, isa).spmm_i64 if wide else fc_toeplitz_for(dtype, isa).spmm_i32
-    with nogil:
-        fc_check((t.rows - 1) * y_pitch + width <= result.n and values.n == columns.n)
-        fc_parallel_for(t.queue, products_worker, &t)
-
-
-def gradient(
-    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
-):
-    """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
-    the sum of dy * x over all entries of the matrix that hold this weight.
-
-    `numbers` (float64) is an array of weights for `block` channels, in which the weights are replaced by the numbers
-    1, 2, and so on. So the value of a matrix entry is the number of the weight that belongs to this entry. `space` has
-    a row of `gradient_space` bytes for each thread.
-    """
-    cdef Gradient t
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Buffer counted = contiguous_buffer(numbers, sizeof(double), False)
-    cdef Buffer source = contiguous_buffer(x, itemsize, False)
-    cdef Buffer upstream = contiguous_buffer(dy, itemsize, False), result = contiguous_buffer(dw, itemsize, True)
-    cdef Buffer workspace = contiguous_buffer(space, 1, True)
-    t.m = read_matrix(index_pointer(table), index_pointer(sizes))
-    give_weights(&t.m, counted, 1, True, isa)
-    t.contract, t.collect = fc_toeplitz_for(dtype, isa).contract, fc_toeplitz_for(dtype, isa).collect
-    t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
-    t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
-    t.lanes = max(1, (16 << isa) // itemsize)
-    t.itemsize, t.queue = itemsize, work_queue(queue)
-    t.space, t.workspaces = <char*> workspace.at, space.shape[0]
-    t.space_pitch = workspace.n // t.workspaces
-    with nogil:
-        fc_check(t.space_pitch >= slots_space(block * t.m.taps))
-        fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
-        fc_parallel_for(t.queue, gradients_worker, &t)
-
-
-def gradient_space(Py_ssize_t slots):
-    """Return the number of bytes that a thread of `gradient` needs for `slots` weights."""
-    return slots_space(slots)

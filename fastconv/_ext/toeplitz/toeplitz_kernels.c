@@ -1,4 +1,4 @@
-/* The kernels of toeplitz.h: one object for each dtype and instruction set. */
+/* The kernels that toeplitz.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "toeplitz/toeplitz.h"
 
 #define FC_TEMPLATE "toeplitz/toeplitz_template.h"

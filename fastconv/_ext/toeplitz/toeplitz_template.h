@@ -16,8 +16,8 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     for (i = 1; i <= list[0][0]; i++)
         for (j = 1; j <= list[1][0]; j++)
             for (k = 1; k <= list[2][0]; k++) {
-                const FC_T v = w[list[0][i] * row->axis[0].weight_pitch + list[1][j] * row->axis[1].weight_pitch +
-                                 list[2][k]];
+                const FC_T v =
+                    w[list[0][i] * row->axis[0].weight_pitch + list[1][j] * row->axis[1].weight_pitch + list[2][k]];
                 total += (double)v;
                 present |= v != 0;
             }
@@ -25,7 +25,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* Return the number of nonzero weights in one weight row. */
+/* Return the number of nonzero weights of one filter or, for the transposed matrix, of one channel. */
 static ptrdiff_t FC_N(fc_count_nonzeros)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -48,7 +48,8 @@ static ptrdiff_t FC_N(fc_count_nonzeros)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* Build the tree of the nonzero weights of one weight row: see fc_nonzeros. */
+/* Build the tree of the nonzero weights of one filter or, for the transposed matrix, of one channel: see
+ * fc_nonzeros. */
 static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzeros *nonzeros)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -85,63 +86,6 @@ static void FC_N(fc_build_tree)(const void *w_, const fc_weights *at, fc_nonzero
     nonzeros->channels = channels;
 }
 
-/* Multiply the gradient of one output by each image element that the output reads, and add each product to the sum of
- * its weight. Each lane of a vector belongs to a different image. `vectors` vectors of images are processed. */
-FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
-{
-    enum { MOST = 4 };
-    FC_T *sums = (FC_T *)c->sums;
-    FC_V d[MOST];
-    ptrdiff_t j;
-    int v;
-    FC_UNROLL
-    for (v = 0; v < vectors; v++)
-        d[v] = FC_N(fc_load)(dy + v * FC_VL);
-    for (j = 0; j < c->n; j++) {
-        const FC_T *cell = x + (ptrdiff_t)c->columns[j] * c->width;
-        FC_T *sum = sums + (ptrdiff_t)c->slots[j] * FC_VL;
-        FC_V total = FC_N(fc_load)(sum);
-        FC_UNROLL
-        for (v = 0; v < vectors; v++)
-            total += d[v] * FC_N(fc_load)(cell + v * FC_VL);
-        FC_N(fc_store)(sum, total);
-    }
-}
-
-/* For each of `count` outputs and each entry j of the output, compute sums[slots[j]] += dy * x[columns[j]], lane by
- * lane. From one output to the next, all columns grow by `x_step`, and the row of dy grows by `dy_step`. */
-static void FC_N(fc_contract)(const fc_contraction *c)
-{
-    const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;
-    ptrdiff_t i;
-    for (i = 0; i < c->count; i++, x += c->x_step * c->width, dy += c->dy_step * c->width) {
-        ptrdiff_t at = 0;
-        for (; c->width - at >= 4 * FC_VL; at += 4 * FC_VL)
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 4);
-        if (c->width - at >= 2 * FC_VL) {
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 2);
-            at += 2 * FC_VL;
-        }
-        if (c->width - at >= FC_VL)
-            FC_N(fc_contract_strip)(c, x + at, dy + at, 1);
-    }
-}
-
-/* For each i < slots, add the lanes of the vector sums[i] to totals[i], and set sums[i] to 0. */
-static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
-{
-    FC_T *sums = (FC_T *)sums_;
-    ptrdiff_t i;
-    int lane;
-    for (i = 0; i < slots; i++, sums += FC_VL) {
-        double total = 0;
-        for (lane = 0; lane < FC_VL; lane++)
-            total += (double)sums[lane];
-        totals[i] += total;
-        FC_N(fc_store)(sums, FC_N(fc_broadcast)(0));
-    }
-}
-
 #define FC_INDEX int32_t
 #define FC_UNSIGNED uint32_t
 #define FC_I_(name) FC_N(name##_i32)
@@ -171,8 +115,4 @@ const fc_toeplitz_kernels FC_N(fc_toeplitz_kernels) = {
     .build_tree = FC_N(fc_build_tree),
     .repeat_i32 = FC_N(fc_repeat_i32),
     .repeat_i64 = FC_N(fc_repeat_i64),
-    .spmm_i32 = FC_N(fc_spmm_i32),
-    .spmm_i64 = FC_N(fc_spmm_i64),
-    .contract = FC_N(fc_contract),
-    .collect = FC_N(fc_collect),
 };

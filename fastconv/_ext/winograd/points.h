@@ -1,13 +1,13 @@
-/* The interpolation points of F(m, r), and the transforms of vectors to and from the points. Included by
- * winograd_template.h.
+/* The interpolation points of Winograd's F(m, r), and the transforms of vectors to and from the points. This file is
+ * included by winograd_template.h.
  *
  * The interpolation points along an axis are 0, infinity and pairs of a and -a. With 4 points, a is 1. With 6 points, a
  * is 3/4 and 3/2, because 1 and 2 would cause four times larger errors. With 8 points, a is 1/2, 1 and 2. One point
  * means that the axis is not transformed. The squares of all points are exact.
  *
- * The values at a and -a differ only in the sign of the odd powers of a. So the functions below compute the sums of
- * even and of odd powers once for both points. The even sum is a polynomial in S, the square of a. The odd sum is such
- * a polynomial times a. */
+ * The values of a polynomial at a and -a differ only in the sign of the odd powers. So the functions below compute the
+ * sum of the even powers and the sum of the odd powers once for both points. The even sum is a polynomial in S, the
+ * square of a. The odd sum is a polynomial in S, times a. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 
@@ -25,9 +25,9 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Return coefficient `k` of the polynomial in x that is the product of (x - S) over the pairs of points, where S is the
- * square of both points of a pair. Pair `but` is left out; if `but` is -1, no pair is left out. The products are
- * written out, so that every compiler computes them at compile time. */
+/* Return the coefficient of x^k in the product of (x - S) over all pairs of points except pair `but`. S is the square
+ * of the points of a pair. If `but` is -1, no pair is left out. The products are written out, so that every compiler
+ * computes them at compile time. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);
@@ -42,14 +42,14 @@ FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k
     return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
 }
 
-/* Return S^n, for n up to 3. */
+/* Return S^n for n <= 3, where S is the square of the points of the pair. */
 FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
 {
     const FC_T square = FC_N(fc_square)(points, pair);
     return n == 0 ? 1 : n == 1 ? square : n == 2 ? square * square : square * square * square;
 }
 
-/* Replace d by B^T d, the values of a tile of the image at the points. */
+/* Replace d, a tile of the image, by B^T d, its values at the points. */
 FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
 {
     const int pairs = FC_PAIRS(points);
@@ -83,7 +83,7 @@ FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
     }
 }
 
-/* Compute u = G g, the values of a kernel g of `taps` taps at the points. */
+/* Compute u = G g, the values at the points of a kernel g with `taps` taps. */
 FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
 {
     int i, k;
@@ -115,7 +115,7 @@ FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, 
     }
 }
 
-/* Compute y = A^T m, the `outputs` outputs of a tile from its products m at the points. */
+/* Compute y = A^T m, the `outputs` outputs of a tile. m has the products at the points. */
 FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
 {
     FC_V even[3], odd[3];

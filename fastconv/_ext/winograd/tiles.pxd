@@ -1,5 +1,5 @@
-# Declarations for both modules of Winograd's minimal filtering F(m, r): the tiles of an image, which are transposed to
-# channels-last, and the transform of each tile to its values at the interpolation points.
+# What forward, backward_data and backward_weights have in common: the structs of a plan, the division of an image into
+# tiles, the copy of a block to channels-last, and the transform of tiles to their values at the interpolation points.
 #
 # The source is the array that the convolution reads: x or, for dx, dout. Along an axis with stride s, output o reads
 # source element o * s + t - lo at tap t. The kernel is decomposed into subkernels, because the transforms support only
@@ -7,11 +7,10 @@
 # (o + j) * s + f - lo. So a subkernel is a filter with stride 1 on every s-th element. The products of all subkernels
 # are summed, as if each subkernel were an additional channel.
 
-from fastconv._ext.buffers.arrays cimport Buffer, contiguous_buffer, index_pointer
-from fastconv._ext.buffers.blocks cimport ceil_div, unravel_block
-from fastconv._ext.gemm.microkernel cimport Kernels, fc_tile_t, kernels
-from fastconv._ext.buffers.runs cimport fc_check, floating
-from fastconv._ext.threads.team cimport fc_work_queue, work_queue
+from fastconv._ext.buffers.blocks cimport unravel_block
+from fastconv._ext.buffers.runs cimport floating
+from fastconv._ext.gemm.microkernel cimport Kernels, fc_tile_t
+from fastconv._ext.threads.team cimport fc_work_queue
 
 cdef extern from "winograd/winograd.h":
     ctypedef void (*fc_wino_input_t)(
@@ -40,65 +39,73 @@ cdef extern from "winograd/winograd.h":
 
 cdef enum:
     MOST_POINTS = 64  # The largest number of interpolation points of a tile.
-    AXIS_NUMBERS = 13  # The number of integers of an axis in the table of a call.
     MOST_LANES = 64   # The largest number of lanes of a panel in any instruction set.
 
 
-# One axis of the source and of the result, and the division of the outputs into tiles.
+# One axis of the source and of the result, and the division of the outputs into tiles. The sizes are numbers of
+# elements along the axis.
 cdef struct TileAxis:
-    Py_ssize_t size     # the size of the source
-    Py_ssize_t stride
-    Py_ssize_t lo       # the padding before the source
-    Py_ssize_t points   # the number of interpolation points
-    Py_ssize_t taps     # the number of taps of a subkernel
-    Py_ssize_t outputs  # the number of outputs of a tile
-    Py_ssize_t tiles
-    Py_ssize_t block    # the number of tiles of a block
-    Py_ssize_t span     # the size of the range of source elements that a tile reads
-    Py_ssize_t output_stride  # the distance between two outputs in the result
-    Py_ssize_t output_size  # the size of the result
-    Py_ssize_t first    # the outputs of the call read only the source elements [first, end)
+    Py_ssize_t size             # the size of the source
+    Py_ssize_t stride           # the distance, in the source, between what neighbouring outputs read
+    Py_ssize_t lo               # the padding before the source
+    Py_ssize_t points           # the number of interpolation points
+    Py_ssize_t taps             # the number of taps of a subkernel
+    Py_ssize_t outputs          # the number of outputs of a tile
+    Py_ssize_t tiles            # the number of tiles that cover all outputs
+    Py_ssize_t block            # the number of tiles of a block
+    Py_ssize_t span             # the size of the range of source elements that a tile reads
+    Py_ssize_t output_stride    # the distance between two outputs in the result
+    Py_ssize_t output_size      # the size of the result
+    Py_ssize_t first            # the outputs read only the source elements [first, end)
     Py_ssize_t end
 
 
-# The sizes of a call, in the order of the table that fastconv.convolution.winograd.tiles makes. Distances and offsets
-# are in elements. An offset is relative to the start of the workspace of a thread.
+# The sizes of a plan. Distances, pitches, offsets and the sizes of arrays are in elements. An offset `*_at` is relative
+# to the start of the workspace of a thread. "Rows" are filters or, for dx, channels of the image. "Channels" are
+# channels of the source, so for dx they are filters.
 cdef struct Sizes:
-    Py_ssize_t images
-    Py_ssize_t block_images
-    Py_ssize_t groups
-    Py_ssize_t rows              # the number of filters of a group or, for dx, of channels of a group
-    Py_ssize_t row_step          # the distance between two rows of the weight matrix
+    Py_ssize_t images            # the number of images
+    Py_ssize_t block_images      # the number of images of a block
+    Py_ssize_t groups            # the number of groups
+    Py_ssize_t rows              # the number of rows of a group
+    Py_ssize_t row_step          # the distance, in the weights, between two rows
     Py_ssize_t block_rows        # the number of rows of a work item
     Py_ssize_t pass_rows         # the number of rows of a pass: see `multiply` in product.pxd
-    Py_ssize_t channels          # the number of channels of the source in a group
-    Py_ssize_t channel_step      # the distance between the weights of two channels
-    Py_ssize_t block_channels    # the number of channels of a work item
-    Py_ssize_t kernel            # the number of taps of the kernel
-    Py_ssize_t subkernels
+    Py_ssize_t channels          # the number of channels of a group
+    Py_ssize_t channel_step      # the distance, in the weights, between two channels of a row
+    Py_ssize_t block_channels    # for dw: the number of channels of a work item
+    Py_ssize_t kernel_taps       # the number of taps of the kernel
+    Py_ssize_t subkernels        # the number of subkernels of the kernel
     Py_ssize_t phases            # for dx: the number of stride phases, each of which has its own kernel; otherwise 1
-    Py_ssize_t weights_resident  # whether the workspace holds the transformed weights of all rows of a work item
+    Py_ssize_t group_step        # the distance between the weights of two groups
+    Py_ssize_t volume            # the size of a channel of an image of the source
+    Py_ssize_t positions         # the size of a row of an image of the result
+    Py_ssize_t blocks            # the number of blocks of all images
+    Py_ssize_t items             # the number of work items
     Py_ssize_t parts             # for dw: the number of partial sums
+    Py_ssize_t part_pitch        # for dw: the distance between two partial sums, which is the size of dw
     Py_ssize_t chunk             # the number of channels whose weights are transposed at a time
-    Py_ssize_t lanes             # the number of channels in the workspace, rounded up to whole vectors
-    Py_ssize_t rows_lanes        # the number of filters in the workspace, rounded up to whole vectors
-    Py_ssize_t zero_at           # the offset of a vector of zeros, which stands for elements outside the image
+    bint weights_resident        # whether the workspace holds the transformed weights of all rows of a work item
+    Py_ssize_t channel_lanes     # the number of channels of the patch, rounded up to whole vectors
+    Py_ssize_t row_lanes         # for dw: the number of filters of a work item, rounded up to whole vectors
+    Py_ssize_t v_step            # the distance between two tiles in v
+    Py_ssize_t v_pitch           # the distance between two interpolation points in v
+    Py_ssize_t u_step            # for dw: the distance between two tiles in u
+    Py_ssize_t u_pitch           # for dw: the distance between two interpolation points in u
+    Py_ssize_t u_padding         # except for dw: the padding after the weights of each interpolation point in u
+    Py_ssize_t m_step            # for dw: the distance between two filters in m
+    Py_ssize_t m_pitch           # the distance between two interpolation points in m
+    Py_ssize_t patch_at          # the offset of the patch, a copy of a block of the image (for dw, also of dout)
+    Py_ssize_t zero_at           # the offset of a pixel of zeros, which stands for elements outside the image
     Py_ssize_t v_at              # the offset of v, the transformed tiles of the image
     Py_ssize_t u_at              # the offset of u, the transformed weights or, for dw, the transformed tiles of dout
     Py_ssize_t m_at              # the offset of m, the products of u and v
-    Py_ssize_t g_at              # the offset of the transposed weights
+    Py_ssize_t transposed_at     # the offset of the transposed weights
     Py_ssize_t bias_at           # the offset of a copy of the bias
     # The offset of the array `check`, with one element for each row or, for dw, for each channel. The element becomes
     # NaN if a result of the row or the channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step            # the distance between two tiles in v, the transformed image
-    Py_ssize_t u_step            # for dw: the distance between two tiles in u, the transformed dout
-    Py_ssize_t m_step            # for dw: the distance between two filters in m, the products of u and v
-    Py_ssize_t v_pitch           # the distance between two interpolation points in v, the transformed image
-    # The padding after the weights of each interpolation point. For dw, the distance between two interpolation points
-    # in u, the transformed dout.
-    Py_ssize_t u_pitch
-    Py_ssize_t m_pitch           # the distance between two interpolation points in m, the products of u and v
+    Py_ssize_t workspace         # the size of the workspace of a thread
 
 
 # The transforms of one dtype and instruction set.
@@ -107,96 +114,53 @@ cdef struct Transforms:
     fc_wino_weights_t weights
     fc_wino_output_t output
     fc_wino_gradient_t gradient
-    Kernels kernel
+    Kernels kernel      # the kernels of matrix products, of which `interleave` transposes
 
 
-# The arguments of a call. All threads of the call read them. `bias` and `w` are for the ops forward and backward_data;
-# `dout` and `filter_planes` are for backward_weights.
-cdef struct Call:
-    const void* source
-    const void* w
-    const void* bias
-    const void* dout
-    void* result
-    Py_ssize_t part_pitch
-    const Py_ssize_t* planes
-    const Py_ssize_t* filter_planes
-    const Py_ssize_t* offsets   # (subkernels, 3): the offset of each subkernel along D, H and W
+# What does not change after a plan is made. All threads of all calls read it.
+cdef struct Constants:
+    Sizes sizes
+    TileAxis[3] axes                     # along D, H and W
+    Transforms transforms
+    fc_tile_t tile                       # the micro-kernel that multiplies u and v
+    const Py_ssize_t* planes             # the offset of each channel of a work item in the source
+    const Py_ssize_t* filter_planes      # for dw: the offset of each filter of a work item in dout
+    const Py_ssize_t* offsets            # (subkernels, 3): the offset of each subkernel along D, H and W
     # (phases, subkernels, taps): for each tap of a subkernel, its index in the kernel, or -1 if the kernel has no such
     # tap
     const Py_ssize_t* taps
     # (phases, 3): the index, along D, H and W of the result, of output 0 of each stride phase; negative if this output
     # is outside the result
-    const Py_ssize_t* starts
-    void* space
-    Py_ssize_t space_pitch
-    Py_ssize_t workspaces
-    Py_ssize_t group_step   # the distance between the weights of two groups, in elements
-    Py_ssize_t volume       # the number of elements of a channel of the source
-    Py_ssize_t positions    # the number of elements of a channel of the result
-    Py_ssize_t blocks
-    Py_ssize_t items
-    fc_work_queue* queue
+    const Py_ssize_t* output_offsets
+
+
+# The arguments of a call. All threads of the call read them.
+cdef struct Call:
+    const Constants* plan
+    const void* source
+    const void* w           # except for dw
+    const void* bias        # except for dw; NULL if there is no bias
+    const void* dout        # for dw
+    void* result
+    void* workspace
+    Py_ssize_t workspaces   # the number of threads that have a workspace
     Py_ssize_t counts       # the number of elements of `overflows`
     Py_ssize_t* overflows   # how often an inf or NaN was found: a count for each image or, for dw, one count
-    Sizes sizes
-    TileAxis[3] axes
-    Transforms transforms
-    fc_tile_t tile
-
-
-cdef inline int read_call(
-    Call* call, sizes, axes, offsets, taps, overflows, space, int dtype, int isa, queue,
-) except -1:
-    cdef Py_ssize_t i, number = sizeof(Py_ssize_t)
-    cdef Py_ssize_t* fields = <Py_ssize_t*> &call.sizes
-    cdef Buffer of_sizes = contiguous_buffer(sizes, number, False), of_taps = contiguous_buffer(taps, number, False)
-    cdef Buffer of_offsets = contiguous_buffer(offsets, number, False)
-    cdef Buffer found = contiguous_buffer(overflows, number, True)
-    cdef Buffer workspaces = contiguous_buffer(space, 8 if dtype else 4, True)
-    cdef const Py_ssize_t* row = index_pointer(axes)
-    cdef Transforms* t = &call.transforms
-    cdef TileAxis* axis
-    fc_check(of_sizes.n * number == <Py_ssize_t> sizeof(Sizes))
-    for i in range(of_sizes.n):
-        fields[i] = (<const Py_ssize_t*> of_sizes.at)[i]
-    for i in range(3):
-        axis = &call.axes[i]
-        axis.size, axis.stride, axis.lo = row[0], row[1], row[2]
-        axis.points, axis.taps, axis.outputs = row[3], row[4], row[5]
-        axis.tiles, axis.block, axis.span = row[6], row[7], row[8]
-        axis.output_stride, axis.output_size, axis.first, axis.end = row[9], row[10], row[11], row[12]
-        row += AXIS_NUMBERS
-    fc_check(of_offsets.n == 3 * call.sizes.subkernels)
-    fc_check(of_taps.n == call.sizes.phases * call.sizes.subkernels * call.axes[1].taps * call.axes[2].taps)
-    fc_check(call.axes[1].points * call.axes[2].points <= MOST_POINTS)
-    call.offsets, call.taps = <const Py_ssize_t*> of_offsets.at, <const Py_ssize_t*> of_taps.at
-    t.input = fc_winograd_for(dtype, isa).input
-    t.weights = fc_winograd_for(dtype, isa).weights
-    t.output = fc_winograd_for(dtype, isa).output
-    t.gradient = fc_winograd_for(dtype, isa).gradient
-    t.kernel = kernels(dtype, isa)
-    call.volume = call.axes[0].size * call.axes[1].size * call.axes[2].size
-    call.positions = call.axes[0].output_size * call.axes[1].output_size * call.axes[2].output_size
-    call.blocks = ceil_div(call.sizes.images, call.sizes.block_images)
-    for i in range(3):
-        call.blocks *= ceil_div(call.axes[i].tiles, call.axes[i].block)
-    call.overflows, call.counts = <Py_ssize_t*> found.at, found.n
-    call.space, call.workspaces = workspaces.at, space.shape[0]
-    call.space_pitch = workspaces.n // call.workspaces
-    call.queue = work_queue(queue)
-    return 0
+    fc_work_queue* queue
 
 
 # A block of tiles: [begin, begin + n) along each axis, in the images [image, image + images).
 cdef struct Block:
-    Py_ssize_t image
-    Py_ssize_t images
-    Py_ssize_t[3] begin
-    Py_ssize_t[3] n
+    Py_ssize_t image        # the index of the first image
+    Py_ssize_t images       # the number of images
+    Py_ssize_t[3] begin     # the index of the first tile along D, H and W
+    Py_ssize_t[3] n         # the number of tiles along D, H and W
 
 
 cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const TileAxis* axes) noexcept nogil:
+    """Set `block` to the block of a work item. `index` is the index of the block, plus the number of blocks times the
+    index of the group. Return the index of the group.
+    """
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
         index = unravel_block(&block.begin[i], index, axes[i].tiles, axes[i].block)
@@ -207,29 +171,23 @@ cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, 
 
 
 cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
+    """Return the number of tiles of a block, in all its images."""
     return b.images * b.n[0] * b.n[1] * b.n[2]
 
 
 # A window: the range of source elements that the tiles of a block read, [first, first + n) along each axis.
 cdef struct Window:
-    Py_ssize_t[3] first
-    Py_ssize_t[3] n
+    Py_ssize_t[3] first     # the index of the first element along D, H and W
+    Py_ssize_t[3] n         # the number of elements along D, H and W
 
 
 cdef inline bint has_nan(const floating* lanes, Py_ssize_t n) noexcept nogil:
+    """Return whether any of n elements is NaN. The loop has no branch, so that the compiler can vectorize it."""
     cdef Py_ssize_t i
     cdef int found = 0
     for i in range(n):
         found |= lanes[i] != lanes[i]
     return found != 0
-
-
-cdef inline Py_ssize_t total(const Call* call) noexcept nogil:
-    """Return how often an inf or NaN was found in all images."""
-    cdef Py_ssize_t i, found = 0
-    for i in range(call.counts):
-        found += call.overflows[i]
-    return found
 
 
 cdef inline void clip_window(
@@ -258,7 +216,8 @@ cdef inline void to_channels_last(
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
     """Transpose a window of each image to channels-last, and write the result to patch (images, depth, height, width,
-    lanes). A plane of the source has `high` rows of `wide` elements.
+    lanes). A plane of the source has `high` rows of `wide` elements. If the window has the whole width of the source,
+    transpose all its rows as one run.
     """
     cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
     cdef const floating* at
@@ -332,9 +291,9 @@ cdef inline void transform_image(
     floating* v, const floating* patch, const Block* b, const Window* window, const Call* call, Py_ssize_t channels,
 ) noexcept nogil:
     """Transform the tiles of a patch, and write the result to v (points, tiles, subkernels * channels)."""
-    cdef const Sizes* s = &call.sizes
-    cdef const TileAxis* axes = &call.axes[0]
-    cdef const Transforms* t = &call.transforms
+    cdef const Sizes* s = &call.plan.sizes
+    cdef const TileAxis* axes = &call.plan.axes[0]
+    cdef const Transforms* t = &call.plan.transforms
     cdef const Py_ssize_t* offset
     cdef const Py_ssize_t* pixel_offsets
     cdef Py_ssize_t[MOST_POINTS] at, inside
@@ -342,7 +301,7 @@ cdef inline void transform_image(
     cdef PixelGrid grid
     grid.rows, grid.columns = axes[1].points, axes[2].points
     grid.row_step, grid.column_step = axes[1].stride, axes[2].stride
-    grid.lanes, grid.zero_pixel = s.lanes, s.zero_at
+    grid.lanes, grid.zero_pixel = s.channel_lanes, s.zero_at - s.patch_at
     list_interior_offsets(inside, &grid, window)
     steps_h, steps_w = axes[1].outputs * axes[1].stride, axes[2].outputs * axes[2].stride
     for n in range(b.images):
@@ -354,7 +313,7 @@ cdef inline void transform_image(
                     x = (b.begin[2] + ow) * steps_w - axes[2].lo - window.first[2]
                     # The last vector of values of a subkernel may extend into the values of the next subkernel. This
                     # does no harm, because the values of the next subkernel are written later.
-                    offset = call.offsets
+                    offset = call.plan.offsets
                     for q in range(s.subkernels):
                         pixel_offsets = list_pixel_offsets(
                             at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &grid, window,

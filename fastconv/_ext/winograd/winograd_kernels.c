@@ -1,4 +1,4 @@
-/* The kernels of winograd.h: one object for each dtype and instruction set. */
+/* The kernels that winograd.h declares. The build compiles this file once for each dtype and instruction set. */
 #include "winograd/winograd.h"
 
 #define FC_TEMPLATE "winograd/winograd_template.h"

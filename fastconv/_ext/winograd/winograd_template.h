@@ -1,21 +1,21 @@
 /* The transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h. */
 #include "winograd/points.h"
 
-/* Expand FC_CASE(points, n) for every supported pair of numbers. n is the number of taps or, for output transforms, the
- * number of outputs of a tile. */
-#define FC_CASES                                                                            \
-    FC_CASE(1, 1)                                                                           \
-    FC_CASE(4, 2)                                                                           \
-    FC_CASE(4, 3)                                                                           \
-    FC_CASE(6, 2)                                                                           \
-    FC_CASE(6, 3)                                                                           \
-    FC_CASE(6, 4)                                                                           \
-    FC_CASE(6, 5)                                                                           \
-    FC_CASE(8, 2)                                                                           \
-    FC_CASE(8, 3)                                                                           \
-    FC_CASE(8, 4)                                                                           \
-    FC_CASE(8, 5)                                                                           \
-    FC_CASE(8, 6)                                                                           \
+/* Expand FC_CASE(points, n) for every supported pair. n is the number of taps or, for output transforms, the number of
+ * outputs of a tile. */
+#define FC_CASES  \
+    FC_CASE(1, 1) \
+    FC_CASE(4, 2) \
+    FC_CASE(4, 3) \
+    FC_CASE(6, 2) \
+    FC_CASE(6, 3) \
+    FC_CASE(6, 4) \
+    FC_CASE(6, 5) \
+    FC_CASE(8, 2) \
+    FC_CASE(8, 3) \
+    FC_CASE(8, 4) \
+    FC_CASE(8, 5) \
+    FC_CASE(8, 6) \
     FC_CASE(8, 7)
 
 /* The address of element i of `from`: its offset is at[i], or i * pitch if `at` is NULL. */
@@ -90,17 +90,17 @@ static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *
     }
 }
 
-/* Each combination of the numbers of points and taps has a function of its own, because a compiler takes much longer
- * for one function that contains all combinations. Below, the same holds for the numbers of points and outputs. */
-#define FC_CASE(p, t)                                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_lines), p, t)(                                               \
-        const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines,               \
-        ptrdiff_t from_next, ptrdiff_t to_next)                                                                    \
-    {                                                                                                              \
-        int i;                                                                                                     \
-        for (i = 0; i < lines; i++, to += to_next)                                                                 \
-            FC_N(fc_weights_of)(p, t, at ? from : from + i * from_next, at ? at + i * from_next : NULL, pitch, to, \
-                                step);                                                                             \
+/* Each combination of the numbers of points and taps has a function of its own, because compiling one function for all
+ * combinations would take much longer. The same holds for the numbers of points and outputs. */
+#define FC_CASE(p, t)                                                                                                  \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_lines), p, t)(const FC_T *from, const ptrdiff_t *at,             \
+                                                                    ptrdiff_t pitch, FC_T *to, ptrdiff_t step,         \
+                                                                    int lines, ptrdiff_t from_next, ptrdiff_t to_next) \
+    {                                                                                                                  \
+        int i;                                                                                                         \
+        for (i = 0; i < lines; i++, to += to_next)                                                                     \
+            FC_N(fc_weights_of)(p, t, at ? from : from + i * from_next, at ? at + i * from_next : NULL, pitch, to,     \
+                                step);                                                                                 \
     }
 FC_CASES
 #undef FC_CASE
@@ -109,9 +109,9 @@ static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const
                                    FC_T *to, ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
     switch (points * 8 + taps) {
-#define FC_CASE(p, t)                                                                                              \
-    case p * 8 + t:                                                                                                \
-        FC_PASTE3(FC_N(fc_weights_lines), p, t)(from, at, pitch, to, step, lines, from_next, to_next);             \
+#define FC_CASE(p, t)                                                                                  \
+    case p * 8 + t:                                                                                    \
+        FC_PASTE3(FC_N(fc_weights_lines), p, t)(from, at, pitch, to, step, lines, from_next, to_next); \
         break;
         FC_CASES
 #undef FC_CASE
@@ -121,9 +121,9 @@ static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const
 }
 
 #define FC_CASE(p, o)                                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_lines), p, o)(                                                \
-        const FC_T *from, ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int lines, ptrdiff_t from_next,               \
-        ptrdiff_t to_next)                                                                                         \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_lines), p, o)(const FC_T *from, ptrdiff_t pitch, FC_T *to,    \
+                                                                   ptrdiff_t step, int lines, ptrdiff_t from_next, \
+                                                                   ptrdiff_t to_next)                              \
     {                                                                                                              \
         int i;                                                                                                     \
         for (i = 0; i < lines; i++, from += from_next, to += to_next)                                              \
@@ -136,9 +136,9 @@ static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptr
                                   int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
     switch (points * 8 + outputs) {
-#define FC_CASE(p, o)                                                                                              \
-    case p * 8 + o:                                                                                                \
-        FC_PASTE3(FC_N(fc_output_lines), p, o)(from, pitch, to, step, lines, from_next, to_next);                  \
+#define FC_CASE(p, o)                                                                             \
+    case p * 8 + o:                                                                               \
+        FC_PASTE3(FC_N(fc_output_lines), p, o)(from, pitch, to, step, lines, from_next, to_next); \
         break;
         FC_CASES
 #undef FC_CASE
@@ -188,11 +188,11 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-#define FC_CASE(p, t)                                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_square), p, t)(const FC_T *g, const ptrdiff_t *at, FC_T *u,  \
-                                                                     ptrdiff_t pitch)                              \
-    {                                                                                                              \
-        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                                            \
+#define FC_CASE(p, t)                                                                                             \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_square), p, t)(const FC_T *g, const ptrdiff_t *at, FC_T *u, \
+                                                                     ptrdiff_t pitch)                             \
+    {                                                                                                             \
+        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                                           \
     }
 FC_CASES
 #undef FC_CASE
@@ -206,9 +206,9 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
     FC_T *u = (FC_T *)u_, half[64 * FC_VL];
     if (high == wide && taps_h == taps_w) {
         switch (wide * 8 + taps_w) {
-#define FC_CASE(p, t)                                                                       \
-    case p * 8 + t:                                                                         \
-        FC_PASTE3(FC_N(fc_weights_square), p, t)(g, at, u, pitch);                          \
+#define FC_CASE(p, t)                                              \
+    case p * 8 + t:                                                \
+        FC_PASTE3(FC_N(fc_weights_square), p, t)(g, at, u, pitch); \
         break;
             FC_CASES
 #undef FC_CASE
@@ -255,12 +255,12 @@ static FC_NOINLINE void FC_N(fc_store_cells)(FC_T *to, ptrdiff_t filter_step, pt
             to[f * filter_step + i * column_step] = from[f * pitch + i];
 }
 
-/* Transform one row of a tile back and store its outputs [begin, end) in the result, for a vector of filters. The row
- * has `wide` points that are `step` elements apart.
+/* Apply the output transform to one row of a tile, and store its outputs [begin, end) in the result, for a vector of
+ * filters. The row has `wide` points that are `step` elements apart.
  *
- * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
- * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
- * the caller then only computes the image again. */
+ * A lane of `check` becomes NaN if one of its outputs is inf or NaN: the sum of the outputs is then inf or NaN, and
+ * zero times this sum is NaN. The sum may also overflow although all outputs are finite. That is harmless, because the
+ * caller then only computes the image again. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias,
                                FC_T *to, ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
@@ -317,26 +317,27 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
 /* Apply the output transform to the rows of a tile, and store the outputs. If the tile is square, first apply the
  * transform to the columns of the tile. If the tile is not square and has several rows, the caller has already
  * transformed the columns. */
-#define FC_CASE(w, o)                                                                                              \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                 \
-        int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step,                  \
-        const FC_T *bias, FC_T *to, ptrdiff_t filter_step, ptrdiff_t row_step, ptrdiff_t column_step, int filters, \
-        const int *box, FC_T *check_)                                                                              \
-    {                                                                                                              \
-        FC_V check = FC_N(fc_load)(check_);                                                                        \
-        int i, j;                                                                                                  \
-        for (j = 0; j < w && square && w > 1; j++)                                                                 \
-            FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL);                       \
-        for (i = box[0]; i < box[1]; i++)                                                                          \
-            FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step,    \
-                            filters, box[2], box[3], &check);                                                      \
-        FC_N(fc_store)(check_, check);                                                                             \
+#define FC_CASE(w, o)                                                                                               \
+    static FC_NOINLINE void FC_PASTE3(FC_N(fc_output_rows), w, o)(                                                  \
+        int square, const FC_T *m, ptrdiff_t pitch, FC_T *half, const FC_T *from, ptrdiff_t step, const FC_T *bias, \
+        FC_T *to, ptrdiff_t filter_step, ptrdiff_t row_step, ptrdiff_t column_step, int filters, const int *box,    \
+        FC_T *check_)                                                                                               \
+    {                                                                                                               \
+        FC_V check = FC_N(fc_load)(check_);                                                                         \
+        int i, j;                                                                                                   \
+        for (j = 0; j < w && square && w > 1; j++)                                                                  \
+            FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL);                        \
+        for (i = box[0]; i < box[1]; i++)                                                                           \
+            FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step,     \
+                            filters, box[2], box[3], &check);                                                       \
+        FC_N(fc_store)(check_, check);                                                                              \
     }
 FC_CASES
 #undef FC_CASE
 
-/* Transform the products of one tile back and store the outputs in the result, for the first `filters` lanes of a
- * vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2], box[3]). */
+/* Apply the output transform to the products of one tile, and store the outputs in the result, for the first `filters`
+ * lanes of a vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2],
+ * box[3]). */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)

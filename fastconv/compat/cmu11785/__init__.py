@@ -1,8 +1,8 @@
-"""The convolution names of Carnegie Mellon's 11-785, homework 2: ``from fastconv.compat.cmu11785 import *``.
+"""The layers of Carnegie Mellon's course 11-785, homework 2: ``from fastconv.compat.cmu11785 import *``.
 
-The names are the classes of the homework's ``resampling.py``, ``Conv1d.py``, ``Conv2d.py``,
-``ConvTranspose.py`` and ``pool.py``. Signals are ``(batch_size, in_channels, input_size)``, and
-images are ``(batch_size, in_channels, input_height, input_width)``.
+The package has the classes of the homework's ``resampling.py``, ``Conv1d.py``, ``Conv2d.py``, ``ConvTranspose.py``
+and ``pool.py``. Signals are ``(batch_size, in_channels, input_size)``, and images are
+``(batch_size, in_channels, input_height, input_width)``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class _Stride1:
         self.W: Any
         self.b: Any
         if weight_init_fn is None:
-            # Like the course, draw from the generator that np.random.seed seeds.
+            # Draw from NumPy's global generator, as the course does.
             self.W = np.random.normal(0, 1.0, shape)  # noqa: NPY002
         else:
             self.W = _initial("weight_init_fn", weight_init_fn, shape)
@@ -102,14 +102,14 @@ def _initial(name: str, function: Callable, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _inner(name: str, doc: str) -> Any:
-    """Return a property that reads and sets an attribute of the inner layer."""
+    """Return a property that reads and writes an attribute of the inner layer, which has stride 1."""
     return property(
         lambda self: getattr(self._layer, name), lambda self, value: setattr(self._layer, name, value), doc=doc
     )
 
 
 class Composed:
-    """The base class of layers that contain a layer with stride 1, which holds the weights and the bias."""
+    """The base class of layers that contain a layer with stride 1. This inner layer holds the weights and the bias."""
 
     _rank = 1
 

@@ -15,7 +15,7 @@ from fastconv.compat.shared import ran_forward
 
 
 class _Pool:
-    """A pooling layer. It calls a forward/backward pair of `fastconv.layers`, and stores the cache for `backward`."""
+    """A pooling layer. It calls functions of `fastconv.layers`, and stores the cache for `backward`."""
 
     _forward: Callable
     _backward: Callable
@@ -41,7 +41,9 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. It has the course's two inner layers as attributes, but does not run them."""
+    """A pooling layer with a stride. The course builds it from two layers. Both are attributes here, too, but `forward`
+    does not run them.
+    """
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

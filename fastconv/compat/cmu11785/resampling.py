@@ -23,12 +23,12 @@ def signals(name: str, A: Any, rank: int) -> np.ndarray:
 
 
 def spread(size: int, factor: int) -> int:
-    """Return the length of a signal of `size` samples after ``factor - 1`` zeros are put between neighbours."""
+    """Return the length of a signal of `size` samples after ``factor - 1`` zeros are inserted between neighbours."""
     return factor * (size - 1) + 1
 
 
 def every(factors: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return the index that selects every ``factors[i]``-th cell along spatial axis i."""
+    """Return the index that selects every n-th cell along each spatial axis, where n is ``factors[i]`` for axis i."""
     return (slice(None), slice(None), *(slice(None, None, factor) for factor in factors))
 
 
@@ -59,7 +59,7 @@ class _Resampling:
     def _seen(self, shape: tuple[int, ...]) -> None:
         """Store the shape of the input for `backward`.
 
-        A layer that contains this layer, but does not call its `forward`, calls this method instead.
+        Layers that contain this layer, such as `Conv2d`, do not call `forward`. They call this method instead.
         """
         self._shape = shape
 
@@ -81,7 +81,7 @@ class _Upsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """Return the gradient with respect to `A`, which is `dLdZ` at the cells that came from `A`."""
+        """Return the gradient with respect to `A`: the elements of `dLdZ` at the positions of the cells of `A`."""
         shape = self._long(ran_forward(self, self._shape))
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         return self._pick(_arrays.cast_gradient("dLdZ", dLdZ, shape, dLdZ.dtype), _arrays.result_dtype(dLdZ))

@@ -18,10 +18,10 @@ from fastconv.layers.convolution.conv_transpose import prepare_cache as prepare_
 
 
 class _Transposed(Composed):
-    """The base class of layers that upsample and correlate in one step, without products with the inserted zeros.
+    """The base class of layers that upsample and cross-correlate in one step, without products with inserted zeros.
 
-    The correlation of the upsampled signal equals a transposed convolution whose kernels are flipped and whose channel
-    axes are swapped.
+    A cross-correlation with an upsampled signal equals a transposed convolution with the signal itself. The transposed
+    convolution needs flipped kernels, and weights whose first two axes are swapped.
     """
 
     def __init__(self, upsampling_factor: int) -> None:
@@ -51,7 +51,7 @@ class _Transposed(Composed):
         A, W, b = self._layer._operands(A)
         self._out_shape(A, W)  # This call raises an error if the kernel is too large.
         Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
-        # Copy A, because it may change before `backward`. The course's layer stores the upsampled A, also a copy.
+        # Copy A, because A may change before `backward`. The course's layer stores the upsampled A, also a copy.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
         return Z

@@ -1,9 +1,8 @@
 """The functions of CS231n's im2col.py and im2col_cython.pyx, and the output size of the layers of this package.
 
-The course has two orders of columns. `fastconv.im2col` makes both of them if the batch is passed as one
-volume: N becomes an axis of the volume, and the kernel has length 1 along this axis. If N is the last
-axis of the volume, (H, W, N), the columns are in the order oh, ow, n. If N is the first axis,
-(N, H, W), they are in the order n, oh, ow.
+The course has one im2col matrix for the whole batch, with its columns in one of two orders. `fastconv.im2col` makes
+this matrix if the batch is passed as one volume, and the kernel has length 1 along the axis N. With the volume
+(H, W, N), the columns are in the order oh, ow, n. With the volume (N, H, W), they are in the order n, oh, ow.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, str
 def get_im2col_indices(
     x_shape: tuple[int, int, int, int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return indices ``(k, i, j)`` that select the columns from padded images.
+    """Return the index arrays ``(k, i, j)`` that select im2col columns from padded images.
 
     Parameters
     ----------
@@ -65,14 +64,14 @@ def get_im2col_indices(
     out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
     k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
     oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
-    # A stride above the size of the padded image gives one output, at index 0. So a smaller step gives the same
+    # If the stride is larger than the padded image, the only output is at index 0. So a smaller step gives the same
     # indices, and does not overflow.
     step = min(stride, max(x_shape[2:]) + 2 * padding)
     return k, kh + step * oh, kw + step * ow
 
 
 def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
-    """Lower images to one matrix whose columns are in the order oh, ow, n.
+    """Return the im2col matrix of all images. Its columns are in the order oh, ow, n.
 
     Parameters
     ----------
@@ -114,9 +113,9 @@ def col2im_indices(
     padding: int = 1,
     stride: int = 1,
 ) -> np.ndarray:
-    """Sum columns into images: the adjoint of `im2col_indices`.
+    """Add columns to the images: the adjoint of `im2col_indices`.
 
-    A cell of the result is the sum of those elements of `cols` to which `im2col_indices` copies this cell.
+    Each cell of the result is the sum of the elements of `cols` to which `im2col_indices` copies this cell.
 
     Parameters
     ----------
@@ -157,7 +156,7 @@ def col2im_indices(
 
 
 def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
-    """Compute the same as `im2col_indices`. Here `padding` and `stride` have no defaults.
+    """Do the same as `im2col_indices`, but without defaults for `padding` and `stride`.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, str
 def col2im_cython(
     cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
 ) -> np.ndarray:
-    """Compute the same as `col2im_indices`. Here the shape of the images is given as four numbers.
+    """Do the same as `col2im_indices`, but take the shape of the images as four numbers.
 
     Parameters
     ----------
@@ -221,7 +220,7 @@ def col2im_cython(
 
 
 def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int) -> np.ndarray:
-    """Sum columns into images. Here the columns are an array with six axes.
+    """Add columns to the images, where `cols` is an array with six axes.
 
     Parameters
     ----------

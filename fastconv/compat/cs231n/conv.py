@@ -121,14 +121,16 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
 
 
 def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return w @ cols + b, which is one matrix product for all images, [F x K] @ [K x columns]."""
+    """Return w @ cols + b for all images: [F x K] @ [K x columns], where K is C * HH * WW."""
     out = matmul(w.reshape(w.shape[0], -1), cols)
     out += b[:, None]
     return out
 
 
 def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the gradients (dcols, dw, db) from dout (F, columns)."""
+    """Compute the gradients (dcols, dw, db) from dout, which has one row per filter and one column per output position.
+    K is C * HH * WW.
+    """
     x_cols = _arrays.as_array("x_cols", x_cols)
     if x_cols.shape != (w[0].size, dout.shape[1]):
         raise ValueError(
@@ -141,7 +143,7 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolve images by one matrix product. The columns of the images are those of `im2col_cython`.
+    """Convolve all images by one matrix product. The im2col matrix is that of `im2col_cython`.
 
     Parameters
     ----------
@@ -218,9 +220,9 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolve images by one matrix product. The columns of the images are in the order n, oh, ow.
+    """Convolve all images by one matrix product. The columns of the im2col matrix are in the order n, oh, ow.
 
-    `conv_forward_fast` computes the same.
+    `conv_forward_fast` does the same.
 
     Parameters
     ----------
@@ -259,7 +261,7 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
 
 
 def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`. `conv_backward_fast` computes the same.
+    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`. `conv_backward_fast` does the same.
 
     Parameters
     ----------
@@ -304,7 +306,7 @@ def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -
 
 
 def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Compute `conv_forward_strides`, under the name that the layers of the course call.
+    """Do the same as `conv_forward_strides`. The layers of the course use this name.
 
     Parameters
     ----------
@@ -377,7 +379,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """Return the error with ``_strides`` replaced by ``_fast``, because the user called a function ``conv_*_fast``."""
+    """Replace ``_strides`` by ``_fast`` in the message, because the user called a function ``conv_*_fast``."""
     if type(error) not in (TypeError, ValueError):  # raised by a signal handler
         return error
     return type(error)(str(error).replace("_strides", "_fast"))

@@ -188,7 +188,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         raise ValueError(
             f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}, which do not fit each other"
         )
-    # If the caller has cast one of these arrays, the maximum of a window may differ from all of its cells.
+    # If the caller has cast one of these arrays, the maximum of a window may differ from all cells of the window.
     if x_reshaped.dtype != out.dtype:
         raise ValueError(f"x_reshaped and out in cache must have one dtype, got {x_reshaped.dtype} and {out.dtype}")
     out = _arrays.prepare(out, _arrays.result_dtype(out))
@@ -344,7 +344,7 @@ def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nda
 
 
 def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
-    """Gradient of `max_pool_forward_fast`, computed by the method that the cache names.
+    """Gradient of `max_pool_forward_fast`. It uses the same method as the forward pass.
 
     Parameters
     ----------

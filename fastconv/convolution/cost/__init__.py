@@ -1,6 +1,6 @@
-"""The cost model, which estimates the seconds of a plan.
+"""The cost model, which estimates how many seconds a plan takes.
 
-`counts` counts the work of a plan. `model` multiplies the work by the measured `rates`. `correction` corrects the
-estimate by a factor that depends on the sizes of the case. `pricing` computes the cost of a plan from the corrected
-estimate.
+`counts` counts the work of a plan, for example its multiply-adds. `model` multiplies this work by measured `rates`, in
+nanoseconds. `correction` multiplies the estimate by a factor that depends on the sizes of the layer. `pricing` computes
+the cost of a plan from the corrected estimate.
 """

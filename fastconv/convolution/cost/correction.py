@@ -1,12 +1,14 @@
-"""The correction of estimates by the sizes of a case.
+"""Corrects the estimated time of a plan by a factor that depends on the sizes of the layer.
 
-The time of a plan is not exactly the sum of its work times the rates, because threads wait for each other, long
-reductions exceed the cache, and with few filters some units for multiply-adds are idle. The error depends on the sizes
-of a case, but no formula of a few terms describes it. So a sum of small decision trees is fitted to the logarithm of
-the error for each algorithm. The exponential of the sum, within bounds, is a factor on the estimate.
+The cost model estimates the time of a plan as its work times measured rates. The true time differs: threads wait for
+each other, long reductions exceed the cache, and few filters leave some multiply-add units idle. The error depends on
+the sizes of the layer, but no simple formula describes it.
 
-All nodes of a level of a tree compare the same feature with the same threshold. So a tree is a few comparisons and a
-table of leaves, and NumPy evaluates all trees of an algorithm at once.
+Small decision trees predict the logarithm of the error. Each algorithm has trees of its own, whose values are added up.
+The exponential of the sum, within bounds, is the factor on the estimated time.
+
+In a tree, all nodes of a level compare the same feature with the same threshold. So a tree is a few comparisons and a
+table of leaves. NumPy evaluates all trees of an algorithm at once.
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ from fastconv.convolution.plan import Case
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The names of the features of a case, in the order of `features`.
+#: The names of the features of a case, in the order in which `features` returns them.
 FEATURES = (
     *("filters", "channels", "taps", "positions", "images", "groups", "width", "stride", "threads", "itemsize"),
     *("rows", "cells", "row taps", "bytes", "multiply-adds", "forward", "backward_data", "rank", "padded", "density"),
 )
-#: The largest factor on an estimate. The smallest factor is 1 / MOST.
+#: The largest factor on an estimated time. The smallest factor is 1 / MOST.
 MOST = 8.0
 
 
 class Trees:
-    """The trees of an algorithm.
+    """The decision trees of one algorithm.
 
-    At level j, tree i compares two numbers: the feature whose index is ``features[i, j]``, and ``thresholds[i, j]``.
-    The result is 1 if the feature is larger, otherwise 0. The results of all levels are the binary digits of the index
-    of a leaf. The result of the first level is the highest digit.
+    At level j, tree i compares the feature with index ``features[i, j]`` with ``thresholds[i, j]``. The result is 1 if
+    the feature is larger, otherwise 0. The results of all levels are the binary digits of a leaf index, with the first
+    level as the highest digit. For example, the results 1, 0, 1 select leaf 5.
     """
 
     def __init__(self, features: Any, thresholds: Any, leaves: Any) -> None:
@@ -48,24 +50,24 @@ class Trees:
         self._flat = self.leaves.ravel()
 
     def value(self, values: np.ndarray) -> float:
-        """Return the sum of the leaves that the features `values` of a case select: one leaf of each tree."""
+        """Return the sum of the leaves that the features `values` select, one leaf in each tree."""
         index = (values[self.features] > self.thresholds) @ self._digits + self._first
         return float(self._flat[index].sum())
 
 
 @dataclass(frozen=True)
 class Correction:
-    """The trees of each algorithm."""
+    """The decision trees of each algorithm, by its name."""
 
     trees: Mapping[str, Trees]
 
     def factor(self, name: str, case: Case) -> float:
-        """Return the factor on the estimate for algorithm `name`; 1 if no trees were fitted."""
+        """Return the factor on the estimated time of algorithm `name`. It is 1 if no trees were fitted."""
         found = self.trees.get(name)
         return 1.0 if found is None else bounded(found.value(plans.find(features, case)))
 
 
-#: The correction of rates for which no trees were fitted.
+#: The correction that changes nothing, for rates without fitted trees.
 NONE = Correction({})
 
 
@@ -75,10 +77,10 @@ def bounded(exponent: float) -> float:
 
 
 def features(case: Case) -> np.ndarray:
-    """Return the features of a case, which `FEATURES` names.
+    """Return the features of a case as numbers, in the order of `FEATURES`.
 
-    The sizes come first, as binary logarithms. The other features are numbers between 0 and 3. The numbers of filters
-    and of channels are those of one group.
+    First come the binary logarithms of sizes, then features between 0 and 3. Filters and channels are counted in one
+    group.
     """
     geometry, itemsize = case.geometry, case.dtype.itemsize
     filters, channels, *_ = geometry.w_shape

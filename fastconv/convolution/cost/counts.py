@@ -1,9 +1,8 @@
-"""The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
+"""Counts the work of compiled kernels. The cost model multiplies each kind of work by a measured rate.
 
-A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
-in multiply-adds of vectors. A core has two units for multiply-adds, which together start two multiply-adds per cycle.
-The next multiply-add to the same sum starts only after the time of `_LATENCY` multiply-adds. So a tile with fewer than
-`_LATENCY` sums leaves these units idle. An entry is a column of `high` taps.
+A tile is the part of a result that a compiled kernel sums in registers. Times are given in multiply-adds of vectors. A
+core starts two multiply-adds per cycle. But a multiply-add to the same sum has to wait for the one before it, for the
+time of `_LATENCY` multiply-adds. So a tile with fewer than `_LATENCY` vectors of sums leaves the core partly idle.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
-#: The number of multiply-adds that a core starts in four cycles. The latency of a multiply-add is four cycles.
+#: The latency of a multiply-add is four cycles. In this time, a core can start eight multiply-adds.
 _LATENCY = 8
-#: For short tiles, `_OVERLAPPED` takes the place of `_LATENCY`, because the CPU starts the next tile before a short
-#: tile ends.
+#: This number replaces `_LATENCY` for short tiles, because the CPU starts the next tile before a short tile ends.
 _OVERLAPPED = 3
-#: The number of vectors loaded per cycle. It is below two, because loads of cells cross cache lines.
+#: The number of vectors that a core loads per cycle. It is below two, because many loads cross cache lines.
 _LOADS = 1.4
 
 
@@ -29,10 +27,11 @@ def blocks(n: int, block: int) -> list[tuple[int, int]]:
 
 
 def largest_share(items: int, work: int, threads: int) -> float:
-    """Return the part of all work that the thread with the most work items does; 1 if one thread does all the work.
+    """Return the part of all work that the thread with the most work items does, for example 2 / 3 for 3 items in 2
+    threads.
 
-    `work` is the amount of work, in bytes, as `_threads.work_queue` takes it. One thread does all the work if the
-    amount is small.
+    `work` is the amount of work, as the number of bytes that a plain copy moves in the same time. If it is small, one
+    thread does all the work, and the part is 1.
     """
     if items < 2 or _threads.is_little(work):
         return 1.0
@@ -47,7 +46,8 @@ def panels(rows: int, tile_rows: int) -> list[tuple[int, int]]:
 def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
     """Return the widths of the tiles into which `length` positions are divided, and the number of tiles of each width.
 
-    Widths are in vectors, at most `most`, and equal to those that `next_vectors` of the kernels returns.
+    A width is a number of vectors, and at most `most`. The compiled function `next_vectors` divides rows in the same
+    way.
     """
     left, found = ceil_div(length, lanes), dict[int, int]()
     count = ceil_div(left, most)
@@ -59,18 +59,18 @@ def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
 
 
 def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> float:
-    """Return the time of all tiles for one step along k, in multiply-adds.
+    """Return the time that all tiles of a matrix product take for one step along k, in multiply-adds.
 
     `rows` has pairs of a height and the number of tiles of this height. `tiles` has pairs of a width and the number of
-    tiles of this width. A tile takes the time of its latency, of its multiply-adds or of its loads, whichever is
-    longest.
+    tiles of this width. The time of a tile is its latency, the time of its multiply-adds or the time of its loads,
+    whichever is longest.
     """
     return sum(n * m * max(_LATENCY, r * v, (r + v) * 2 / _LOADS) for r, n in rows for v, m in tiles)
 
 
 def _runs(n: int, most: int) -> list[tuple[int, int]]:
-    """Return the heights of the tiles into which `fc_rows_at_once` divides n rows, and the number of tiles of each
-    height.
+    """Return pairs of a tile height and the number of tiles of this height, if n rows are divided into tiles. The
+    compiled function `fc_rows_at_once` divides rows in the same way.
 
     Tiles have `most` rows, except for the last two tiles, whose heights are about equal.
     """
@@ -87,7 +87,7 @@ def _runs(n: int, most: int) -> list[tuple[int, int]]:
 
 
 def _widths(vectors: int, rows: int) -> Iterator[int]:
-    """Yield the width in vectors of each tile of a row, as `fc_sweep` chooses it."""
+    """Yield the width in vectors of each tile of a row, as the compiled function `fc_sweep` chooses it."""
     while vectors > 0:
         width = (
             8
@@ -103,7 +103,9 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Return the numbers of multiply-adds and of tiles for `rows` rows of n results and a column of `high` taps."""
+    """Return the number of multiply-adds and the number of tiles for `rows` rows of n results and a kernel column of
+    `high` taps.
+    """
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
@@ -124,15 +126,15 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
     """Count the work of `rows` rows of n results. In each row, the results of two stride phases alternate.
 
-    Return the number of multiply-adds for two taps (one of each stride phase), and the number of tiles.
+    Return the number of multiply-adds for two taps (one for each stride phase), and the number of tiles.
     """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:
-    """Return the numbers of multiply-adds and of tiles to compute a part of dw: `entries` columns of `high` taps,
-    summed over `rows` rows of n outputs.
+    """Return the number of multiply-adds and the number of tiles to compute a part of dw. The part has `entries`
+    columns of `high` taps, and is summed over `rows` rows of n outputs.
     """
     most = 2 if high == 5 else 3 if high == 3 else 9
     vectors, product, tiles = ceil_div(n, lanes), 0.0, 0
@@ -147,10 +149,10 @@ def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float,
 
 
 def copied(rows: float, width: int, lanes: int) -> dict[str, float]:
-    """Return the work of copying rows of `width` cells into a block."""
+    """Return the work of copying `rows` rows of `width` elements into a padded block."""
     return {"lines": rows, "cells": rows * ceil_div(width, lanes)}
 
 
 def total(amounts: Mapping[str, float], part: float) -> dict[str, float]:
-    """Return the amounts of work of a thread that does the fraction `part` of all work."""
+    """Return the amounts of work of a thread that does the fraction `part` of all `amounts`."""
     return {kind: amount * part for kind, amount in amounts.items()}

@@ -1,4 +1,4 @@
-"""The cost of an algorithm in seconds: the amounts of work times measured rates."""
+"""The estimated seconds of an algorithm: the amounts of work times measured rates."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ def rates_in_use() -> _rates.Rates:
     return _rates.in_use()
 
 
-#: The rates, in nanoseconds, of kinds of work that may be missing from the measured rates. `border` is for each byte of
-#: a padded image, and `borders` for each call that pads. `wakes` is for each product in several BLAS threads, because
-#: waking the threads takes milliseconds now and then. Many small products in a row then take 10 to 30 times their usual
-#: time. `fetched` and `scattered` are for each cache line that tiles of `implicit` read. Older measurements include the
-#: time of these cache lines in other rates. `vector_far` is for each byte of a matrix that `im2col` multiplies by a
-#: vector, beyond the cache of a core.
+#: Rates, in nanoseconds, for kinds of work that may be missing from the measured rates:
+#: - `border`: for each byte of padded images; `borders`: for each call that pads images
+#: - `wakes`: for each product in several BLAS threads, because waking the threads takes milliseconds now and then, and
+#:   many small products in a row then take 10 to 30 times their usual time
+#: - `fetched`, `scattered`: for each cache line that tiles of `implicit` read; older measurements include these cache
+#:   lines in other rates
+#: - `vector_far`: for each byte of a matrix beyond the cache of a core, if `im2col` multiplies the matrix by a vector
 _OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0, "fetched": 0.0, "scattered": 0.0, "vector_far": 0.04}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
-    """Return the seconds that the work takes in algorithm `name`; infinity if there are no rates for the work."""
+    """Return the estimated seconds of `work` in algorithm `name`. Without rates for the work, return infinity."""
     rates = rates_in_use().get(name, {}).get(op)
     if rates is None or not rates.keys() >= work.keys() - _OPTIONAL.keys():
         return math.inf
@@ -45,8 +46,8 @@ def total_bytes(geometry: ConvGeometry, dtype: np.dtype) -> int:
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
 
 
-#: The bytes that fit the caches of a core, and the bytes that fit a cache that cores share, as the cost model assumes
-#: them. CPUs of 2020 to 2026 have about these sizes.
+#: The cache sizes, in bytes, that the cost model assumes: the caches of one core, and the cache that cores share. CPUs
+#: of 2020 to 2026 have about these sizes.
 NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
@@ -58,9 +59,9 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
 def traffic(nbytes: float, threads: int) -> dict[str, float]:
     """Return the work of reading or writing `nbytes` bytes once.
 
-    `bytes` is the number of bytes that one thread reads or writes. `shared_cache_bytes` is the part of `bytes` that
-    exceeds the caches of a core. `dram_bytes` is the part of `nbytes` that exceeds all caches. It counts the bytes of
-    all threads, because threads share the memory bandwidth.
+    `bytes` is the number of bytes that one thread reads or writes. `shared_cache_bytes` is the number of these bytes
+    that do not fit the caches of a core. `dram_bytes` is the number of bytes of all threads that fit no cache. All
+    threads count, because they share the memory bandwidth.
     """
     return {
         "bytes": nbytes / threads,
@@ -70,5 +71,7 @@ def traffic(nbytes: float, threads: int) -> dict[str, float]:
 
 
 def share(items: int, threads: int) -> float:
-    """Return the share of all work that the thread with the most work items does."""
+    """Return the share of all work that the thread with the most work items does, for example 2 / 3 for 3 items in 2
+    threads.
+    """
     return -(-items // max(1, min(threads, items))) / max(items, 1)

@@ -1,4 +1,4 @@
-"""The cost of a plan, by which 'auto' and 'exact' compare plans."""
+"""The cost of a plan. 'auto' and 'exact' take the plan with the lowest cost."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.cost.model import seconds
 from fastconv.convolution.plan import Plan
 
-#: The rates, in nanoseconds for each unit of work, of algorithms for which no rates were measured. The reference is
-#: slow, so a rough estimate suffices: 'auto' takes the reference only if no other algorithm supports the case.
+#: Rates, in nanoseconds per unit of work, of algorithms without measured rates. Rough rates suffice for the reference,
+#: because 'auto' takes it only if no other algorithm supports the case.
 _UNFITTED: Mapping[str, Mapping[str, float]] = {"reference": {"call": 1e6, "product": 2.5}}
 
 
 def cost(plan: Plan) -> float:
-    """Return the cost for the ranking: estimated seconds, corrected by the sizes of the case, times the penalty.
+    """Return the cost of a plan: the estimated seconds, times the correction for the sizes of the layer, times the
+    penalty for BLAS threads.
 
-    The cost is infinite if there are no rates for the work of the plan.
+    The cost is infinite if no rates were measured for the work of the plan.
     """
     # Only plans that skip zeros depend on the density of the weights.
     case = plan.case if plan.exploits_sparsity else plan.case.dense
@@ -25,7 +26,7 @@ def cost(plan: Plan) -> float:
 
 
 def penalty(plan: Plan) -> float:
-    """Return a factor on the cost, which is above 1 if the plan may slow down later calls."""
+    """Return a factor on the cost, which is above 1 if the plan uses BLAS threads that may slow down later calls."""
     return 1.0 if plan.own_threads or plan.case.threads == 1 else _rates.blas_penalty()
 
 
@@ -37,14 +38,14 @@ def _estimate(plan: Plan) -> float:
 
 
 def border_work(nbytes: int, threads: int) -> dict[str, float]:
-    """Return the work of padding images, or of adding the gradient of the padding to dx. The padded images take
-    `nbytes` bytes.
+    """Return the work of padding images or, for backward_data, of adding the gradient of the padding to dx. The padded
+    images take `nbytes` bytes.
     """
     return {"border": nbytes / threads, "borders": 1.0}
 
 
-#: The copies of space-to-batch are counted as work of the kind `bytes`: `_COPY` bytes for each byte of the images, and
-#: `_PART` bytes for each part of an image.
+#: Space-to-batch splits each image into parts and copies them. This work is counted as `bytes`: `_COPY` bytes for each
+#: byte of the images, and `_PART` bytes for each part.
 _COPY, _PART = 4, 10_000
 
 

@@ -1,8 +1,8 @@
-"""Rates: the nanoseconds that a unit of each kind of work takes, measured for each kind of CPU.
+"""Rates: the measured nanoseconds of one unit of each kind of work, for each kind of CPU.
 
-A kind of CPU is its vendor, its family and the instruction set in use, for example "AuthenticAMD-26-avx512".
-`benchmarks/fit_costs.py --write` writes the file of a kind into the folder ``measured``. A kind without a file uses the
-file of the nearest kind.
+The kind of a CPU is its vendor, its family and the instruction set in use, for example "AuthenticAMD-26-avx512".
+`benchmarks/fit_costs.py --write` writes the rates of a kind of CPU to a file in the folder ``measured``. A kind without
+a file uses the file of the nearest kind.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
 FOLDER = os.path.join(os.path.dirname(__file__), "measured")
 #: The vendor of an unknown CPU.
 GENERIC = "generic"
-#: If there are no rates for the instruction set in use, the first of these instruction sets with rates is used.
+#: If there are no rates for the instruction set in use, rates of the first of these instruction sets are used instead.
 _USUAL = ("avx2", "avx512", "baseline")
 
-#: The factor on the cost of plans that use several BLAS threads, if the file of the CPU has no such factor. On AMD
-#: family 26, a gradient of the weights took up to twice its usual time right after a gradient of the image by BLAS. Now
-#: and then, a product took 10 to 20 times its usual time. When the factor was 2, 2 of 624 random cases were slowed down
+#: The default factor on the cost of plans that use several BLAS threads. Such plans may slow down later calls. On AMD
+#: family 26, backward_weights took up to twice its usual time right after backward_data by BLAS. Now and then, a
+#: product took 10 to 20 times its usual time. With a factor of 2 instead of 3, BLAS slowed down 2 of 624 random cases
 #: in this way.
 _BLAS_PENALTY = 3.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurements of a kind of CPU: the rates, the factor on the cost of BLAS threads, and the correction of
+    """The measurements of a kind of CPU: its rates, its factor on the cost of BLAS plans, and its correction of
     estimates.
     """
 
@@ -60,11 +60,13 @@ def split(kind: str) -> tuple[str, int, str]:
 def nearest(kind: str, among: Iterable[str]) -> str | None:
     """Return the measured kind of CPU that is nearest to `kind`, or None if there is none.
 
-    The instruction set matters most, because work is counted in vectors. CPUs with the instruction set of `kind` are
-    nearest. The next are CPUs with the instruction sets of `_USUAL`, in the order of `_USUAL`. Among CPUs with equal
-    instruction sets, CPUs of the vendor of `kind` are nearest, followed by the vendor `GENERIC` and by all other
-    vendors. Among CPUs of the vendor of `kind`, the nearest family comes first. If families are equally near, or the
-    vendor is another one, the newest family comes first.
+    A later rule decides only if all earlier rules leave a tie:
+
+    1. Prefer the instruction set of `kind`, because work is counted in vectors. Without rates for this instruction set,
+       prefer the instruction set that comes first in `_USUAL`.
+    2. Prefer the vendor of `kind`, then the vendor `GENERIC`, then all other vendors.
+    3. Among CPUs of the vendor of `kind`, prefer the nearest CPU family.
+    4. Prefer the newest CPU family.
     """
     vendor, family, isa = split(kind)
 
@@ -79,8 +81,8 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
 
 def load(kind: str) -> dict[str, Any]:
-    """Return the contents of the file of a kind of CPU: the rates, and the CPU, date and version of the measurement."""
-    import json  # imported at the first choice of an algorithm, because the import takes milliseconds
+    """Return the contents of the file of a kind of CPU: rates, and how they were measured (CPU, date, version)."""
+    import json  # imported late, because the import takes milliseconds
 
     with open(os.path.join(FOLDER, f"{kind}.json"), encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
@@ -95,7 +97,7 @@ def measured_on(kind: str) -> Measured:
 
 
 def measured() -> Measured:
-    """Return the measurements of the nearest kind of CPU. The file is read at the first choice of an algorithm."""
+    """Return the measurements of the nearest kind of CPU. The first call reads the file."""
     kind = _isa.kind()
     found = _loaded.get(kind)
     if found is None:
@@ -110,14 +112,12 @@ def in_use() -> Rates:
 
 
 def blas_penalty() -> float:
-    """Return the factor on the cost of plans that use several BLAS threads, because such plans may slow down later
-    calls.
-    """
+    """Return the factor on the cost of plans that use several BLAS threads. Such plans may slow down later calls."""
     return measured().blas_penalty
 
 
 def use(these: Measured) -> None:
-    """Use the given measurements from now on, and clear the plan cache, because plans were chosen by other
+    """Use the given measurements from now on. Clear the plan cache, because its plans were chosen by other
     measurements.
     """
     _loaded[_isa.kind()] = these

@@ -1,4 +1,4 @@
-"""The algorithm `fft`, for kernels that are so large that transforms cost less than direct sums over taps."""
+"""The algorithm `fft`, for kernels so large that transforms cost less than direct sums over taps."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from fastconv._ext.fft import fft as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import memory
-from fastconv.convolution.fft import (
-    lengths as _fft_lengths,
-    phase_axes as _fft_axes,
-    tables as _fft_tables,
-    tiling as _fft_tiling,
-)
+from fastconv.convolution.fft import lengths as _fft_lengths, phase_axes as _fft_axes, tiling as _fft_tiling
+from fastconv.convolution.fft.layouts import layouts
+from fastconv.convolution.fft.tiling import DEFAULT_TUNING, Tuning
 from fastconv.convolution.plan import Case, Op, Plan
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The largest number of bytes of the spectrum of a kernel.
+#: The largest number of bytes that the spectrum of a kernel may have.
 _MOST_BYTES = 1 << 30
 #: The largest index that a cell of the padded image may have, so that offsets in bytes fit 64 bits.
 _MOST_CELLS = 1 << 58
@@ -34,52 +31,53 @@ _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class FftTables:
-    """The arguments of the kernel that are computed from a tiling."""
+class FftCall:
+    """What a run needs besides the arrays of the caller."""
 
-    numbers: np.ndarray
-    #: The descriptions of the tables of twiddle factors, as `lengths.factors` expects them.
+    plan: _ext.TransformPlan
+    #: The descriptions of the arrays of twiddle factors, as `lengths.factors` expects them.
     factors: tuple[tuple[int, ...], ...]
-    scale: float
     #: The estimated time of the call, as the number of bytes that a plain copy moves in that time.
     work: int
-    #: The number of elements of the workspace.
-    elements: int
-    #: Whether the phases compute every element of dx.
+    #: Whether the kernel writes every element of dx.
     covers: bool
 
 
 class Fft(Algorithm):
     """Products of spectra of overlapping tiles (overlap-save).
 
-    A tile of the image, with the margin that the kernel reads, is transformed, multiplied by the conjugate spectra of
-    the weights, and transformed back. Results that wrap around the end of the tile are discarded. Below, ``^`` marks a
-    spectrum and ``*`` the complex conjugate. In each group and at each frequency:
+    A tile of the image includes a margin, because outputs at its edge read cells beyond the edge. A tile is
+    transformed, multiplied by the conjugate spectra of the weights, and transformed back. Results that wrap around the
+    end of the tile are discarded. In each group and at each frequency:
 
-    - forward:          out^ = w^* @ x^
-    - backward_data:    dx^ = flipped w^* @ dout^
-    - backward_weights: dw^ += dout^* @ x^, summed over tiles and images before one transform back
+    - forward: ``out^ = w^* @ x^``, where ``x^`` is the spectrum of x, and ``w^*`` is the conjugate spectrum of w
+    - backward_data: ``dx^ = w^* @ dout^``, where w is flipped
+    - backward_weights: ``dw^`` is the sum of ``dout^* @ x^`` over tiles and images, and is transformed back once
 
     One complex transform serves two tiles of an image: one as its real part, the other as its imaginary part. Products
-    do not mix the two tiles, because the weights are real. The real part of a sum of ``dout^* @ x^`` is the gradient of
-    both tiles. A transform never combines tiles of different images, channels or filters, because its error is relative
-    to the largest number in it. Axes with a stride or dilation are divided into phases (see `phase_axes`), so that no
-    zeros between taps or outputs are transformed.
+    do not mix the two tiles, because the weights are real. For dw, the real part of the result is the sum of the
+    gradients of both tiles. A transform never combines tiles of different images, channels or filters, because its
+    error is relative to the largest number in it. Axes with a stride or dilation are divided into phases (see
+    `phase_axes`), so that no zeros between taps or outputs are transformed.
 
-    The error is about ``eps * log2(length)`` times the largest ``|x| * |w|`` in two tiles, and not relative to each
-    output. On random data, it stays below 2e-5 in float32 and 1e-13 in float64, relative to the largest output. On
-    noise, offsets and single hot pixels, it is at most four times the error of `scipy.signal.fftconvolve`. A number is
-    lost in this error if it is smaller than the largest number of its tile by more than the precision of the dtype.
-    This may happen to outputs that do not read the largest number, such as those of a quiet tail after a click.
-    ``algorithm='exact'`` avoids this loss. A NaN or inf makes every output of its tiles NaN or inf, but does not affect
-    other images. Numbers whose sum over a tile overflows have the same effect. 'auto' computes such images again by an
-    algorithm that sums products.
+    The rounding error of an output is about ``eps * log2(length)`` times the largest ``|x| * |w|`` in the two tiles of
+    a transform. So small outputs may have large relative errors. On random data, the error stays below 2e-5 in float32
+    and 1e-13 in float64, relative to the largest output. On noise, offsets and single hot pixels, it is at most four
+    times the error of `scipy.signal.fftconvolve`.
 
-    The kernel does not need a padded image, because it computes the index of each cell that the padding repeats. If the
-    sizes of an image with circular padding have no prime factor above 5, one cyclic transform may serve the whole
-    image. The gradient of such an image is a correlation of dout with circular padding if, along each padded axis, the
-    number of outputs times the stride equals the size of the image. In all other cases, the gradient of the padded
-    image is computed, and the gradient of the padding is added to the cells that the padding repeats.
+    Small outputs may be lost in this error if a tile also has very large numbers. For example, in float32, a tail that
+    is 1e-8 times as loud as a click in its tile is lost. ``algorithm='exact'`` avoids this loss.
+
+    A NaN or inf makes every output of its tiles NaN or inf, but does not affect other images. Numbers whose sum over a
+    tile overflows have the same effect. 'auto' computes such images again by an algorithm that sums products.
+
+    The image is not padded in memory, because the kernel computes the index of each cell that the padding repeats. If
+    an image with circular padding has sizes without prime factors above 5, one cyclic transform may serve the whole
+    image.
+
+    With circular padding, dx is sometimes a correlation of dout with circular padding (see `phase_axes.wraps_back`). In
+    all other cases, the gradient of the padded image is computed. The gradient of the padding is then added to the
+    cells that the padding repeats.
 
     References
     ----------
@@ -92,8 +90,11 @@ class Fft(Algorithm):
 
     name = "fft"
 
+    def __init__(self, tuning: Tuning = DEFAULT_TUNING) -> None:
+        self.tuning = tuning
+
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel if a phase of its taps is too large for a single transform."""
+        """Refuse kernels too large for a single transform, and strides or dilations that make indices too large."""
         geometry = case.geometry
         phase_axes = [_fft_axes.axis_of(axis, geometry, case.op) for axis in geometry.axes]
         last_cell = max(
@@ -111,36 +112,35 @@ class Fft(Algorithm):
         return None
 
     def plan(self, case: Case) -> Plan:
-        """Return the plan of one call of the kernel."""
-        return FftPlan(case)
+        """Return the plan for a case."""
+        return FftPlan(case, self.tuning)
 
 
 class FftPlan(Plan):
-    """One call of the kernel.
+    """Computes an op by one call of the compiled kernel.
 
-    Plans are compared by the cost of the tiling. The tables are made at the first run.
+    Plans are compared by the estimated cost of their tilings. The compiled plan is made at the first run.
     """
 
     algorithm = Fft.name
     uses_transforms = True
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, tuning: Tuning) -> None:
         super().__init__(case)
-        # The kernel itself finds the cells that the padding repeats. For dx, it does so only if `wraps_back` is true.
+        self._tuning = tuning
+        # Whether the kernel itself applies the padding mode. For dx, it can do so only if `wraps_back` is true.
         # Otherwise, the wrapper `Padded` adds the gradient of the padding to dx.
         self.reads_borders = case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     @cached_property
     def tiling(self) -> _fft_tiling.FftTiling | None:
-        """The tiles, and the blocks of spectra; None if no result depends on any cell of the source."""
+        """The sizes of tiles and of blocks of spectra. It is None if every output reads only padding."""
         case = self.case
-        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
+        return plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa, self._tuning)
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the spectra of weights, sources and results, of the tiles that threads transform, and of twiddle
-        factors.
-        """
+        """The bytes of all spectra in memory, of the tiles that threads transform, and of the twiddle factors."""
         return 0 if self.tiling is None else self.tiling.nbytes
 
     @cached_property
@@ -167,59 +167,60 @@ class FftPlan(Plan):
         return work
 
     @cached_property
-    def _tables(self) -> FftTables | None:
-        tiling = self.tiling
+    def _call(self) -> FftCall | None:
+        case, tiling = self.case, self.tiling
         if tiling is None:
             return None
-        return FftTables(
-            _fft_tables.numbers(tiling, self.case.geometry),
-            tiling.tables,
-            1 / math.prod(tiling.lengths),
-            int(_isa.BYTES_PER_OPERATION * tiling.cost()),
-            tiling.elements,
-            all(phase_axis.covers for phase_axis in tiling.problem.phase_axes),
+        source, weights, result = layouts(tiling, case.geometry)
+        plan = _ext.TransformPlan(
+            dtype=_arrays.DTYPES[case.dtype],
+            isa=case.isa,
+            tiling=tiling,
+            radices=[_fft_lengths.radices(length) for length in tiling.lengths],
+            source=source,
+            weights=weights,
+            result=result,
+            scale=1 / math.prod(tiling.lengths),
         )
+        work = int(_isa.BYTES_PER_OPERATION * tiling.cost())
+        return FftCall(plan, tiling.tables, work, all(axis.covers for axis in tiling.problem.phase_axes))
 
     def run(
         self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
     ) -> np.ndarray | None:
-        """Run the kernel. In a forward op, the kernel adds the bias; for dx, the bias is added at the end."""
-        op, tables = self.case.op, self._tables
+        """Compute the result. In a forward op, the kernel adds the bias. For dx, the bias is added after the kernel."""
+        op, call = self.case.op, self._call
         if op == "forward":
-            assert tables is not None
-            return self._call(tables, first, second, result, third)
+            assert call is not None
+            return self._run(call, first, second, result, third)
         if op == "backward_weights":
-            assert tables is not None
-            return self._call(tables, first, result, second, None)
-        if tables is None or not tables.covers:
+            assert call is not None
+            return self._run(call, first, result, second, None)
+        if call is None or not call.covers:
             result.fill(0)
-        counts = None if tables is None else self._call(tables, first, second, result, None)
+        counts = None if call is None else self._run(call, first, second, result, None)
         add_bias(third, result)
         return counts
 
-    def _call(
-        self, tables: FftTables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
+    def _run(
+        self, call: FftCall, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
     ) -> np.ndarray | None:
-        """Call the kernel. Return None if the result is finite, else the number of infs and NaNs of each image.
+        """Run the compiled plan. Return None if the result is finite. Otherwise return a count for each image: the
+        count is above 0 if the result of the image has an inf or NaN.
 
-        For backward_weights, the returned array has one element: the number of infs and NaNs of dw.
+        For backward_weights, the returned array has a single count, which is for dw.
         """
         case, dtype = self.case, source.dtype
         counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)
-        factors = _fft_lengths.factors(tables.factors, dtype.itemsize)
-        with _workspace.workspace("spectra", (tables.elements,), dtype) as space:
-            arrays = source, weights, result, bias, counts, tables.numbers, factors
-            _threads.share(
-                _ext.run,
-                (_arrays.DTYPES[dtype], *arrays, tables.scale, space, case.isa),
-                items=case.threads,
-                work=tables.work,
-                threads=case.threads,
-            )
+        depth, height, width, *between = _fft_lengths.factors(call.factors, dtype.itemsize)
+        twiddles = between[0] if between else None
+        queue = _threads.work_queue(case.threads, call.work, case.threads)
+        with _workspace.workspace("spectra", (call.plan.workspace,), dtype) as space:
+            call.plan.run(source, weights, result, bias, counts, (depth, height, width), twiddles, space, queue)
         return counts if counts.any() else None
 
 
 def _make_tiling(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int, tuning: Tuning
 ) -> _fft_tiling.FftTiling | None:
-    return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads)
+    return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads, tuning)

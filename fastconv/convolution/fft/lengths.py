@@ -10,19 +10,19 @@ import numpy as np
 
 from fastconv.runtime import memory as _memory
 
-#: The approximate costs, in cycles, of one row: a vector of real parts and a vector of imaginary parts. `_PASS` is the
-#: cost of a pass, by its radix, and `MOVE` the cost of loading, transposing and storing the row.
+#: Approximate costs, in cycles, of one row of a transform. A row is a vector of real parts and a vector of imaginary
+#: parts. `_PASS` is the cost of a pass, by its radix. `MOVE` is the cost to load, transpose and store the row.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
-#: With the widest vectors, a row has 128 bytes, and at most `_SHORT` rows fit the first-level cache. If a transform has
-#: more than `_SHORT` rows, its passes take `_LONG` times as long.
+#: With the widest vectors, a row has 128 bytes, and `_SHORT` rows fit the first-level cache. If a transform has more
+#: rows, its passes take `_LONG` times as long.
 _SHORT, _LONG = 192, 1.12
 #: `fast_length` tries lengths up to about this factor times the shortest sufficient length.
 _LONGER = 1.2
 #: The largest length that may have the prime factors 3 and 5. Larger lengths are powers of two.
 _LONGEST = 1 << 20
-#: Tables of twiddle factors up to this number of bytes are cached for several plans. Of larger tables, only those of
-#: the last plan are cached.
+#: Tables of twiddle factors up to this number of bytes are cached for several plans. Larger tables are cached for the
+#: last plan only.
 _MANY_BYTES = 1 << 18
 
 
@@ -69,9 +69,9 @@ def is_fast(length: int) -> bool:
 
 
 def fast_length(least: int, lanes: int) -> int:
-    """Return the cheapest length that is at least `least`.
+    """Return the length of the cheapest transform of at least `least` elements.
 
-    Multiples of `lanes`, the number of lanes of a vector, are cheaper because they fill all vectors.
+    Multiples of `lanes` (the number of lanes of a vector) are cheaper, because they fill all vectors.
     """
     lengths = _fast_lengths()
     if least > lengths[-1]:
@@ -92,10 +92,11 @@ def fast_length(least: int, lanes: int) -> int:
 
 
 # The results are cached because planning a signal takes 0.4 ms with this cache and 2 ms without. A result depends on no
-# setting, so the cache need not be cleared with the plans.
+# setting, so this cache is not cleared with the plan cache.
 @functools.lru_cache(maxsize=4096)
 def split(length: int, lanes: int) -> tuple[int, int]:
-    """Return the numbers of rows and columns of the plane into which a tile of `length` elements of a signal is folded.
+    """Return the numbers of rows and columns of the plane into which a one-dimensional tile of `length` elements is
+    folded.
 
     Both axes of the plane are transformed. The number of columns is a multiple of `lanes`.
     """
@@ -148,39 +149,42 @@ def _roots(powers: np.ndarray, length: int) -> np.ndarray:
     return np.conj((c + 1j * s) * turns)
 
 
-def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    """Return the twiddle factors of a plan in one array, which contains one table after another.
+def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    """Return one array of twiddle factors for each item of `tables`.
 
-    Each item of `tables` describes a table. The item is ``(length,)`` for the factors between the passes of a
-    transform. For the factors between the two axes of a folded signal, the item has the arguments of `_between`.
+    The item ``(length,)`` stands for the factors between the passes of a transform. An item with three numbers has the
+    arguments of `_between`: it stands for the factors between the two axes of a folded signal.
     """
     return (_few_factors if factors_count(tables) * itemsize <= _MANY_BYTES else _many_factors)(tables, itemsize)
 
 
 def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
-    """Return the number of elements of the array that `factors` returns."""
-    return sum(
-        factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
-        for table in tables
-    )
+    """Return the number of elements of all arrays that `factors` returns."""
+    return sum(map(_count, tables))
 
 
-# The factors have a cache of their own, because `release` frees the factors but keeps the plan cache. Plans do not hold
-# factors, because several plans use the same factors, and hundreds of plans are cached.
-@functools.lru_cache(maxsize=64)
-def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    found = np.empty(factors_count(tables), f"f{itemsize}")
-    at = 0
-    for table in tables:
-        for part in _between(*table) if len(table) > 1 else _of_passes(table[0]):
-            found[at : at + part.size] = part
-            at += part.size
+def _count(table: tuple[int, ...]) -> int:
+    return factor_count(table[0]) if len(table) == 1 else 2 * -(-table[0] // table[2]) * table[1] * table[2]
+
+
+def _factors(table: tuple[int, ...], itemsize: int) -> np.ndarray:
+    found, at = np.empty(_count(table), f"f{itemsize}"), 0
+    for part in _between(*table) if len(table) > 1 else _of_passes(table[0]):
+        found[at : at + part.size] = part
+        at += part.size
     return found
 
 
+# The factors have a cache of their own, because `release` frees the factors but keeps the plan cache. Plans do not
+# store factors, because several plans use the same factors, and hundreds of plans are cached.
+@functools.lru_cache(maxsize=64)
+def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    return tuple(_factors(table, itemsize) for table in tables)
+
+
 @functools.lru_cache(maxsize=1)
-def _many_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    return _few_factors.__wrapped__(tables, itemsize)
+def _many_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[np.ndarray, ...]:
+    return tuple(_factors(table, itemsize) for table in tables)
 
 
 _memory.at_release(_few_factors.cache_clear)
@@ -196,7 +200,7 @@ def _of_passes(length: int) -> Iterator[np.ndarray]:
 
 
 def _order(length: int) -> np.ndarray:
-    """Return the frequency index of each row after a transform. A transform changes the order of the rows."""
+    """Return the frequency of each row after a transform, because a transform changes the order of the rows."""
     order, step = np.zeros(1, np.intp), 1
     for radix in radices(length):
         order = (order[:, None] + step * np.arange(radix)).reshape(-1)
@@ -205,9 +209,9 @@ def _order(length: int) -> np.ndarray:
 
 
 def _between(rows: int, columns: int, lanes: int) -> Iterator[np.ndarray]:
-    """Yield the twiddle factors between the transforms along the two axes of the plane of a signal.
+    """Yield the twiddle factors between the transforms along the two axes of a folded signal.
 
-    Each array has the factors of `lanes` rows of the plane. For each column, the array has the real parts of the
+    Each array has the factors of `lanes` rows of the folded signal. For each column, it has the real parts of the
     factors of these rows, followed by the imaginary parts.
     """
     order = np.zeros(-(-rows // lanes) * lanes, np.intp)

@@ -1,12 +1,16 @@
 """The axes of a convolution for `fft`. An axis is divided into phases, each of which has stride and dilation 1.
 
-A plain correlation has stride and dilation 1. Let an axis have stride s and dilation d without a common divisor. Phase
-phi of the outputs has every d-th output from phi on: o = d * q + phi. Phase tau of the taps has every s-th tap from tau
-on: t = s * u + tau. At tap t, output o reads the padded cell o * s + t * d = d * s * (q + u) + d * tau + s * phi. So
-each pair of phases phi and tau is a plain correlation of cells at distance d * s: position q of the result is the sum
-over u of the weight at position u times the cell at position q + u. The correlations of all phases tau are added up,
-like channels. Phases phi are computed separately, like images. If stride and dilation have a common divisor g, only
-every g-th padded cell is read.
+A plain correlation has stride and dilation 1. A convolution with a stride or a dilation is computed as several plain
+correlations. For example, with stride 2, even taps read only even cells, and odd taps only odd cells. So the result is
+the sum of two plain correlations.
+
+In general, let stride s and dilation d have no common divisor. Phase phi of the outputs has every d-th output:
+``o = d * q + phi``. Phase tau of the taps has every s-th tap: ``t = s * u + tau``. At tap t, output o reads the padded
+cell ``o * s + t * d = d * s * (q + u) + d * tau + s * phi``. So for each pair of phases phi and tau, output q is the
+sum over u of weight u times cell q + u, among cells at distance d * s. This is a plain correlation.
+
+The correlations of all phases of the taps are added up, like channels. The phases of the outputs are computed
+separately, like images. If stride and dilation have a common divisor g, only every g-th padded cell is read.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from fastconv.runtime.records import dataclass
 @dataclass(frozen=True)
 class PhaseAxis:
     """One axis of a convolution, divided into phases of the outputs and phases of the taps. For each pair of such
-    phases, a correlation with stride 1 and dilation 1 is computed.
+    phases, the kernel computes a correlation with stride 1 and dilation 1.
     """
 
     size: int
@@ -36,13 +40,13 @@ class PhaseAxis:
     first: int  # for dx, the position of the first result, otherwise 0
     whole: int  # the number of results of a phase
     margin: int  # the number of taps of a phase, minus one
-    covers: bool  # whether the phases compute every element of dx
-    border: int = 0  # the padding mode: a value of an enum in ``_ext/fft/fft.h``
+    covers: bool  # whether the kernel computes every element of dx
+    border: str = "zeros"  # the padding mode; an axis without padding has "zeros"
     ring: int = 0  # the length of the cyclic transform of a circular image, or 0 if there is no such transform
 
     @property
     def step(self) -> int:
-        """The distance, in cells of the padded image, between neighbouring positions of a phase."""
+        """The distance, in padded cells, between the cells that neighbouring outputs of a phase read."""
         return self.common * self.s * self.d
 
     @property
@@ -56,23 +60,20 @@ class PhaseAxis:
         return min(self.d, self.out)
 
 
-#: The values of the enum of padding modes in ``_ext/fft/fft.h``.
-_BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
-
-
-def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Return the number of the padding mode of an axis in `_BORDERS`. For an axis without padding, it is 0."""
-    return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
+def _border(axis: Axis, geometry: ConvGeometry) -> str:
+    """Return the padding mode of an axis. An axis without padding has the mode "zeros"."""
+    return geometry.pad_mode if axis.lo or axis.hi else "zeros"
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
     """Return whether dx of an image with circular padding is a correlation of dout with circular padding.
 
-    Such a correlation requires that, along each padded axis, the number of outputs times the stride equals the size of
-    the image. Then the gradient of the padding need not be added to dx.
+    This requires that, along each padded axis, the number of outputs times the stride equals the size of the image.
+    With a dilation, the number of outputs must also be a multiple of ``dilation // gcd(stride, dilation)``. If the
+    function returns true, the gradient of the padding need not be added to dx.
     """
     return geometry.pad_mode == "circular" and all(
-        _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
+        _border(axis, geometry) == "zeros" or _goes_round(axis.row()) for axis in geometry.axes
     )
 
 
@@ -82,14 +83,14 @@ def _goes_round(row: tuple[int, ...]) -> bool:
 
 
 def axis_of(axis: Axis, geometry: ConvGeometry, op: Op) -> PhaseAxis:
-    """Return the phases of an axis, and the size of their plain correlations."""
+    """Return the phases of an axis, and the size of the plain correlation of each pair of phases."""
     size, k, stride, lo, dilation, out = axis.row()
     border = _border(axis, geometry)
     common = math.gcd(stride, dilation)
     s, d = stride // common, dilation // common
     step = common * s * d
     margin, first, whole, covers = -(-k // s) - 1, 0, -(-out // d), True
-    circular = border == _BORDERS["circular"]
+    circular = border == "circular"
     if op == "backward_data" and circular:
         whole, covers = size // step, common == 1 and k >= s
     elif op == "backward_data":

@@ -1,10 +1,10 @@
 """Chooses the tiles and blocks of a convolution by `fft`, and estimates their cost.
 
 A signal is an image with one axis. A tile of a signal is folded into a plane, and both axes of the plane are
-transformed. A pair is two tiles of an image, which one complex transform transforms together. A strip is a part of a
-plane that is as wide as a vector. Each row of a strip is a vector of real parts and a vector of imaginary parts. The
-weights of a group are a matrix of kernels: its rows are filters and its columns channels, or the reverse for dx. Each
-phase of the taps (see `phase_axes`) counts as a channel.
+transformed. A pair is two tiles of an image that share one complex transform. A strip is a part of a plane that is as
+wide as a vector. Each row of a strip is a vector of real parts and a vector of imaginary parts. The weights of a group
+are a matrix of kernels: its rows are filters and its columns channels. For dx, its rows are channels and its columns
+filters. Each phase of the taps (see `phase_axes`) counts as a channel.
 """
 
 from __future__ import annotations
@@ -22,21 +22,33 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 
-#: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
-#: spectra fit. A single transform of the kernel may exceed the limit.
-SPACE_BYTES = 24 << 20
-#: The largest number of bytes of a spectrum for which two spectra fit a second-level cache beside input and output.
+#: Two spectra of at most this number of bytes fit a second-level cache, together with input and output.
 _NEAR_BYTES = 3 << 17
-#: The numbers of tiles to try along an axis.
+#: The numbers of tiles to try along an axis of the image.
 _TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost per result of the shorter
-#: tiles. For volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` sizes of
-#: tiles with the lowest estimated costs.
+#: A longer tile is tried only if its cost per result is below `_GAIN` times the lowest cost of the shorter tiles. For
+#: volumes, the factor is `_GAIN_OF_VOLUMES`. `FftTiling.cost` is computed only for the `_LOOKED_AT` tile sizes with the
+#: lowest estimates.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
-#: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The others are costs in
-#: cycles: `_STEP` of a step that all threads finish together, `_PRODUCT` of a product of two rows, and `_BYTES_COST` of
-#: 64 bytes of the image or the result.
-_FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
+#: `_FAR` is the factor on the time of transforms that do not fit the second-level cache. The other constants are costs
+#: in cycles. `_PRODUCT` is the cost of a product of two rows. `_BYTES_COST` is the cost of 64 bytes of the image or the
+#: result.
+_FAR, _PRODUCT, _BYTES_COST = 1.17, 4.0, 8.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The numbers by which tiles and blocks are chosen."""
+
+    #: The limit for the bytes of all spectra that are in memory together. Tiles and blocks are made smaller until their
+    #: spectra fit. If a single transform of the kernel is larger, the limit is exceeded.
+    space_bytes: int = 24 << 20
+    #: The cost of a step in cycles. After a step, all threads wait for each other.
+    step: float = 2000.0
+
+
+#: The numbers that `Fft` uses by default.
+DEFAULT_TUNING = Tuning()
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class FftProblem:
     threads: int
     itemsize: int
     nbytes_moved: int  # the bytes of x and out together
+    tuning: Tuning
 
     @property
     def single(self) -> bool:
@@ -66,10 +79,12 @@ class FftTiling:
     """The sizes of tiles and blocks.
 
     For each axis, `lengths` has the length of the transform, `tile` the number of results of a tile, and `tiles` the
-    number of tiles. `row_block`, `column_block`, `pair_block` and `group_block` are the numbers of rows and columns of
-    kernels, of pairs of tiles and of groups whose spectra are in memory at a time. With `fused`, products are computed
-    strip by strip while a tile is in the cache. With `shared`, all threads work on the same pair of tiles; otherwise
-    each thread has a pair of its own.
+    number of tiles. The four blocks limit the spectra that are in memory at a time: `row_block` and `column_block`
+    count rows and columns of kernels, `pair_block` pairs of tiles, and `group_block` groups.
+
+    If `fused` is true, products are computed strip by strip while a tile is in the cache. A strip is a part of a plane,
+    as wide as a vector. If `shared` is true, all threads work on the same pair of tiles; otherwise each thread has its
+    own pair.
     """
 
     problem: FftProblem
@@ -85,7 +100,7 @@ class FftTiling:
 
     @functools.cached_property
     def pairs(self) -> int:
-        """The number of pairs of tiles of all images."""
+        """The number of pairs of tiles of all images. The two tiles of a pair share one complex transform."""
         units = math.prod(self.tiles) * math.prod(phase_axis.phis for phase_axis in self.problem.phase_axes)
         return self.problem.images * -(-units // 2)
 
@@ -96,14 +111,14 @@ class FftTiling:
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
-        """The length of a tile along each axis of the image. A tile of a signal has as many elements as the plane into
-        which it is folded.
+        """The length of a tile along each axis of the image. A one-dimensional tile is folded into a plane, and has as
+        many elements as the plane.
         """
         return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
     def strips(self) -> int:
-        """The number of strips of a plane. A strip is as wide as a vector."""
+        """The number of strips of a plane. A strip is a part of a plane, as wide as a vector."""
         return -(-self.lengths[1] // self.problem.lanes)
 
     @property
@@ -115,68 +130,24 @@ class FftTiling:
     def pitch(self) -> int:
         """The distance, in elements, between neighbouring spectra.
 
-        The distance is one row more than a spectrum, so that equal elements of several spectra are in different cache
-        sets.
+        The distance is one row more than a spectrum. So elements with the same index in different spectra are in
+        different cache sets.
         """
         return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
-    def strip(self) -> int:
-        """The number of elements of a strip (a part of a plane, as wide as a vector). Its rows lie along depth or, if
-        the image has no depth, along height.
-        """
-        return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
-
-    @property
-    def flat(self) -> int:
-        """The number of elements of the planes that a thread holds if products are computed strip by strip; 0 if the
-        thread holds no planes.
-        """
-        if not self.fused or (self.shared and self.lengths[0] == 1):
-            return 0
-        return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
-
-    @property
-    def volume(self) -> int:
-        """The number of elements of the volumes that are transformed along some of the axes, but not yet along all; 0
-        if the image has no depth.
-        """
-        if self.lengths[0] == 1:
-            return 0
-        columns = -(-self.lengths[2] // self.problem.lanes)
-        volumes = 2 if self.fused and self.gradient else 1
-        return volumes * self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
-
-    @property
-    def per_thread(self) -> int:
-        """The number of elements of the workspace of one thread."""
-        return self.strip + self.flat + (0 if self.shared else self.volume)
-
-    @property
-    def common(self) -> int:
-        """The number of elements of the pair of tiles that all threads share; 0 if `shared` is false."""
-        return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
-
-    @property
     def parts(self) -> int:
-        """The number of partial sums of dw if products are computed strip by strip. Each partial sum is computed by a
-        single thread, in a fixed order.
+        """The number of partial sums of dw if products are computed strip by strip. A single thread computes each
+        partial sum, in a fixed order.
         """
         return (
             1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
         )
 
-    @property
-    def spectra(self) -> int:
-        """The number of spectra in memory at a time."""
-        if self.fused:
-            return self.problem.threads if self.gradient else self.group_block
-        return self.row_block * self.column_block + self.pair_block * (self.row_block + self.column_block)
-
-    @property
+    @functools.cached_property
     def elements(self) -> int:
-        """The number of elements of the workspace of all threads."""
-        return self.problem.threads * self.per_thread + self.common + self.spectra * self.pitch
+        """The number of elements of the workspace of all threads. The compiled plan divides this workspace."""
+        return _ext.workspace(self)
 
     @property
     def tables(self) -> tuple[tuple[int, ...], ...]:
@@ -192,8 +163,8 @@ class FftTiling:
     def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
         """Return the cost of all passes of a transform, and the number of rows that the transform moves.
 
-        To move a row is to load, transpose and store it. A column is as wide as a vector. `columns` is the
-        number of columns that are not all zero. By default, it is the number of all columns.
+        To move a row is to load, transpose and store it. A column is as wide as a vector. `columns` is the number of
+        columns that are not all zero. None means all columns.
         """
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -204,7 +175,7 @@ class FftTiling:
 
     @functools.cached_property
     def work(self) -> dict[str, float]:
-        """The work of the busiest thread: passes, moves of rows, products of rows, bytes, and steps.
+        """The amounts of work of the busiest thread: passes, moves of rows, products of rows, bytes, and steps.
 
         All threads finish a step before any thread begins the next.
         """
@@ -225,8 +196,8 @@ class FftTiling:
         }
 
     def _of_fused(self) -> tuple[float, float, float]:
-        """Return the numbers of transforms of kernels, of transforms of tiles and of steps if products are computed
-        strip by strip while a tile is in the cache.
+        """Return three numbers for products that are computed strip by strip while a tile is in the cache: the numbers
+        of transforms of kernels, of transforms of tiles, and of steps.
         """
         p, pairs = self.problem, self.pairs
         if self.gradient:
@@ -267,7 +238,7 @@ class FftTiling:
 
     @property
     def distant(self) -> bool:
-        """Whether a tile does not fit a second-level cache beside its input and output."""
+        """Whether the spectrum of a tile is too large for a second-level cache, together with its input and output."""
         return self.pitch * self.problem.itemsize > _NEAR_BYTES
 
     def cost(self) -> float:
@@ -277,43 +248,45 @@ class FftTiling:
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
             + work["products"] * _PRODUCT
             + work["bytes"] * _BYTES_COST / 64
-            + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)
+            + work["steps"] * (p.tuning.step if p.threads > 1 else p.tuning.step / 10)
         )
 
 
-def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> FftTiling | None:
+def make_tiling(
+    op: Op, geometry: ConvGeometry, itemsize: int, threads: int, tuning: Tuning = DEFAULT_TUNING
+) -> FftTiling | None:
     """Return the cheapest tiling, or None if every output reads only padding."""
     phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
     if min(phase_axis.whole for phase_axis in phase_axes) < 1:
         return None
-    lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
+    lanes = _ext.lanes(dtype=0 if itemsize == 4 else 1, isa=_isa.current)
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     channels *= math.prod(phase_axis.taus for phase_axis in phase_axes)
     rows, columns = (channels, filters) if op == "backward_data" else (filters, channels)
     phase_axes = (UNIT_AXIS,) * (3 - len(phase_axes)) + phase_axes
     nbytes_moved = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
     sizes = geometry.groups, geometry.x_shape[0], rows, columns
-    problem = FftProblem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved)
+    problem = FftProblem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved, tuning)
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
-        # Sizes of tiles whose spectra fit `SPACE_BYTES` come first. The other sizes follow, in the order of the number
-        # of elements of a spectrum.
-        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
+        # Tiles whose spectra fit `space_bytes` are tried first. Larger tiles follow, in the order of the sizes of their
+        # spectra.
+        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > tuning.space_bytes
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
     best: FftTiling | None = None
     least = math.inf, math.inf
     for _, _, lengths, tile in found[:_LOOKED_AT]:
         for tiling in _tilings(problem, lengths, tile):
-            cost = float(tiling.elements if tiling.elements * itemsize > SPACE_BYTES else 0), tiling.cost()
+            cost = float(tiling.elements if tiling.elements * itemsize > tuning.space_bytes else 0), tiling.cost()
             if cost < least:
                 best, least = tiling, cost
     return best
 
 
 def _estimate(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """Return an estimate of `FftTiling.cost` for tiles of the given size, and the number of elements of a spectrum."""
+    """Return an estimate of `FftTiling.cost` for a tile size, and the number of elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -327,7 +300,7 @@ def _estimate(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ..
     each = every * (outer + moves) + within
     if problem.single:
         own = -(-groups * pairs // threads) * each
-        shared = groups * pairs * (each / threads + 1.5 * _STEP)
+        shared = groups * pairs * (each / threads + 1.5 * problem.tuning.step)
         score = 2 * min(own, shared)
         if problem.op != "backward_weights":
             score += groups * (taps * outer + every * moves + within) / threads
@@ -348,18 +321,19 @@ def _tilings(problem: FftProblem, lengths: tuple[int, ...], tile: tuple[int, ...
     for shared in (False, True) if problem.threads > 1 else (False,):
         tiling = FftTiling(problem, lengths, tile, tiles, True, shared)
         if not shared and not gradient and problem.groups > 1:
-            free_spectra = SPACE_BYTES // problem.itemsize - tiling.elements
+            free_spectra = problem.tuning.space_bytes // problem.itemsize - tiling.elements
             tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + free_spectra // tiling.pitch)))
         yield tiling
 
 
 def _blocks(tiling: FftTiling) -> FftTiling:
-    """Return the tiling with the largest blocks of rows, columns and pairs that fit `SPACE_BYTES`."""
+    """Return the tiling with the largest blocks of rows, of columns and of pairs of tiles that fit `space_bytes`."""
     problem = tiling.problem
-    free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
+    # The workspace of `tiling`, whose blocks have size 1, has three spectra: of a kernel, of a source, and of a result.
+    free_spectra = 3 + (problem.tuning.space_bytes // problem.itemsize - tiling.elements) // tiling.pitch
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
-    # While the spectra do not fit, halve the number of pairs if the pairs have more spectra than the weights. Otherwise
-    # halve the number of rows of weights or, if there is only one row, the number of columns.
+    # While the spectra do not fit, halve the number of pairs of tiles if the pairs have more spectra than the weights.
+    # Otherwise halve the number of rows of weights or, if there is only one row, the number of columns.
     while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
@@ -373,7 +347,7 @@ def _blocks(tiling: FftTiling) -> FftTiling:
 
 
 def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield each size of tiles to try: the lengths of its transforms, and its numbers of results, along three axes."""
+    """Yield each tile size to try: the lengths of the transforms, and the numbers of results, along three axes."""
     phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:
         phase_axis = phase_axes[2]
@@ -396,7 +370,7 @@ def _candidates(problem: FftProblem) -> Iterator[tuple[tuple[int, ...], tuple[in
 
 
 def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
-    """Return the tiles to try along an axis: for each, the length of its transform and its number of results.
+    """Return the tiles to try along an axis: the length of the transform of each tile, and its number of results.
 
     A longer tile is tried only if its cost per result is clearly below that of all shorter tiles. A tile of a whole
     circular image is always tried.

@@ -12,21 +12,22 @@ from fastconv.convolution.wrappers import batched
 class Im2col(Algorithm):
     """The three ops as matrix products with the columns of an image.
 
-    NumPy's BLAS computes the products in its own threads if it is known to use no more threads than the call may use.
-    ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets the number of threads of BLAS. Otherwise fastconv's kernels
-    compute the products in the threads of the call. 'auto' takes this algorithm only if BLAS computes the products.
+    NumPy's BLAS computes the products if it is known to use no more threads than the call may. If not, fastconv's own
+    kernels compute them. 'auto' takes this algorithm only if BLAS computes the products. ``OPENBLAS_NUM_THREADS`` or
+    ``threadpoolctl`` sets the number of threads of BLAS.
 
-    With G groups of ``f = F / G`` filters and ``C / G`` channels, and L output positions, each group has a matrix of
-    columns with ``K = C / G * taps`` rows and L columns:
+    In each group, the columns of an image are a matrix with one row for each tap of each channel, and one column for
+    each output position. The products of a group are:
 
-    - forward:          out = w @ cols         [f x K] @ [K x L]
-    - backward_data:    dcols = w.T @ dout     [K x f] @ [f x L]
-    - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
+    - forward:          out = w @ cols         [filters x rows] @ [rows x positions]
+    - backward_data:    dcols = w.T @ dout     [rows x filters] @ [filters x positions]
+    - backward_weights: dw += dout @ cols.T    [filters x positions] @ [positions x rows]
 
-    The columns of several small images are put side by side in one matrix, so that L is larger. This matrix takes at
-    most a few MiB for any N. If the columns of one image take more than 32 MiB, the columns are computed in blocks. A
-    block has some of the positions and, if necessary, only some of the K rows. The products of blocks of the same
-    positions are added up. In a pointwise layer, the image is already the matrix of columns, so nothing is copied.
+    The columns of several small images are put side by side in one matrix, so that the products are larger. This matrix
+    takes at most a few MiB, however many images there are. If the columns of one image take more than 32 MiB, the
+    columns are computed in blocks. A block has some of the output positions and, if necessary, only some of the rows.
+    The products of blocks of the same positions are added up. In a pointwise layer, the image is already the matrix of
+    columns, so nothing is copied.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.

@@ -1,12 +1,12 @@
 """The plan of `im2col` for images whose columns would take much memory: the columns are computed in blocks.
 
-With stride 1, the columns take as much memory as the image, times the number of taps. If the columns of one image would
-take more than `MOST_BYTES`, they are computed in blocks. A block has the columns of some output positions and, if the
-kernel is large, only the rows of some channels and taps. Each block is a convolution of a part of the image. The
+With stride 1, the columns take as many bytes as the image, times the number of taps. If the columns of one image would
+take more than `MOST_BYTES` bytes, they are computed in blocks. A block has the columns of some output positions and, if
+the kernel is large, only the rows of some channels and taps. Each block is a convolution of a part of the image. The
 products of blocks of the same positions are added up.
 
-In the shapes below, G is the number of all groups, and g the number of groups of a block. In a group, f is the number
-of filters, and K the number of rows of the columns (channels times taps). L is the number of output positions.
+In the shapes of matrix products, `filters` is the number of filters of a group. `rows` is the number of channels times
+the number of taps, in one group of a block.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from fastconv.runtime.records import dataclass
 
 #: The columns of an image are divided into blocks if they take more than this number of bytes.
 MOST_BYTES = 1 << 25
-#: The approximate bytes of a block of columns, together with its weights and outputs. They should stay in cache.
+#: The approximate size, in bytes, of a block of columns with its weights and outputs, which should stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: A block of columns with at most this number of positions is not divided along positions. A block with at most this
-#: number of rows is not divided along rows. The reason is that products of small matrices are slow.
+#: A block of columns is divided along positions only if it has more positions than this, and along rows only if it has
+#: more rows than this, because products of small matrices are slow.
 _FEW = 256
-#: A block that takes more bytes than this is divided even if it has at most `_FEW` positions and rows.
+#: A block of columns that takes more bytes than this is always divided, even if it has at most `_FEW` positions and
+#: rows.
 _HARD_BYTES = 1 << 25
 
 
@@ -73,12 +74,12 @@ class Cut:
 
     @property
     def whole_rows(self) -> bool:
-        """Whether a block has all channels and taps of its groups, so that its product is complete."""
+        """Whether a block has all channels and taps of its groups. Otherwise, products of blocks are added up."""
         return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
 
     @property
     def cells(self) -> int:
-        """The largest number of cells that a block reads in one channel of the image."""
+        """The largest number of elements that a block reads in one channel of the image."""
         spans = zip(self.geometry.axes, self.outs, self.kernel, strict=True)
         return math.prod(
             min((out - 1) * axis.stride + (k - 1) * axis.dilation + 1, axis.size) for axis, out, k in spans
@@ -87,7 +88,7 @@ class Cut:
     def sizes(self, op: Op) -> tuple[int, int, int, int]:
         """Return the numbers of elements of the four arrays in the workspace of a block.
 
-        The arrays are the columns, the outputs, a copy of the weights, and a part of the image.
+        The four arrays are the columns, the outputs, a copy of the weights, and a part of the image.
         """
         sums = 2 if op == "forward" and not self.whole_rows else 1
         copied = op == "backward_weights" or not self.whole_rows
@@ -111,7 +112,7 @@ class Cut:
 
 
 def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
-    """Return the size of the blocks of columns, or None if the columns of an image are not divided."""
+    """Return the size of the blocks of columns, or None if the columns of an image are small enough for one block."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
     return plans.find(_cut, op, geometry, dtype.itemsize)
@@ -148,9 +149,9 @@ def _halve(sizes: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One block of columns, as slices of the whole convolution, and the geometry of its own convolution.
+    """One block of columns: slices of the whole convolution, and the geometry of the block as a convolution of its own.
 
-    `outs` has the output positions of the block, and `cells` the cells of the image that the block reads.
+    `outs` has the output positions of the block, and `cells` the image elements that the block reads.
     """
 
     groups: slice
@@ -200,7 +201,7 @@ class BlocksPlan(Plan):
             self._backward_weights(first, second, result)
 
     def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        """Compute [f x K] @ [K x L] for each block of columns and each group.
+        """Compute [filters x rows] @ [rows x positions] for each block of columns and each group.
 
         Blocks of the same groups and positions differ in their channels or taps. Their products are added up.
         """
@@ -222,8 +223,8 @@ class BlocksPlan(Plan):
                     place[where] = result.reshape(place[where].shape)
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Compute [K x f] @ [f x L] for each block of columns and each group. Add the result to the cells of dx that
-        the block reads.
+        """Compute [rows x filters] @ [filters x positions] for each block of columns and each group. Add the result to
+        the elements of dx that the block covers.
         """
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
@@ -240,7 +241,7 @@ class BlocksPlan(Plan):
                 dx[index] += cells[0]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Compute [f x L] @ [L x K] for each block of columns and each group.
+        """Compute [filters x positions] @ [positions x rows] for each block of columns and each group.
 
         The products of all blocks of all images are added up in the same order for any number of threads.
         """
@@ -257,7 +258,7 @@ class BlocksPlan(Plan):
 
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
-        """Yield the four arrays in the workspace of a block, in the order that the docstring of `Cut.sizes` gives."""
+        """Yield the four arrays in the workspace of a block: columns, outputs, weights, and a part of the image."""
         sizes = self.cut.sizes(self.case.op)
         with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])
@@ -277,7 +278,9 @@ class BlocksPlan(Plan):
                     yield Part(groups, channels, tuple(taps), outs, cells, geometry, i == 0, i + 1 == len(sums))
 
     def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
-        """Return the geometry of a block. Blocks of equal sizes share a geometry, so that its tables are made once."""
+        """Return the geometry of a block. Blocks of equal sizes share one geometry, so that its tables are made only
+        once.
+        """
         key = channels, axes
         found = self._geometries.get(key)
         if found is None:
@@ -299,31 +302,33 @@ class BlocksPlan(Plan):
         return slice(first * each + part.channels.start, first * each + part.channels.stop)
 
     def _grouped(self, out: np.ndarray) -> np.ndarray:
-        """Return a view of outputs with shape (N, G, f, *out_spatial)."""
+        """Return a view of outputs with shape (N, groups, filters of a group, *out_spatial)."""
         return out.reshape(len(out), self.cut.geometry.groups, -1, *out.shape[2:])
 
     def _weights(self, w: np.ndarray) -> np.ndarray:
-        """Return a view of weights with shape (G, f, C / G, *kernel)."""
+        """Return a view of weights with shape (groups, filters of a group, channels of a group, *kernel)."""
         return w.reshape(self.cut.geometry.groups, -1, *w.shape[1:])
 
     def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
-        """Return the weights of a block as an array (g, f, K).
+        """Return the weights of a block of columns, with shape (groups, filters of a group, channels times taps).
 
-        The array is a copy, unless the block has all weights of its groups.
+        The result is a copy, unless the block has all weights of its groups.
         """
         index: Any = (part.groups, slice(None), part.channels, *part.taps)
         some = weights[index]
         return some.reshape(*some.shape[:2], -1)
 
     def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
-        """Return the beginning of `space` as an array for a block: (g, K, L) if `rows` is true, otherwise (g, f, L)."""
+        """Return the beginning of `space` as an array (groups, n, positions) for a block of columns. If `rows` is true,
+        n is the number of channels times taps of a group. Otherwise, n is the number of filters of a group.
+        """
         groups = part.groups.stop - part.groups.start
         high = math.prod(part.geometry.w_shape[1:]) // groups if rows else self.cut.filters
         shape = groups, high, part.geometry.positions
         return space[: math.prod(shape)].reshape(shape)
 
     def _columns(self, x: np.ndarray, n: int, part: Part, space: np.ndarray) -> np.ndarray:
-        """Compute the columns of a block, and return them as an array (g, K, L)."""
+        """Compute the columns of a block, and return them with shape (groups, channels times taps, positions)."""
         columns = self._matrix(space, part, rows=True)
         index: Any = (slice(n, n + 1), self._channels(part), *part.cells)
         cells = x[index]
@@ -331,9 +336,11 @@ class BlocksPlan(Plan):
         return columns
 
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
-        """Return a copy of the part of dout that belongs to a block, as an array (g, f, L) in `staged`.
+        """Copy the part of dout that belongs to a block to `staged`. Return it with shape (groups, filters of a group,
+        positions).
 
-        Among blocks of the same groups and positions, only the first block copies dout. The others use this copy.
+        Only the first of several blocks of the same groups and positions copies dout. The other blocks use the same
+        copy.
         """
         matrix = self._matrix(staged, part)
         if part.first:
@@ -348,7 +355,7 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
-    """Return an axis of the convolution of a block, and the slice of the cells that the block reads along this axis.
+    """Return an axis of the convolution of a block, and the slice of the image that the block reads along this axis.
 
     The slice is empty if the block reads only padding.
     """

@@ -1,7 +1,7 @@
 """The plans of `im2col` for images whose columns are not divided into blocks.
 
-In the shapes below, G is the number of groups. In a group, f is the number of filters, and K the number of rows of the
-columns (channels times taps). N is the number of images, and L the number of output positions of an image.
+In the shapes of matrix products, `filters` is the number of filters of a group. `rows` is the number of channels of a
+group times the number of taps. `positions` is the number of output positions of all images.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter
 from fastconv.runtime import workspace as _workspace
 
-#: The largest number of bytes of a matrix with the columns of several images. The columns of a single image may take
-#: more, up to `blocks.MOST_BYTES`.
+#: The largest size, in bytes, of a matrix with the columns of several images. The columns of a single image may take up
+#: to `blocks.MOST_BYTES` bytes.
 _BLOCK_BYTES = 1 << 21
-#: A product with few positions is slow, because the time to read the weights is then long. So the columns of several
-#: images are put in one matrix, until it has `_FEW_POSITIONS` columns or takes `_FEW_BLOCK_BYTES` bytes.
+#: A product with few columns is slow, because it reads all weights for few results. So the columns of several images
+#: are put in one matrix, until the matrix has `_FEW_POSITIONS` columns or takes `_FEW_BLOCK_BYTES` bytes.
 _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
@@ -40,12 +40,12 @@ def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 class ImagesPlan(Plan):
-    """Computes one matrix product for each group. The columns of all images are a factor of the product or, for
-    backward_data, its result.
+    """Computes one matrix product for each group. The columns of all images are a factor of this product. For
+    backward_data, they are its result.
 
-    The columns are an array (C * taps, N, L). With several images, the outputs are computed in an array (F, N, L), and
-    then copied to `out`. For a gradient, dout is first copied to such an array. With a single image, `out` and dout are
-    used without a copy. In a pointwise layer, nothing is copied.
+    The columns are an array (C * taps, N, positions). With several images, the outputs are computed in an array (F, N,
+    positions), and then copied to `out`. For a gradient, dout is first copied to an array of this shape. With a single
+    image, `out` and dout are used without a copy. In a pointwise layer, nothing is copied.
     """
 
     algorithm = "im2col"
@@ -59,10 +59,10 @@ class ImagesPlan(Plan):
         self._rows, self._matrix = rows, (geometry.groups, filters // geometry.groups, -1)
         self._outputs = self._count, filters, positions
         self._side_by_side = self._count > 1
-        #: The shape of the workspace. The first rows hold the columns, and the other rows hold the outputs.
+        #: The shape of the workspace. Its first rows hold the columns, and the other rows hold copies of outputs or
+        #: dout.
         self._shape = rows + filters * self._side_by_side, self._count, positions
-        # The columns of several images are computed as the columns of one volume whose depth is N. Then the cells of a
-        # tap are copied for all images at once.
+        # Several images are lowered as one volume whose depth is N. Each tap is then copied for all images at once.
         self._is_volume = self._side_by_side and geometry.rank < 3
         self._lowered = geometry.batch_as_axis if self._is_volume else geometry
 
@@ -104,7 +104,7 @@ class ImagesPlan(Plan):
         op, threads = self.case.op, self.case.threads
         if op == "forward":
             target = (result if outputs is None else outputs).reshape(self._matrix)
-            # [f x K] @ [K x L], one product per group
+            # [filters x rows] @ [rows x positions], one product per group
             _gemm.product(second.reshape(self._matrix), self._columns(first, cols), target, threads)
             if third is not None:
                 target += third.reshape(self._groups, -1, 1)
@@ -113,7 +113,7 @@ class ImagesPlan(Plan):
         elif op == "backward_data":
             weights = second.reshape(self._matrix).transpose(0, 2, 1)
             columns = self._by_group(result if cols is None else cols)
-            # [K x f] @ [f x L], one product per group
+            # [rows x filters] @ [filters x positions], one product per group
             _gemm.product(weights, self._gradient(first, outputs), columns, threads)
             if cols is not None:
                 image, matrix = self._lowered_arrays(result, cols)
@@ -121,15 +121,15 @@ class ImagesPlan(Plan):
             add_bias(third, result)
         else:
             gradient, columns = self._gradient(second, outputs), self._columns(first, cols)
-            # [f x L] @ [L x K], one product per group
+            # [filters x positions] @ [positions x rows], one product per group
             _gemm.product(gradient, columns.transpose(0, 2, 1), result.reshape(self._matrix), threads)
 
     def _by_group(self, array: np.ndarray) -> np.ndarray:
-        """Return a view of columns with shape (G, K, N * L)."""
+        """Return a view of columns with shape (groups, channels of a group times taps, N times positions)."""
         return array.reshape(self._groups, self._rows // self._groups, -1)
 
     def _columns(self, x: np.ndarray, cols: np.ndarray | None) -> np.ndarray:
-        """Compute the columns of the images, and return them as an array (G, K, N * L)."""
+        """Compute the columns of the images, and return them in the shape that `_by_group` gives."""
         if cols is None:
             return self._by_group(x)
         image, matrix = self._lowered_arrays(x, cols)
@@ -137,7 +137,7 @@ class ImagesPlan(Plan):
         return self._by_group(cols)
 
     def _gradient(self, dout: np.ndarray, outputs: np.ndarray | None) -> np.ndarray:
-        """Return dout as an array (G, f, N * L)."""
+        """Return dout with shape (groups, filters of a group, N times positions)."""
         if outputs is None:
             return dout.reshape(self._matrix)
         outputs[...] = dout.reshape(self._outputs).transpose(1, 0, 2)

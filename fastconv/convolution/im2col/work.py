@@ -1,4 +1,4 @@
-"""Counts the work of `im2col`, in the kinds of work for which the cost model has rates."""
+"""Counts the work of `im2col` for the cost model, which has a measured rate for each kind of work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastconv.convolution.plan import Case
 def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
     """Return the amounts of work of `blocks` blocks: products, columns, and copies of outputs.
 
-    In each group, the columns of a block are a matrix of `rows` rows, for `positions` output positions of `images`
-    images. One product is computed for each block and group.
+    A block has columns of `images` images. In each group, it is a matrix with `rows` rows and `positions` columns. One
+    product is computed for each block and group.
     """
     geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
     f = geometry.w_shape[0] // geometry.groups
@@ -30,9 +30,8 @@ def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> 
         "vector": product if thin and not outer else 0.0,
         "vector_far": max(product * 4 - NEAR_BYTES, 0.0) if plain else 0.0,
         "outer": product if outer else 0.0,
-        # The time to read, pack or write a matrix grows with its number of elements. The product has three dimensions,
-        # of which each matrix has two. So a matrix has as many elements as the number of multiply-adds divided by the
-        # third dimension.
+        # The time to read, pack or write a matrix grows with its number of elements. This is the number of
+        # multiply-adds divided by the dimension that the matrix does not have, for example m * n * k / n = m * k.
         "filters": 0.0 if thin else product / f,
         "rows": 0.0 if thin else product / rows,
         "positions": 0.0 if thin else product / positions,

@@ -1,6 +1,7 @@
-"""Lays out the calls of the kernels of `implicit`: one call for each stride phase of dx, or one call for other ops.
+"""Computes the arguments of the kernel calls of `implicit`: one call for each stride phase of dx, or one call for other
+ops.
 
-Stride phases are of the same kind if their calls differ only in the offsets of results and weights.
+Two calls are of the same kind if they differ only in the offsets of their results and weights.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from fastconv.convolution.blocking import (
     ConvAxis,
     Layout,
     Problem,
-    align_up,
     ceil_div,
     forward_axes,
     kernel_weights,
@@ -27,87 +27,71 @@ from fastconv.convolution.blocking import (
 )
 from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall, RepackWeights, table_bytes
-from fastconv.convolution.implicit_gemm.tiling import (
-    CONTIGUOUS,
-    PANEL_BYTES,
-    SWAPPED,
-    ImplicitTiling,
-    block_of,
-    tile_product,
-)
+from fastconv.convolution.implicit_gemm.tiling import ImplicitTiling, block_of, tile_product
+from fastconv.convolution.implicit_gemm.tuning import CONTIGUOUS, DEFAULT, Tuning
 from fastconv.convolution.plan import Case, Op
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.runtime import isa as _isa, workspace as _workspace
+from fastconv.runtime import workspace as _workspace
 from fastconv.runtime.plan_cache import is_large, plans
 
-#: For dw, the approximate largest and smallest number of output positions of a block. A panel of dout holds the
-#: positions of one block.
-_SUMMED, _LEAST_SUMMED = 320, 128
-#: The largest number of panels of image cells that stay in the second-level cache, and the largest number of their
-#: bytes. With pruned weights, a few rows of dw at a time are computed from these panels. `_PANELS_AT_A_TIME` must
-#: not exceed MOST_PANELS_AT_A_TIME of implicit_weights.pyx.
-_PANELS_AT_A_TIME, _PANELS_BYTES = 64, 1 << 17
-#: The largest number of lanes of a vector in any instruction set.
-_MOST_LANES = 64
-#: For dx, weights are repacked before the product if each group has at least `_REPACKED_BLOCKS` blocks, and the
-#: repacked weights take at most `_REPACKED_BYTES` bytes.
-_REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
-#: Threads share packed weights only if the packed and the repacked weights together take at most this number of bytes.
+#: For dw with pruned weights, the largest number of bytes of panels that are packed at a time. These panels stay in the
+#: second-level cache, and serve a few rows of dw at a time.
+_PANELS_BYTES = 1 << 17
+#: Threads share packed weights only if the shared and the repacked weights together take at most this number of bytes.
 _SHARED_BYTES = 1 << 24
 #: The cost to pack a weight if the taps of a kernel are not contiguous in memory, relative to the cost if they are.
 _STRIDED_COST = 3
-#: The largest number of calls that a plan stores. With more stride phases, `call_kinds` lays out one call of each kind.
-_FEW_PHASES = 16
-
 #: Pairs of a call and the number of calls of its kind. Calls of a kind differ only in the offsets of results and
 #: weights.
 Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
 
 
-def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
-    """Return the calls of a case. The calls are cached unless their tables are large.
+def kernel_calls(case: Case, tuning: Tuning = DEFAULT) -> tuple[KernelCall, ...]:
+    """Return the kernel calls for a case. The calls are cached unless their tables are large.
 
     If the outputs read only padding, dx needs no calls, and the tuple is empty.
     """
-    return plans.find_sized(table_bytes, _make_calls, case.op, case.geometry, case.dtype, case.threads, case.isa)
+    return plans.find_sized(
+        table_bytes, _make_calls, case.op, case.geometry, case.dtype, case.threads, case.isa, tuning
+    )
 
 
-def are_held(calls: tuple[KernelCall, ...]) -> bool:
+def are_held(calls: tuple[KernelCall, ...], tuning: Tuning) -> bool:
     """Return whether a plan may store these calls.
 
     A plan may store only a few calls with small tables, because thousands of plans are cached.
     """
-    return len(calls) <= _FEW_PHASES and not is_large(table_bytes(calls))
+    return len(calls) <= tuning.few_phases and not is_large(table_bytes(calls))
 
 
-def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[KernelCall, ...]:
-    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
+def _make_calls(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int, tuning: Tuning
+) -> tuple[KernelCall, ...]:
     if op == "backward_weights":
-        return (_weights_call(geometry, dtype.itemsize, threads, tile),)
+        return (_weights_call(geometry, dtype, threads, isa, tuning),)
     tilings: dict[Any, ImplicitTiling] = {}
     return tuple(
-        _product_call(problem, dtype.itemsize, threads, tile, op == "backward_data", tilings)
+        _product_call(problem, dtype, threads, isa, tuning, op == "backward_data", tilings)
         for problem in problems(op, geometry)
     )
 
 
-def call_kinds(case: Case) -> Kinds:
+def call_kinds(case: Case, tuning: Tuning) -> Kinds:
     """Return pairs of a call and the number of calls of its kind, from which the work of a case is computed.
 
-    If there are more than `_FEW_PHASES` stride phases, only one call of each kind is laid out. Otherwise all calls are
-    laid out, and the number in each pair is 1.
+    If there are more than `Tuning.few_phases` stride phases, the result has only one call of each kind. Otherwise it
+    has all calls, and the number in each pair is 1.
     """
-    if problem_count(case.op, case.geometry) <= _FEW_PHASES:
-        return tuple((call, 1) for call in kernel_calls(case))
+    if problem_count(case.op, case.geometry) <= tuning.few_phases:
+        return tuple((call, 1) for call in kernel_calls(case, tuning))
     return plans.find_sized(
-        _table_bytes_of_kinds, _make_kinds, case.op, case.geometry, case.dtype, case.threads, case.isa
+        _table_bytes_of_kinds, _make_kinds, case.op, case.geometry, case.dtype, case.threads, case.isa, tuning
     )
 
 
-def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Kinds:
-    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
+def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int, tuning: Tuning) -> Kinds:
     return tuple(
-        (_product_call(problem, dtype.itemsize, threads, tile, True, {}), count)
+        (_product_call(problem, dtype, threads, isa, tuning, True, {}), count)
         for problem, count in problem_kinds(op, geometry)
     )
 
@@ -117,14 +101,19 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 
 
 def _tiling_of(
-    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, ImplicitTiling]
+    problem: Problem,
+    itemsize: int,
+    threads: int,
+    tile: tuple[int, int, int],
+    tuning: Tuning,
+    tilings: dict[Any, ImplicitTiling],
 ) -> ImplicitTiling:
-    """Return the tiling of a problem. `tilings` caches one tiling for each kind of stride phase."""
+    """Return the tiling of a product. `tilings` caches one tiling for stride phases of equal sizes."""
     if problem.pointwise:
-        return tile_product(problem, itemsize, threads, tile)
+        return tile_product(problem, itemsize, threads, tile, tuning)
     key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)
     if key not in tilings:
-        tilings[key] = tile_product(problem, itemsize, threads, tile)
+        tilings[key] = tile_product(problem, itemsize, threads, tile, tuning)
     tiling = tilings[key]
     d, h, w = (
         replace(conv_axis, unrolled=True) if like.unrolled else conv_axis
@@ -135,107 +124,91 @@ def _tiling_of(
 
 def _product_call(
     problem: Problem,
-    itemsize: int,
+    dtype: np.dtype,
     threads: int,
-    tile: tuple[int, int, int],
+    isa: int,
+    tuning: Tuning,
     gradient: bool,
     tilings: dict[Any, ImplicitTiling],
 ) -> KernelCall:
-    mr, vectors, lanes = tile
-    nr = vectors * lanes
-    parts = _tiling_of(problem, itemsize, threads, tile, tilings)
-    blocking, mc, block_channels, kc = parts.blocking, parts.mc, parts.block_channels, parts.kc
-    conv_axes, count, block, mode = blocking.conv_axes, blocking.count, blocking.block, blocking.mode
+    number, itemsize = _arrays.DTYPES[dtype], dtype.itemsize
+    tile = _shape.shape(number, isa)
+    tiling = _tiling_of(problem, itemsize, threads, tile, tuning, tilings)
+    blocking = tiling.blocking
+    conv_axes = blocking.conv_axes
     taps = math.prod(conv_axis.taps for conv_axis in conv_axes)
     k = problem.channels * taps
-    blocks, split = blocking.blocks(problem), ceil_div(problem.rows, mc)
+    blocks, split = blocking.blocks(problem), ceil_div(problem.rows, tiling.mc)
 
-    layout = Layout(conv_axes, count, block, blocking.row)
-    channel_pitch = layout.channel_pitch(itemsize) if mode != CONTIGUOUS else conv_axes[2].out
+    layout = Layout(conv_axes, blocking.count, blocking.block, blocking.row)
+    channel_pitch = layout.channel_pitch(itemsize) if blocking.mode != CONTIGUOUS else conv_axes[2].out
     kernel = problem.kernel
     order = kernel_weights(conv_axes, kernel) if not problem.pointwise else np.zeros(1, np.intp)
     by_weight = np.argsort(order, kind="stable")
-    tap_of, tap_at = order[by_weight], layout.taps()[by_weight]
-    neighbours = bool(np.all(np.diff(tap_of) == 1))
-    weight_layout = 1 if neighbours and problem.channel_step == taps else 2 if neighbours and taps > 1 else 0
-    row_step, channel_step, repack = problem.row_step, problem.channel_step, None
-    if row_step == 1 and taps == 1:
-        weight_layout = 3
-    elif (
-        not weight_layout
-        and blocks >= _REPACKED_BLOCKS * problem.groups
-        and problem.groups * problem.rows * k * itemsize <= _REPACKED_BYTES
-    ):
+    weight_offsets = order[by_weight]
+    neighbours = bool(np.all(np.diff(weight_offsets) == 1))
+    weight_layout, row_step, channel_step, repack = _ext.LAYOUT_GENERIC, problem.row_step, problem.channel_step, None
+    repacked_bytes = problem.groups * problem.rows * k * itemsize
+    if not tuning.knows_layouts:
+        weight_layout = _ext.LAYOUT_GENERIC
+    elif row_step == 1 and taps == 1:
+        weight_layout = _ext.LAYOUT_COLUMNS
+    elif neighbours and problem.channel_step == taps:
+        weight_layout = _ext.LAYOUT_ROWS
+    elif neighbours and taps > 1:
+        weight_layout = _ext.LAYOUT_TAPS
+    elif blocks >= tuning.repacked_blocks * problem.groups and repacked_bytes <= tuning.repacked_bytes:
         shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
         d, h, w = (_slice(conv_axis.weights) for conv_axis in conv_axes)
         repack = RepackWeights(shape, (d, h, w))
-        weight_layout, row_step, channel_step = 3, 1, problem.rows
+        weight_layout, row_step, channel_step = _ext.LAYOUT_COLUMNS, 1, problem.rows
 
-    at = (np.arange(block_channels)[:, None] * channel_pitch + tap_at).ravel()
-    patch = 0 if mode == CONTIGUOUS else block_channels * channel_pitch + 2 * nr + conv_axes[2].halo
-    panel_at = align_up(patch)
-    positions_at = align_up(panel_at + (nr if mode == SWAPPED else mc) * kc + nr)
-    panel_pitch, panels = align_up(mc * kc + nr), 0
-    if parts.shared:
-        panels = (
-            problem.groups * split * ceil_div(problem.channels, block_channels) * ceil_div(block_channels * taps, kc)
+    offsets = _cell_offsets(tiling.block_channels, channel_pitch, layout.taps()[by_weight])
+
+    def plan(shared: bool) -> _ext.ProductPlan:
+        return _ext.ProductPlan(
+            dtype=number,
+            isa=isa,
+            problem=problem,
+            tiling=tiling,
+            layout=layout,
+            channel_pitch=channel_pitch,
+            cell_offsets=offsets,
+            weight_layout=weight_layout,
+            row_step=row_step,
+            channel_step=channel_step,
+            weight_offsets=weight_offsets,
+            shared=shared,
+            probing=gradient and problem.leaves_source,
         )
-    positions = (parts.tiles * kc + 1) * nr + mr * nr
-    if mode == SWAPPED:
-        positions = (count * math.prod(block) + mr) * kc + (2 * mr + 1) * nr + 2 * _MOST_LANES
-    space = align_up(positions_at + positions)
-    common, own = panels * panel_pitch, min(threads, blocks * split) * space
+
+    found = plan(tiling.shared)
     # Threads do not share packed weights if the workspace would then be so large that it is freed after the call.
-    if (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES or (
-        own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
+    common, own = found.shared, min(threads, found.items) * found.workspace
+    if common and (
+        (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES
+        or own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
     ):
-        panels = 0
+        found = plan(False)
     # If threads share packed weights, a thread packs a weight at most once. Otherwise, each block packs the weight.
-    packings = problem.groups * threads if panels else blocks
-    sizes = {
-        "images": problem.images,
-        "block_images": count,
-        "groups": problem.groups,
-        "rows": problem.rows,
-        "row_step": row_step,
-        "mc": mc,
-        "channels": problem.channels,
-        "channel_step": channel_step,
-        "taps": taps,
-        "kc": kc,
-        "channel_pitch": channel_pitch,
-        "image_pitch": layout.image_pitch,
-        "mode": mode,
-        "weight_layout": weight_layout,
-        "block_channels": block_channels,
-        "packing": blocking.packing,
-        "tiles": parts.tiles,
-        "panel_pitch": panel_pitch,
-        "panels": panels,
-        "panel_at": panel_at,
-        "positions_at": positions_at,
-    }
-    tables = (
-        layout.axes(),
-        layout.phases(),
-        np.array(list(sizes.values()), np.intp),
-        at.astype(np.intp),
-        tap_of.astype(np.intp),
-    )
+    packings = problem.groups * threads if found.shared else blocks
+    packing_cost = _STRIDED_COST if weight_layout == _ext.LAYOUT_GENERIC else 1
     return KernelCall(
-        _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current, gradient and problem.leaves_source),
-        tables,
+        found,
         threads,
-        space,
-        items=blocks * split,
         product=(blocking.product + split * blocking.copied) * k * blocks,
-        amounts=_work.of_product(
-            problem, parts, tile, mc, (_STRIDED_COST if not weight_layout else 1) * packings, itemsize
-        ),
-        sizes=sizes,
+        amounts=_work.of_product(problem, tiling, tile, packing_cost * packings, itemsize),
+        tiling=tiling,
         repack=repack,
-        shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
     )
+
+
+def _cell_offsets(channels: int, channel_pitch: int, tap_offsets: np.ndarray) -> np.ndarray:
+    """Return, for each channel of a block and each tap, the offset of the cell that output 0 reads.
+
+    `tap_offsets` has these offsets for the first channel.
+    """
+    return (np.arange(channels)[:, None] * channel_pitch + tap_offsets).ravel().astype(np.intp, copy=False)
 
 
 def _slice(weights: tuple[int, ...]) -> slice:
@@ -246,7 +219,7 @@ def _slice(weights: tuple[int, ...]) -> slice:
 def _shared_out(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Return the numbers of images and of outputs of a smaller block, so that threads have about equal work.
+    """Return the number of images and the shape of a smaller block, so that threads have about equal work.
 
     The smaller block has at least half the size of `block`. Each thread computes every `threads`-th block.
     """
@@ -270,13 +243,15 @@ def _shared_out(
     return count, block
 
 
-def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tuple[int, int, int]) -> KernelCall:
-    mr, vectors, lanes = tile
+def _weights_call(geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int, tuning: Tuning) -> KernelCall:
+    number, itemsize = _arrays.DTYPES[dtype], dtype.itemsize
+    tile = _shape.shape(number, isa)
+    _, vectors, lanes = tile
     nr = vectors * lanes
     conv_axes = forward_axes(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
-    positions = min(max(PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
+    positions = min(max(tuning.panel_bytes // (filters * itemsize), tuning.least_summed), tuning.summed)
     columns = ceil_div(channels * taps, nr)
     items = groups
     block_channels = channels
@@ -286,7 +261,7 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         # Channels are divided only if all threads then have about equal numbers of channels.
         if ceil_div(groups * ceil_div(channels, n), threads) * threads * n <= 1.1 * groups * channels:
             block_channels, items = n, groups * ceil_div(channels, n)
-    count, block = block_of(conv_axes, images, block_channels, itemsize, positions, nr)
+    count, block = block_of(conv_axes, images, block_channels, itemsize, positions, nr, tuning)
     shared = items % threads != 0 and items < 4 * threads
     if shared:
         count, block = _shared_out(conv_axes, images, count, block, threads)
@@ -294,48 +269,25 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         ceil_div(conv_axis.out, n) for conv_axis, n in zip(conv_axes, block, strict=True)
     )
     parts = min(threads, blocks) if shared else 1
-    row = block[2] + conv_axes[2].halo
-    layout = Layout(conv_axes, count, block, row)
+    layout = Layout(conv_axes, count, block, block[2] + conv_axes[2].halo)
     channel_pitch = layout.channel_pitch(itemsize)
-    at = (np.arange(block_channels)[:, None] * channel_pitch + layout.taps()).ravel()
-    whole = count * math.prod(block)
-    length = count * block[0] * ((block[1] - 1) * row + block[2])
-    panel_at = align_up(block_channels * channel_pitch + 2 * nr)
-    positions_at = align_up(panel_at + filters * whole + nr)
-    panel_pitch = align_up((length + 1) * nr)
-    panels_at_a_time = max(
-        1, min(_PANELS_AT_A_TIME, _PANELS_BYTES // (panel_pitch * itemsize), ceil_div(block_channels * taps, nr))
-    )
-    edge_at = align_up(positions_at + panels_at_a_time * panel_pitch)
-    lists_at = align_up(edge_at + 2 * mr * nr)
-    sizes = [
-        images,
-        count,
-        groups,
-        filters,
-        channels,
-        block_channels,
-        taps,
-        channel_pitch,
-        layout.image_pitch,
-        parts,
-        panel_at,
-        positions_at,
-        edge_at,
-        lists_at,
-        whole,
-        panels_at_a_time,
-        panel_pitch,
-    ]
-    tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
-    space = align_up(lists_at + ceil_div(vectors * whole * np.dtype(np.intp).itemsize, itemsize))
     return KernelCall(
-        _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
-        tables,
+        _ext_weights.GradientPlan(
+            dtype=number,
+            isa=isa,
+            images=images,
+            groups=groups,
+            filters=filters,
+            channels=channels,
+            block_channels=block_channels,
+            parts=parts,
+            layout=layout,
+            channel_pitch=channel_pitch,
+            cell_offsets=_cell_offsets(block_channels, channel_pitch, layout.taps()),
+            panel_bytes=_PANELS_BYTES,
+        ),
         threads,
-        space,
-        items=items * parts,
-        product=float(whole * blocks * filters * items * ceil_div(block_channels * taps, lanes)),
+        product=float(count * math.prod(block) * blocks * filters * items * ceil_div(block_channels * taps, lanes)),
         amounts=_work.of_weights(
             conv_axes,
             tile,

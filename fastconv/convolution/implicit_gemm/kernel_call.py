@@ -1,16 +1,16 @@
-"""One call of a kernel of `implicit`: the tables, the workspace, the work, and the repacking of weights."""
+"""One call of a kernel of `implicit`: its compiled plan, its workspace, its work, and the repacking of weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastconv.convolution.base import clear_where_zero
+from fastconv.convolution.implicit_gemm.tiling import ImplicitTiling
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
 from fastconv.runtime.records import dataclass
 
@@ -20,7 +20,7 @@ class RepackWeights:
     """Copies the weights of a product to an array whose last axis has one element for each row of the product.
 
     The original weights have shape (groups * channels, rows, *kernel), and `taps` selects the taps of the product. The
-    copy saves time: without it, every block would read single weights with large strides when it packs a panel of rows.
+    copy saves time. Without it, every block would read single weights with large strides when it packs a panel of rows.
     """
 
     shape: tuple[int, ...]
@@ -38,28 +38,26 @@ class RepackWeights:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """The arguments of one call of a kernel, which uses at most `threads` threads."""
+    """One call of a compiled plan, which uses at most `threads` threads."""
 
-    #: The kernel: an `implicit.Multiply` or, for dw, an `implicit_weights.Contract`, made from the tables.
+    #: The compiled plan: for dw a `gemm.weights.GradientPlan`, for other ops a `gemm.implicit.ProductPlan`.
     kernel: Any
-    tables: tuple[np.ndarray, ...]
     threads: int
-    #: The number of elements of the workspace of a thread.
-    space: int
-    #: The number of work items, which are divided among threads.
-    items: int
     #: The number of vector operations of the product, for all blocks.
     product: float
     #: The amount of each kind of work, summed over all threads.
     amounts: dict[str, float]
     #: The number of partial sums of dw: above 1 if positions are divided among threads.
     parts: int = 1
-    #: The integers of the third array of `tables`, by name, in the order of `Sizes` in ``packing/panels.pxd``. For dw,
-    #: the dictionary is empty.
-    sizes: dict[str, int] = field(default_factory=dict)
+    #: The sizes of the blocks of a product. None for dw.
+    tiling: ImplicitTiling | None = None
     repack: RepackWeights | None = None
-    #: The number of elements of packed weights that all threads share.
-    shared: int = 0
+
+    @cached_property
+    def items(self) -> int:
+        """The number of work items, which are divided among threads."""
+        items: int = self.kernel.items
+        return items
 
     @cached_property
     def copied(self) -> int:
@@ -69,12 +67,8 @@ class KernelCall:
     @cached_property
     def workspace(self) -> int:
         """The number of elements of the workspace of all threads."""
-        return min(self.threads, self.items) * self.space + self.shared
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of the tables."""
-        return sum(table.nbytes for table in self.tables)
+        elements: int = min(self.threads, self.items) * self.kernel.workspace + self.kernel.shared
+        return elements
 
     def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
         """Write the product plus the bias to `result`. Return False if the op is backward_data and a weight may be inf
@@ -83,8 +77,8 @@ class KernelCall:
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         if self.repack is not None:
             w = self.repack(w)
-        with _workspace.workspace("blocks of the image", (self.workspace,), result.dtype) as space:
-            finite: bool = self.kernel.run(source, w, bias, result, space, queue)
+        with _workspace.workspace("blocks of the image", (self.workspace,), result.dtype) as workspace:
+            finite: bool = self.kernel.run(source, w, bias, result, workspace, queue)
         return finite
 
     def contract(self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray) -> None:
@@ -94,8 +88,8 @@ class KernelCall:
         """
         queue = _threads.work_queue(self.items, self.copied, self.threads)
         parts = dw if self.parts == 1 else _memory.empty((self.parts, dw.size), dw.dtype)
-        with _workspace.workspace("blocks of the image", (self.workspace,), dw.dtype) as space:
-            self.kernel.run(x, dout, parts, space, queue, weight_mask if self.parts == 1 else None)
+        with _workspace.workspace("blocks of the image", (self.workspace,), dw.dtype) as workspace:
+            self.kernel.run(x, dout, parts, workspace, queue, weight_mask if self.parts == 1 else None)
         if self.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
             if weight_mask is not None:
@@ -104,4 +98,4 @@ class KernelCall:
 
 def table_bytes(calls: Iterable[KernelCall]) -> int:
     """Return the number of bytes of the tables of all calls."""
-    return sum(call.nbytes for call in calls)
+    return sum(call.kernel.nbytes for call in calls)

@@ -1,4 +1,4 @@
-"""Counts the work of the kernels of `implicit` from their tilings."""
+"""Counts the amounts of work of the kernels of `implicit`, from the sizes of their tiles and blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 from fastconv.convolution.blocking import ConvAxis, Problem, ceil_div
 from fastconv.convolution.cost.counts import multiplied, panels, tile_vectors, total
 from fastconv.convolution.cost.model import NEAR_BYTES
-from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED, ImplicitTiling
+from fastconv.convolution.implicit_gemm.tiling import ImplicitTiling
+from fastconv.convolution.implicit_gemm.tuning import CONTIGUOUS, PACKED, PADDED_GRID, ROW_WISE, SWAPPED
 
 #: The number of bytes of a cache line.
 _LINE = 64
-#: The kinds of work of `implicit` for which the cost model has rates.
+#: The kinds of work of `implicit`. The cost model has a measured rate (time per unit of work) for each kind.
 IMPLICIT = (
     *("product", "tiles", "stored", "edge", "runs", "gathered", "planes", "lines", "cells", "strided"),
     *("packed", "blocks", "summed", "fetched", "scattered"),
@@ -21,7 +22,7 @@ IMPLICIT = (
 def _fills(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], count: int, block: tuple[int, int, int], lanes: int
 ) -> dict[str, float]:
-    """Return the work of copying one channel into a block.
+    """Return the amounts of work to copy one channel of the image into a padded block.
 
     `planes`, `lines` and `cells` are the numbers of planes, of rows and of vectors that are copied. `strided` is the
     number of cells that are copied one by one because of a stride.
@@ -36,15 +37,12 @@ def _fills(
 
 
 def of_product(
-    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], mc: int, packings: int, itemsize: int
+    problem: Problem, tiling: ImplicitTiling, tile: tuple[int, int, int], packings: int, itemsize: int
 ) -> dict[str, float]:
-    """Return the work of all blocks of a product. Each weight is packed `packings` times."""
+    """Return the amounts of work of all blocks of a product. Each weight is packed `packings` times."""
     mr, vectors, lanes = tile
-    blocking, block, k = (
-        tiling.blocking,
-        tiling.blocking.block,
-        problem.channels * math.prod(conv_axis.taps for conv_axis in tiling.blocking.conv_axes),
-    )
+    blocking, block, mc = tiling.blocking, tiling.blocking.block, tiling.mc
+    k = problem.channels * math.prod(conv_axis.taps for conv_axis in blocking.conv_axes)
     deep, high, wide = block
     blocks_of_k = ceil_div(problem.channels, tiling.block_channels) * ceil_div(
         tiling.block_channels * (k // problem.channels), tiling.kc
@@ -73,7 +71,7 @@ def of_product(
         count = stretches * sum(n for _, n in of_row)
         found["product"] = k * stretches * multiplied(rows, of_row)
         found["tiles"] = float(blocks_of_k * count * sum(n for _, n in rows))
-        # A tile that spans several rows of the result is stored through a buffer.
+        # A tile that spans several rows of the result is first stored to a buffer, and then copied to the result.
         conv_axis = blocking.conv_axes[2]
         joined = blocking.row == wide == conv_axis.output_size
         if conv_axis.output_stride > 1:
@@ -88,8 +86,8 @@ def of_product(
         found["edge"] = (1 - part) * blocks_of_k * result
         found["runs"] = (1 - part) * blocks_of_k * (runs + count) * problem.rows
         if blocking.mode != PACKED:
-            # Several tiles, with different rows of weights, read the same positions. The first of these tiles brings
-            # the positions into the first-level cache, where the other tiles find them.
+            # Several tiles, with different rows of weights, read the same cells. The first of these tiles brings the
+            # cells into the first-level cache, where the other tiles find them.
             found["fetched"] = k * stretches * length * itemsize * splits / _LINE
         if blocking.mode == PACKED or blocking.packing:
             each = count + runs if blocking.mode == PACKED else count
@@ -124,7 +122,8 @@ def of_weights(
     taps: int,
     results: int,
 ) -> dict[str, float]:
-    """Return the work of all blocks of dw, each a product [filters x positions] @ [positions x channels * taps].
+    """Return the amounts of work of all blocks of dw. Each block is a product [filters x positions] @ [positions x
+    channels * taps].
 
     `results` is the number of elements of all partial sums of dw, which are added up at the end.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
-from fastconv.convolution.separable.tables import tables_for
+from fastconv.convolution.separable.tables import TUNING, Tuning, prepare
 
 #: The largest number of bytes of the workspace of a thread. Kernels with a large extent may need more, and are refused.
 _MOST_BYTES = 1 << 24
@@ -14,30 +14,36 @@ _MOST_BYTES = 1 << 24
 class Separable(Algorithm):
     """Sums along one axis after the other, for kernels that are outer products.
 
-    In 2-D, the kernel is w[i, j] = u[i] * v[j] with two factors u and v. In 3-D there are three factors.
+    In 2-D, the kernel is w[i, j] = u[i] * v[j]. The vectors u and v are called its factors. In 3-D there are three
+    factors.
 
     - forward:          out[y, x] = sum over j of v[j] * (sum over i of u[i] * x[y + i, x + j])
     - backward_data:    dx is computed in the same way from dout, with flipped factors, in each stride phase
     - backward_weights: the gradient of the full kernel is left to the cheapest algorithm that sums products
 
-    For example, a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along all axes
-    but the last stay in the cache, so an image is read once and a result is written once.
+    For example, a kernel of 31 x 31 taps takes 62 multiply-adds for each output instead of 961. The sums along the
+    first axis stay in the cache, so the image is read once and the result is written once.
 
     The factors are a row and a column of the kernel. If all weights are integers times a common power of two, so are
-    the factors, and the results are as exact as sums of all products. In any other kernel, a weight w may differ from
-    the product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w). Here r is the number of axes with more
-    than one tap, m the largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows for an
-    outer product of rounded numbers, and the second for a Gaussian that is exp of a rounded sum of squares (see
-    ``rank_one_template.h``). A kernel with larger differences is refused. The error of a result is at most the sum
-    over all taps of
+    the factors. The results are then as exact as sums of all products.
 
-        (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)
+    In any other kernel, a weight w may differ from the product of its factors by
+    ``(r * r + 2 * log(m / abs(w))) * eps * abs(w)``. Here r is the number of axes with more than one tap, m is the
+    largest weight, and eps is 2**-23 in float32 and 2**-52 in float64. The first term allows for rounding errors of an
+    outer product. The second term allows for rounding errors of a Gaussian that is exp of a sum of squares (see
+    ``_ext/separable/rank_one_template.h``). A kernel with larger differences is refused.
 
-    Algorithms that add up all products have a larger error bound, except for the smallest kernels. Their bound has the
-    product of the kernel sizes where this bound has the sum. Numbers below the dtype's smallest normal number may lose
-    digits, as in any sum.
+    The error of a result is at most the sum over all taps of
+    ``(s + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x)``.
+    Here w is the weight of a tap, and x the image element that the tap reads. s is the sum of the kernel sizes, r the
+    number of axes with more than one tap, and m the largest weight. eps is 2**-23 in float32 and 2**-52 in float64.
 
-    Sums along one axis may overflow although the sum of all products is finite. Such results are inf or NaN.
+    Algorithms that add up all products have a larger error bound, except for the smallest kernels. In their bound, the
+    product of the kernel sizes takes the place of the sum of the kernel sizes.
+
+    As in any sum, numbers below the smallest normal number of the dtype may lose digits.
+
+    A sum along one axis may overflow although the sum of all products is finite. The result is then inf or NaN.
 
     References
     ----------
@@ -46,6 +52,9 @@ class Separable(Algorithm):
     """
 
     name = "separable"
+
+    def __init__(self, tuning: Tuning = TUNING) -> None:
+        self.tuning = tuning
 
     def unsupported(self, case: Case) -> str | None:
         """Refuse groups of several channels, kernels of one axis, and kernels whose extent needs too much memory.
@@ -59,12 +68,12 @@ class Separable(Algorithm):
             return f"groups must have one channel, got groups of {geometry.w_shape[1]} channels"
         if case.op == "backward_weights":
             return Delegated("another algorithm computes the gradient of the full kernel")
-        tables = tables_for(case.op, geometry, dtype, 1, case.isa)
-        nbytes = tables.space * dtype.itemsize if tables is not None else 0
+        prepared = prepare(case.op, geometry, dtype, 1, case.isa, self.tuning)
+        nbytes = prepared.compiled.workspace * dtype.itemsize if prepared is not None else 0
         if nbytes > _MOST_BYTES:
-            return f"the extent of the kernel makes a block take {nbytes} bytes, more than {_MOST_BYTES}"
+            return f"the extent of the kernel makes a block take {nbytes} bytes; at most {_MOST_BYTES} are legal"
         return None
 
     def plan(self, case: Case) -> Plan:
         """Return a plan."""
-        return SeparablePlan(case)
+        return SeparablePlan(case, self.tuning)

@@ -8,28 +8,33 @@ from fastconv.convolution.base import Algorithm, Delegated
 from fastconv.convolution.blocking import problem_kinds
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
+from fastconv.convolution.sparse.tiling import DEFAULT_TUNING, Tuning
 
-#: The largest number of bytes of a block that has only one output in each lane of the widest vectors.
+#: The largest legal size, in bytes, of the smallest padded block. This block has one output in each lane of a vector.
 _MOST_BYTES = 1 << 24
 
 
 class Sparse(Algorithm):
     """Sums of products with nonzero weights only, for weights that are mostly zero.
 
-    A block of the padded image is divided into equal parts, one for each lane of a vector, and each vector holds the
-    same cell of all parts. So neighbouring outputs of a part are in different vectors, and the kernel reads whole
-    aligned vectors at each tap. Each call lists the nonzero weights with the offsets of the vectors that they multiply.
-    A list has the weights of one filter and some channels. The sums of a tile of outputs stay in registers while the
-    kernel goes through the list. Each weight takes one multiply-add for each vector of outputs, and the kernel reads
-    the cells for this weight from the first-level cache. Zero weights are skipped, even if the image has an infinity or
-    NaN at their taps. For all other weights, infinities and NaN propagate as in the sum of products.
+    A padded block of the image is divided into equal parts, one for each vector lane. Each vector holds the same
+    element of all parts. So neighbouring outputs of a part are in different vectors, and each tap reads whole aligned
+    vectors.
+
+    Each call lists the nonzero weights, with the offsets of the vectors that they multiply. A list has the weights of
+    one filter and some channels. The compiled kernel goes through the list once for each tile of outputs. The sums of
+    the tile stay in registers, and the image elements of the tile stay in the first-level cache. Each weight takes one
+    multiply-add for each vector of outputs.
+
+    Zero weights are skipped, even if the image has an infinity or NaN at their taps. For all other weights, infinities
+    and NaN propagate as in the sum of products.
 
     - forward:          out[f] = sum of w * x over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout over the nonzero taps of c in the flipped kernel, for each stride phase
       of dx
     - backward_weights: dw = sum of dout[f] * x over the positions, which is a dot product for each nonzero weight
 
-    If gradients of zero weights are needed, too, the cheapest algorithm without transforms computes dw.
+    If gradients of zero weights are needed, too, another algorithm computes dw: the cheapest one without transforms.
 
     References
     ----------
@@ -40,15 +45,18 @@ class Sparse(Algorithm):
 
     name = "sparse"
 
+    def __init__(self, tuning: Tuning = DEFAULT_TUNING) -> None:
+        self.tuning = tuning
+
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a kernel whose extent is so large that the smallest block needs too much memory."""
+        """Refuse a kernel whose extent is so large that even the smallest padded block needs too much memory."""
         geometry = case.geometry
         for problem, _ in problem_kinds(case.op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.halo) for line in problem.conv_axes)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"the kernel {geometry.kernel} with dilation {dilation} covers {cells} cells; "
+                    f"the kernel {geometry.kernel} with dilation {dilation} covers {cells} elements of the image; "
                     f"at most {_MOST_BYTES // 64} are legal"
                 )
         if case.op == "backward_weights" and not case.masked:
@@ -57,6 +65,5 @@ class Sparse(Algorithm):
 
     def plan(self, case: Case) -> Plan:
         """Return the plan of the op."""
-        if case.op == "forward":
-            return SparseForward(case)
-        return SparseGradient(case) if case.op == "backward_data" else SparseWeightGradient(case)
+        kinds = {"forward": SparseForward, "backward_data": SparseGradient, "backward_weights": SparseWeightGradient}
+        return kinds[case.op](case, self.tuning)

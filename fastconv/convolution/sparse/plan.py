@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv._ext.sparse import sparse as _ext
-from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import add_bias
 from fastconv.convolution.blocking import Problem, ceil_div, covers, problem_kinds, problems
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.sparse.tables import LINE, SparseTables, sizes_of, tables_for
-from fastconv.convolution.sparse.tiling import USUAL_DENSITY
+from fastconv.convolution.sparse.tables import SparseTables, sizes_of, tables_for
+from fastconv.convolution.sparse.tiling import USUAL_DENSITY, Tuning
 from fastconv.convolution.taps import data_by_taps
 from fastconv.convolution.wrappers import Phase, Phases
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large
 
-#: What a call of the kernel does: list the nonzero weights, multiply by them, compute dot products, or copy the dot
-#: products to dw.
-_LIST, _MULTIPLY, _DOT, _SCATTER = range(4)
+_BYTE = np.dtype(np.uint8)
 
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
@@ -37,29 +33,46 @@ def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
 
 
 class SparsePlan(Plan):
-    """The properties of all plans of `sparse`."""
+    """The base class of all plans of `sparse`."""
 
     algorithm = "sparse"
     exploits_sparsity = True
 
 
-class SparseProduct(SparsePlan):
-    """Computes one product. The forward op and dw are one product each, and each stride phase of dx is one product.
+class SparseCall(NamedTuple):
+    """What a run of `SparseProduct` needs besides the arrays of the caller.
 
-    The rows of weights are divided into row blocks. For a few row blocks at a time, the kernel first lists their
-    nonzero weights, and then multiplies by them.
+    Threads first list nonzero weights, and then multiply by them. Each of these two steps has a number of work items
+    and an estimated time. The time is given as the number of bytes that a plain copy moves in that time.
     """
 
-    steps: tuple[int, ...] = _LIST, _MULTIPLY
+    plan: _ext.ProductPlan
+    list_items: int
+    list_work: int
+    items: int
+    work: int
 
-    def __init__(self, case: Case, phase: tuple[Problem, SparseTables] | None = None, keep: bool = True) -> None:
+
+class SparseProduct(SparsePlan):
+    """Computes one product of weights and images: the forward op, dw, or one stride phase of dx.
+
+    The rows of weights are divided into row blocks. The compiled plan processes a few row blocks at a time: it first
+    lists their nonzero weights, and then multiplies by them.
+    """
+
+    #: Whether the product is dw, which consists of dot products.
+    dots = False
+
+    def __init__(
+        self, case: Case, tuning: Tuning, phase: tuple[Problem, SparseTables] | None = None, keep: bool = True
+    ) -> None:
         super().__init__(case)
-        self._of_phase, self._keep = phase, keep
-        self._phase: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None
+        self._tuning, self._of_phase, self._keep = tuning, phase, keep
+        self._call: SparseCall | None = None
 
     @cached_property
     def problem(self) -> Problem:
-        """The sizes and offsets that define the product: those of one stride phase, or of the whole op."""
+        """The sizes and offsets of the product, which is one stride phase of dx or the whole op."""
         if self._of_phase is not None:
             return self._of_phase[0]
         (problem,) = problems(self.case.op, self.case.geometry)
@@ -67,57 +80,19 @@ class SparseProduct(SparsePlan):
 
     @cached_property
     def tables(self) -> SparseTables:
-        """The tables of the product, with the sizes of blocks and lists."""
+        """The tables of the product, which include the sizes of blocks and lists."""
         if self._of_phase is not None:
             return self._of_phase[1]
         case = self.case
-        return tables_for(sizes_of(self.problem), case.dtype, case.threads, case.isa, dots=_DOT in self.steps)
+        return tables_for(sizes_of(self.problem), case.dtype, case.threads, case.isa, self.dots, self._tuning)
 
-    @cached_property
-    def _workers(self) -> int:
-        tables = self.tables
-        return max(1, min(self.case.threads, max(tables.units, tables.blocks * tables.row_blocks)))
-
-    @cached_property
-    def _lists(self) -> int:
-        return self.tables.row_blocks_at_once * self.tables.list_bytes
-
-    @cached_property
-    def _shape(self) -> tuple[int]:
-        return (self._lists + self._workers * self.tables.space + LINE,)
-
-    @cached_property
-    def _calls(self) -> list[tuple[int, int, int, int, int]]:
-        return list(self._planned_calls())
-
-    def _planned_calls(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield the arguments of each call of the kernel: the step, such as `_LIST`, the first row block, the number of
-        row blocks, the number of work items, and the estimated time. The time is given as the number of bytes that a
-        plain copy moves in that time.
-
-        The lists of the row blocks of one call take at most `LISTS_BYTES` bytes, unless the call has only one row
-        block.
-        """
-        tables = self.tables
-        product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
-        for first in range(0, tables.row_blocks, tables.row_blocks_at_once):
-            row_blocks = min(tables.row_blocks_at_once, tables.row_blocks - first)
-            for step in self.steps:
-                items, work = (tables.parts or tables.blocks) * row_blocks, product
-                if step in (_LIST, _SCATTER):
-                    items, work = (
-                        tables.units * row_blocks // tables.row_blocks,
-                        tables.weights * self.case.dtype.itemsize,
-                    )
-                yield step, first, row_blocks, items, int(work * row_blocks / tables.row_blocks)
-
-    @cached_property
+    @property
     def workspace_bytes(self) -> int:
-        """The bytes of the lists of weights, and of the workspaces of all threads.
+        """The bytes of the lists of weights, and of the scratchpads of all threads.
 
-        The workspace of a thread holds a padded block, the copy of the block in lanes, and sums.
+        The scratchpad of a thread holds a padded block, a copy of the block that is arranged in vector lanes, and sums.
         """
-        return self._lists + self.case.threads * self.tables.space + LINE
+        return self.tables.workspace
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -142,40 +117,37 @@ class SparseProduct(SparsePlan):
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the result, including the bias."""
-        self._run(first, second, third, {_LIST: result, _MULTIPLY: result})
+        call = self._call or self._make_call()
+        with _workspace.workspace("lists of weights", (self.tables.workspace,), _BYTE) as space:
+            call.plan.run(first, second, third, result, space, *self._queues(call))
 
-    def _run(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, results: dict[int, np.ndarray]) -> None:
-        """Make all calls of the kernel. A call with step `step`, such as `_LIST`, gets the array ``results[step]``."""
-        arrays, weight_at = self._phase or self._tables_of_phase()
-        tables, dtype, isa = self.tables, _arrays.DTYPES[self.case.dtype], self.case.isa
-        with _workspace.workspace("lists of weights", self._shape, np.dtype(np.uint8)) as space:
-            for step, first, row_blocks, items, work in self._calls:
-                _threads.share(
-                    _ext.product,
-                    (
-                        *(dtype, source, w, bias, results[step], *arrays, space, self._lists, tables.space),
-                        *(first, row_blocks, weight_at, tables.parts, step, isa),
-                    ),
-                    items=items,
-                    work=work,
-                    threads=self._workers,
-                )
+    def _queues(self, call: SparseCall) -> tuple[bytearray | None, bytearray | None]:
+        """Return the queues from which threads take work while they list weights, and while they multiply."""
+        workers = self.tables.workers
+        return (
+            _threads.work_queue(call.list_items, call.list_work, workers),
+            _threads.work_queue(call.items, call.work, workers),
+        )
 
-    def _tables_of_phase(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the tables of the product, and make them if necessary.
+    def _make_call(self) -> SparseCall:
+        """Make the compiled plan, and store it if its arrays are small.
 
-        The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
-        stored, so each run makes them again.
+        The first run makes the plan, because most plans are only compared by cost and never run. A plan with large
+        arrays is not stored, and each run makes it again.
         """
-        made = self.tables.of_phase(self.problem)
-        if self._keep and not is_large(_phase_bytes(self.problem, self.tables)):
-            self._phase = made
-        return made
-
-
-def _phase_bytes(problem: Problem, tables: SparseTables) -> int:
-    """Return the number of bytes of the tables that `SparseProduct` makes for a problem."""
-    return 4 * tables.channels * (math.prod(problem.kernel) + tables.channel_pitch * tables.dots)
+        tables, problem = self.tables, self.problem
+        plan = tables.plan_of(problem, self.case.isa)
+        product = (tables.product * USUAL_DENSITY + tables.overhead) * _isa.BYTES_PER_OPERATION
+        call = SparseCall(
+            plan,
+            list_items=tables.units * plan.row_blocks_at_once // tables.row_blocks,
+            list_work=tables.weights * self.case.dtype.itemsize,
+            items=(tables.parts or tables.blocks) * plan.row_blocks_at_once,
+            work=int(product),
+        )
+        if self._keep and not is_large(tables.plan_bytes(problem)):
+            self._call = call
+        return call
 
 
 class SparseForward(SparseProduct):
@@ -188,15 +160,15 @@ class SparseForward(SparseProduct):
 
 
 class SparseWeightGradient(SparseProduct):
-    """Computes the gradients of the nonzero weights. The kernel computes dot products of a tile of dout with the cells
-    that each tap reads.
+    """Computes the gradients of the nonzero weights. Each gradient is a dot product of dout with the image elements
+    that the tap of the weight reads.
 
-    The blocks of outputs are divided into parts, and each part has its own sums. So the result does not depend on which
-    thread computes a part.
+    The blocks of outputs are divided into parts, and each part has its own partial sums. So the result does not depend
+    on which thread computes a part.
     """
 
     masks = True
-    steps = _LIST, _DOT, _SCATTER
+    dots = True
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -206,24 +178,27 @@ class SparseWeightGradient(SparseProduct):
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Compute the gradients of nonzero weights, and set the gradients of zero weights to zero."""
         if third is None:
-            raise ValueError("a plan of sparse for the gradient of nonzero weights needs the weights as a mask")
+            raise ValueError("backward_weights by 'sparse' needs the weights as a mask in argument third, got None")
         result.fill(0)
-        self._run(first, third, None, {_LIST: second, _DOT: second, _SCATTER: result})
+        call = self._call or self._make_call()
+        with _workspace.workspace("lists of weights", (self.tables.workspace,), _BYTE) as space:
+            call.plan.run_gradient(first, second, third, result, space, *self._queues(call))
 
 
 class SparseGradient(SparsePlan):
     """Computes the gradient of the image, with one product for each stride phase.
 
-    The products also multiply weights by zeros beyond the edges of dout. Because an infinity or NaN times zero is NaN,
-    dx is computed again, one tap at a time, if a weight is not finite.
+    The products also multiply weights by the padding of dout. If a weight is an infinity or NaN, its product with zero
+    is NaN. dx is then computed again, one tap at a time, without padding.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, tuning: Tuning) -> None:
         super().__init__(case)
+        self._tuning = tuning
         geometry = case.geometry
         self._checks = not geometry.pointwise
-        # The index of the first element of each stride phase in each channel of image 0. If a weight is not finite, at
-        # least one of these elements of dx is inf or NaN.
+        # The index of the first element of each stride phase of dx, in all channels of image 0. If a weight is not
+        # finite, at least one of these elements is inf or NaN.
         self._first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
 
     def __str__(self) -> str:
@@ -232,11 +207,11 @@ class SparseGradient(SparsePlan):
     @cached_property
     def plan(self) -> Plan:
         """The plan that computes the products of all stride phases."""
-        return _stride_phases(self.case)
+        return _stride_phases(self.case, self._tuning)
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The bytes of the largest workspace that a product needs."""
+        """The largest workspace, in bytes, of the products."""
         return self.plan.workspace_bytes
 
     @cached_property
@@ -248,30 +223,30 @@ class SparseGradient(SparsePlan):
         """Compute dx. The bias is added last."""
         self.plan.run(first, second, None, result)
         if self._checks and not np.isfinite(result[self._first]).all() and not np.isfinite(second).all():
-            data_by_taps(self.case, first, second, None, result, SparseGradient)
+            data_by_taps(self.case, first, second, None, result, lambda case: SparseGradient(case, self._tuning))
         add_bias(third, result)
 
 
-def _stride_phases(case: Case) -> Plan:
+def _stride_phases(case: Case, tuning: Tuning) -> Plan:
     """Return a plan that computes one product for each stride phase of dx.
 
-    There may be as many stride phases as taps, but only a few of them differ in size. Stride phases of equal sizes
-    share tables.
+    There may be as many stride phases as taps, but only a few different sizes. Stride phases of equal sizes share
+    tables.
     """
     found: dict[Problem, tuple[SparseProduct, int]] = {}
     for problem, count in problem_kinds(case.op, case.geometry):
         sizes = sizes_of(problem)
         if sizes not in found:
-            tables = tables_for(sizes, case.dtype, case.threads, case.isa)
-            found[sizes] = SparseProduct(case, (problem, tables)), 0
+            tables = tables_for(sizes, case.dtype, case.threads, case.isa, tuning=tuning)
+            found[sizes] = SparseProduct(case, tuning, (problem, tables)), 0
         plan, before = found[sizes]
         found[sizes] = plan, before + count
     covered = covers(case.geometry)
     kinds = [Phase(plan, times=count) for plan, count in found.values()]
     if covered and [phase.times for phase in kinds] == [1]:
         return kinds[0].plan
-    nbytes = sum(count * _phase_bytes(plan.problem, plan.tables) for plan, count in found.values())
-    each = _EachPhase(case, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))
+    nbytes = sum(count * plan.tables.plan_bytes(plan.problem) for plan, count in found.values())
+    each = _EachPhase(case, tuning, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))
     return Phases(case, kinds, gaps=not covered, each=each)
 
 
@@ -282,8 +257,8 @@ class _EachPhase:
     large, each run makes the plans again, one at a time.
     """
 
-    def __init__(self, case: Case, tables: Mapping[Problem, SparseTables], keep: bool) -> None:
-        self._case, self._tables, self._keep = case, tables, keep
+    def __init__(self, case: Case, tuning: Tuning, tables: Mapping[Problem, SparseTables], keep: bool) -> None:
+        self._case, self._tuning, self._tables, self._keep = case, tuning, tables, keep
         self._made: list[Phase] | None = None
 
     def __iter__(self) -> Iterator[Phase]:
@@ -294,4 +269,5 @@ class _EachPhase:
     def _make(self) -> Iterator[Phase]:
         case = self._case
         for problem in problems(case.op, case.geometry):
-            yield Phase(SparseProduct(case, (problem, self._tables[sizes_of(problem)]), self._keep))
+            phase = problem, self._tables[sizes_of(problem)]
+            yield Phase(SparseProduct(case, self._tuning, phase, self._keep))

@@ -1,20 +1,16 @@
-"""The CSR arrays of a convolution, and products with them.
+"""Builds the Toeplitz matrix of a convolution in CSR format.
 
-Each row of the matrix of one image computes one output: filter f at position o. The row has entries in the columns of
-the cells that this output reads. Except for zero weights, these columns are the same for all filters of a group, and
-they are a product of index lists along the axes (see `pattern`). So most rows are shifted copies of a few lists of
-entries. Entries are counted without making them, and written in one pass. If all weights at a tap of an axis are zero,
-the tap is left out (see `support`). If few weights are nonzero, the lists are made from the nonzero weights only. So
-building a matrix takes about the time to write its entries.
+Each row of the matrix computes one output: filter f at position o. Its entries are weights of f, in the columns of the
+cells that the output reads. Most outputs read the same pattern of cells, only shifted. So most rows are shifted copies
+of a few lists of entries (see `pattern`). Entries are counted first, and then written in one pass. Taps at which all
+weights are zero are left out (see `support`). If few weights are nonzero, the lists have these weights only.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,15 +25,13 @@ from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The smallest number of work items for each thread. A work item is a row of weights, or part of a row.
+#: The smallest number of work items for each thread. A work item is the matrix rows of one filter, or part of them.
 _ITEMS = 8
-#: If less than 1 / `_FEW` of the weights of a row are nonzero, lists of entries are made from these weights only.
+#: If less than 1 / `_FEW` of the weights of a filter are nonzero, lists of entries are made from these weights only.
 _FEW = 3
-#: The number of weights whose gradients a thread computes at a time. A gradient takes one vector of partial sums.
-_SLOTS = 2048
 #: The free memory is not checked for matrices up to this size, because the check takes longer than writing the matrix.
 _ALWAYS_FREE = 1 << 24
-#: The numbers of bytes for each entry and for each row that SciPy needs to convert a CSR matrix to these formats, as
+#: SciPy needs memory to convert a CSR matrix to these formats: a number of bytes for each entry and for each row, as
 #: measured in the worst case. 'dok' and 'lil' store Python objects, and the conversion to 'dia' sorts the diagonals of
 #: all entries. Any other format needs as much memory as a second matrix.
 _CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
@@ -51,7 +45,7 @@ class MatrixTooLargeError(_memory.TooLargeError):
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
-    """Return the number of entries along an axis: the sum of ``counts * lengths`` over its segments."""
+    """Return the number of entries along an axis. Segment i has ``counts[i]`` rows with ``lengths[i]`` entries each."""
     # Python ints are slower, but do not overflow.
     large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
     return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
@@ -59,15 +53,14 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class SparsityPattern:
-    """The rows and columns of the entries of a sparse matrix.
+    """The positions of the entries of a sparse matrix of shape (groups * rows * positions, groups * cols * cells).
 
-    The matrix has shape (groups * rows * positions, groups * cols * cells). The kernels read `table` and `sizes`.
-    `along` has an array for each axis, with two numbers for each segment (see `pattern`): its number of positions, and
-    the number of entries of each position.
+    `rows` and `cols` are the numbers of filters and of channels of a group or, for the transpose, the reverse. The
+    kernels read `pattern`. `along` has an array for each axis, with two numbers for each segment (see
+    `pattern`): the number of its matrix rows, and the number of entries of each row.
     """
 
-    table: np.ndarray
-    sizes: np.ndarray
+    pattern: _ext.MatrixPattern
     shape: tuple[int, int]
     weight_rows: int
     cols: int
@@ -76,12 +69,12 @@ class SparsityPattern:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of positions for each combination of three segments, one per axis. It may be a large array."""
+        """The number of matrix rows for each combination of segments of the three axes. The array may be large."""
         return self._product(0)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of entries of a row in one channel, for each combination of three segments, one per axis."""
+        """The number of entries of a matrix row in one channel, for each combination of segments of the three axes."""
         return self._product(1)
 
     def _product(self, column: int) -> np.ndarray:
@@ -92,14 +85,6 @@ class SparsityPattern:
     def nnz(self) -> int:
         """The number of entries of the matrix if no weight is zero."""
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
-
-    def block(self, rows: int) -> SparsityPattern:
-        """Return the pattern for `rows` rows of weights of one group. The `w` of `build` begins with these rows."""
-        sizes = self.sizes.copy()
-        sizes[:2] = 1, rows
-        groups = int(self.sizes[0])
-        positions = self.shape[0] // self.weight_rows
-        return replace(self, sizes=sizes, shape=(rows * positions, self.shape[1] // groups), weight_rows=rows)
 
     @cached_property
     def longest(self) -> int:
@@ -129,12 +114,12 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-#: An array for each axis: the taps at which some weight is not zero, in ascending order.
+#: For each axis, the indices of the taps at which some weight is not zero, in ascending order.
 Support = tuple[np.ndarray, ...]
 
 
 def support(w: np.ndarray) -> Support | None:
-    """Return for each axis the taps at which some weight is not zero, or None if these are all taps.
+    """Return the taps along each axis at which some weight is not zero, or None if these are all taps.
 
     The weights `w` have shape (F, C, *kernel). If all weights are zero, the result has the first tap of each axis,
     because none of its arrays may be empty.
@@ -167,7 +152,7 @@ def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) 
 
 
 def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
-    """Return the pattern of the transpose of the matrix of `of_outputs`. The padding must be zeros."""
+    """Return the pattern of the transposed matrix, with a row for each input cell. The padding must be zeros."""
     return _find_pattern(_of_cells, geometry, flip, taps)
 
 
@@ -179,7 +164,7 @@ def _find_pattern(
 
 
 def _nbytes(sparsity: SparsityPattern) -> int:
-    return sparsity.table.nbytes
+    return sparsity.pattern.nbytes
 
 
 def _make_pattern(
@@ -211,25 +196,31 @@ def _three(geometry: ConvGeometry) -> tuple:
 def _sparsity_pattern(
     geometry: ConvGeometry, axes: list[_pattern.AxisPattern], rows: int, cols: int, steps: tuple[int, int, int]
 ) -> SparsityPattern:
-    header, parts, at, tables = [], [], 3 * _ext.HEADER_SIZE, []
-    for axis in axes:
-        pieces = axis.arrays()
-        *places, at = itertools.accumulate((piece.size for piece in pieces), initial=at)
-        header += [axis.positions, axis.limit, len(pieces[0]), len(axis.keys), *places]
-        parts += [piece.ravel() for piece in pieces]
-        tables.append(pieces[0])
+    arrays = [axis.arrays() for axis in axes]
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
-    sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
+    group_step, row_step, col_step = steps
+    pattern = _ext.MatrixPattern(
+        axes=axes,
+        axis_arrays=arrays,
+        groups=geometry.groups,
+        rows=rows,
+        cols=cols,
+        group_step=group_step,
+        row_step=row_step,
+        col_step=col_step,
+        pitch_d=kernel[1] * kernel[2],
+        pitch_h=kernel[2],
+        taps=geometry.taps,
+    )
     return SparsityPattern(
-        np.concatenate([np.array(header, np.intp), *parts]),
-        np.array(sizes, np.intp),
+        pattern,
         (
             geometry.groups * rows * math.prod(axis.positions for axis in axes),
             geometry.groups * cols * math.prod(axis.limit for axis in axes),
         ),
         geometry.groups * rows,
         cols,
-        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table in tables),
+        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table, *_ in arrays),
         math.prod(len(axis.keys) for axis in axes),
     )
 
@@ -255,7 +246,7 @@ def why_not(
 ) -> str | None:
     """Return the reason why a matrix with `nnz` entries is too large for 64-bit indices, or None if it is not.
 
-    If `transposed`, the message gives the shape of the transpose. If `least`, it says that `nnz` is a lower bound.
+    If `transposed`, the reason gives the shape of the transpose. If `least`, it says that `nnz` is a lower bound.
     """
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
@@ -275,8 +266,8 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
-    """Raise an error if a matrix is too large for 64-bit indices or for the free memory.
-    The memory that SciPy needs to convert a CSR matrix to `form` is included, except for the diagonals of 'dia', which
+    """Raise an error if a matrix is too large for 64-bit indices or for the free memory. The check includes the memory
+    that SciPy needs to convert a CSR matrix to `form`. It does not include the diagonals of 'dia', which
     `check_diagonals` checks. If `transposed` is true, messages give the shape of the transpose. If `least` is true,
     `nnz` is a lower bound of the number of entries.
     """
@@ -297,7 +288,7 @@ def check_diagonals(matrix: Csr) -> None:
     """
     (rows, columns), nnz = matrix.shape, matrix.data.size
     present = np.zeros(rows + columns, bool)
-    # Compute the diagonals of some rows at a time: of rows with at most `_PART` entries together, or of a single row.
+    # Each step computes the diagonals of a single row, or of several rows with at most `_PART` entries together.
     begin = 0
     while begin < rows:
         # `stop` has the dtype of `indptr`, because otherwise `searchsorted` would convert the whole array.
@@ -315,20 +306,19 @@ def check_diagonals(matrix: Csr) -> None:
 
 
 def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: bool, some: Support | None) -> None:
-    """Call `check_size` with a lower bound of the number of entries, before the matrix is built.
+    """Call `check_size` with a lower bound for the number of entries, before the matrix is built.
 
-    `some` has the taps at which some weight is not zero. With zero padding, an output has one entry for each nonzero
-    weight that it multiplies by a cell of the image. With any other padding, it has at least this number of entries.
-    With 'reflect' and 'circular', an output reads each cell at most three times along an axis. So an output also has at
-    least this number of entries: the number of nonzero weights, divided by 3 for each axis. The larger of the two lower
-    bounds is used.
+    `some` has the taps at which some weight is not zero. With zero padding, the row of an output has one entry for each
+    nonzero weight whose tap reads the image. With other padding, it has at least these entries. With 'reflect' and
+    'circular', an output reads each cell at most three times along an axis. So n nonzero weights also make at least
+    ``n / 3**rank`` entries. The larger of the two lower bounds is used.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if transposed else shape
     count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
-        return  # the matrix is small even if no tap reads padding
-    first, behind = geometry.tables[1]
+        return  # the matrix is small even if all taps read the image
+    first, behind = geometry.output_ranges
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
     exact, mirrored = geometry.pad_mode == "zeros", geometry.pad_mode in ("reflect", "circular")
@@ -363,21 +353,22 @@ def build(
 
     The first weight of `w` belongs to the first row of the matrix. `form` is the format to which the matrix will be
     converted. It is needed to check the free memory, because the conversion takes memory, too. If `transposed` is true,
-    messages give the shape of the transpose. `indices` is the dtype of the indices; None means the smallest possible.
+    error messages give the shape of the transpose. `indices` is the dtype of the indices; None means the smallest
+    possible.
     """
     shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
-    if reason is not None:  # the number of entries may not fit in 64 bits
+    if reason is not None:  # the kernels count entries in 64 bits
         raise ValueError(reason)
-    table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
+    table, which = (sparsity.pattern, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
-        # For each row with few nonzero weights, these weights are listed. `few` is the length of the longest list.
+        # If few weights of a filter are nonzero, these weights are listed. `few` is the length of the longest list.
         few = int(numbers[_FEW * numbers < every].max())
-        # Lists may be longer than rows of the matrix, because weights in the same column are added up later.
+        # A list may be longer than a row of the matrix, because weights in the same column are added up later.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -416,85 +407,3 @@ def build(
             threads=threads,
         )
     return Csr(indptr, columns, data, shape, space[:, : starts.itemsize].copy().view(np.intp))
-
-
-def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """Return the instruction set for products with `count` right-hand sides, and the width of these products.
-
-    The width is `count`, rounded up to a multiple of the number of lanes of this instruction set.
-    """
-    isa, nbytes = _isa.current, 16 << _isa.current
-    while isa and count * itemsize <= nbytes // 2:
-        isa, nbytes = isa - 1, nbytes // 2
-    return isa, -(-count * itemsize // nbytes) * nbytes // itemsize
-
-
-def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """Compute y (rows, width) = A @ x (cols, width). `lanes` returns `isa` and the width."""
-    width = x.shape[1]
-    _threads.share(
-        _ext.product,
-        (
-            _arrays.DTYPES[x.dtype],
-            matrix.wide,
-            matrix.indptr,
-            matrix.indices,
-            matrix.data,
-            x,
-            y,
-            width,
-            width,
-            width,
-            isa,
-        ),
-        items=len(y),
-        work=matrix.data.size * (8 + width * x.itemsize // 4),
-        threads=threads,
-    )
-
-
-def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
-    """Return an upper bound of the number of bytes that `contract` allocates."""
-    slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
-    return threads * _ext.gradient_space(slots) + 8 * slots
-
-
-def build_bytes(
-    rows: int, shape: tuple[int, int], nnz: int, weights: int, segments: int, dtype: np.dtype, threads: int
-) -> int:
-    """Return an upper bound of the number of bytes that `build` needs, including the matrix.
-
-    There are `rows` rows of weights, each with `weights` weights. The result is the larger of two bounds. The first is
-    for weights without zeros. The second is for few nonzero weights: the matrix is smaller, but lists take memory, too.
-    """
-    which = _arrays.DTYPES[dtype]
-    few = weights // _FEW
-    counted = 8 * rows * (segments + 1)
-    return counted + max(
-        nbytes(shape, nnz, dtype) + threads * _ext.space_of(which, min(weights, max(shape[1], 1)), 0, weights),
-        nbytes(shape, nnz // _FEW, dtype) + threads * _ext.space_of(which, few, few, weights),
-    )
-
-
-def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """Compute dw (F, C // groups, taps), as a sum over the matrix entries that belong to each weight.
-
-    For an entry in row i and column j, the dot product of row i of dy (rows, width) and row j of x (columns, width) is
-    added to the gradient of the weight of this entry.
-    """
-    rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
-    width = x.shape[1]
-    # Blocks of channels are small, so that the sums of a block stay in cache and all threads get work items.
-    block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
-    items = rows * -(-cols // block)
-    space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)
-    _threads.share(
-        _ext.gradient,
-        (
-            *(sparsity.table, sparsity.sizes, np.arange(1.0, block * taps + 1), _arrays.DTYPES[dw.dtype]),
-            *(x, dy, dw, width, block, isa, space),
-        ),
-        items=items,
-        work=sparsity.nnz * (8 + width * x.itemsize // 4),
-        threads=threads,
-    )

@@ -2,12 +2,12 @@
 
 The Toeplitz matrix along one axis has a row for each output or, if it is transposed, for each input cell. A position is
 the index of such a row. An entry is an element of a row that holds a weight. A segment is a set of positions whose rows
-have the same entries, apart from a shift of the columns. Each border of the image has a few short segments. All other
-positions are in one segment or, in the transpose, in one segment for each stride phase. A row of the whole matrix is
-the product of rows along three axes. There may be many positions, so segments are found without a Python loop over
-positions.
+have the same entries, apart from a shift of the columns. For example, 3 taps with padding 1 make three segments: the
+first output, the last output, and all outputs between them. The transpose has a long segment for each stride phase. A
+row of the whole matrix is the product of rows along three axes. There may be many positions, so segments are found
+without a Python loop over positions.
 
-If all weights at a tap are zero, segments have no entries for this tap. So a kernel with nonzero weights at only a few
+If all weights at a tap are zero, no segment has an entry for this tap. So a kernel with nonzero weights at only a few
 taps has few segments.
 """
 
@@ -22,25 +22,26 @@ from fastconv.geometry.axis import Axis, source_cells
 
 #: The number of integers that describe a segment.
 _SEGMENT = 8
-#: The largest number of cells that are processed at a time, for windows that overlap a border.
+#: Windows that overlap a border of the image are processed in parts. A part has at most this number of cells.
 _CELLS = 1 << 20
 
 
 @dataclass
 class AxisPattern:
-    """The pattern of the matrix along one axis, which has `positions` rows and `limit` columns.
+    """The sparsity pattern of the matrix along one axis. This matrix has `positions` rows and `limit` columns.
 
-    A segment is ``(start, step, count, begin, end, base, base_step, key)``. For each m < count, the row at position
-    ``start + m * step`` has the entries ``entries[begin:end]``. The first entry is in column ``base + m * base_step``.
-    An entry is ``(offset, tap)``. Differences of offsets are differences of columns, and offsets ascend within a
-    segment. If several taps read the same cell, they have one entry with a negative tap. In this case, ``lists[~tap]``
-    is the number of these taps, and the following elements of `lists` are the taps.
+    A segment is ``(start, step, count, begin, end, base, base_step, key)``: `count` rows with the same entries, apart
+    from a shift of the columns. For each m < count, row ``start + m * step`` has the entries ``entries[begin:end]``.
+    The first of these entries is in column ``base + m * base_step``.
 
-    `keys` has each tap once, and the nonzero weights of a row are listed in the order of `keys`. If `key` is not
-    negative, the entries of a segment belong to the taps ``keys[key], keys[key + 1], ...``. After the last element of
-    `keys`, these taps continue with the first element. If `key` is negative, the segment has entries for all taps. For
-    each of these taps, `element_of_key` has the distance from `base` to the cell that the tap reads. The first of these
-    distances has index ``~key``.
+    An entry is ``(offset, tap)``. The difference of two offsets is the distance between the columns of their entries.
+    Offsets ascend within a segment. If several taps read the same cell, they share one entry, whose `tap` is negative.
+    Then ``lists[~tap]`` is the number of these taps, and the following elements of `lists` are the taps.
+
+    `keys` has each tap once. The nonzero weights of a filter are listed in this order. If the `key` of a segment is not
+    negative, its entries belong to the taps ``keys[key], keys[key + 1], ...``. After the last tap of `keys`, they
+    continue with the first. If `key` is negative, the segment has entries for all taps. Then
+    ``element_of_key[~key + i]`` is the distance from `base` to the cell that tap ``keys[i]`` reads.
 
     The fields `segments`, `entries`, `lists` and `element_of_key` are lists of arrays, which the method `arrays` joins.
     """
@@ -74,7 +75,7 @@ class AxisPattern:
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Add segments, except for segments without positions.
+        """Add segments. Segments without rows are left out.
 
         Each of the eight `columns` is one field of the segments: an array with a value for each segment, or an int if
         all segments have the same value.
@@ -93,15 +94,14 @@ class AxisPattern:
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Add `count` positions: ``start + m * step`` for each m < count.
+        """Add `count` matrix rows: row ``start + m * step`` for each m < count.
 
-        The row at position ``start + m * step`` has entries in the columns ``origin + m * base_step + offsets``.
-        Columns outside the matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of
-        `taps`.
+        Row ``start + m * step`` has entries in the columns ``origin + m * base_step + offsets``. Columns outside the
+        matrix are left out. The offsets ascend. `key` is the index in `keys` of the first tap of `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # The entries change only at positions at which the column of a tap becomes valid or invalid.
+        # The entries change only at rows in which the column of a tap enters or leaves the matrix.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -109,7 +109,7 @@ class AxisPattern:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # A segment begins at each position in `m`. Join segments that follow each other and have the same entries.
+        # A segment begins at each element of `m`. Consecutive segments with the same entries are joined.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -119,9 +119,9 @@ class AxisPattern:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Add neighbouring positions at which several taps may read the same cell. `first` is the first position.
+        """Add adjacent outputs, which may read the same cell at several taps. `first` is the index of the first output.
 
-        `cells` has shape (positions, taps): the cell that each position reads at each tap.
+        `cells` has shape (outputs, taps): the cell that each output reads at each tap.
         """
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
@@ -139,10 +139,10 @@ class AxisPattern:
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return two arrays for the taps `some`: their indices in a window of k cells, and the index of each tap's weight.
+    """Return two arrays: the index of each tap in the window of an output, and the index of the weight of the tap.
 
-    The indices in the window ascend. If the kernel is flipped, the indices of the weights descend. If `some` is None,
-    the arrays have all taps.
+    The indices in the window ascend. If the kernel is flipped, the indices of the weights descend. The arrays have the
+    taps in `some` or, if it is None, all k taps.
     """
     at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
     return at, k - 1 - at if flip else at
@@ -159,7 +159,7 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
     if pad_mode == "zeros":
         axis_pattern.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return axis_pattern
-    # The windows of outputs `first` to ``end - 1`` are inside the image. Only the other outputs may read a cell twice.
+    # The windows of outputs `first` to ``end - 1`` lie inside the image. Only other outputs may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
     reach = int(offsets[-1])
@@ -190,11 +190,11 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
 def _add_wrapped(
     axis_pattern: AxisPattern, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
 ) -> None:
-    """Add all positions of an axis with circular padding. No window may be longer than the image.
+    """Add all outputs of an axis with circular padding. The window of an output must not be longer than the image.
 
-    A window either is contiguous or wraps around the end of the image. All segments use the same array of entries, in
-    which each tap occurs twice. If a window wraps around, its last taps read cells at the start of the image. The
-    entries begin with the first of these taps, because the columns of entries ascend.
+    A window is contiguous, or it wraps around the end of the image. All segments use the same array of entries, in
+    which each tap occurs twice. In a window that wraps around, the last taps read cells at the start of the image. The
+    entries of these taps come first, because the columns of entries ascend.
     """
     (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
     begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -204,7 +204,7 @@ def _add_wrapped(
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
-            # The number of taps that read cells before the end of the image. The other taps wrap around and read cells
+            # The number of taps that read cells before the end of the image. The other taps wrap around, and read cells
             # at the start of the image. Their entries come first, because the columns of entries ascend.
             whole = np.searchsorted(offsets, size - at)
             rotation = np.where(whole < k, whole, 0)
@@ -222,7 +222,7 @@ def _add_wrapped(
 def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
     """Return the pattern with a row for each input cell. The entries of a row are the outputs that read the cell.
 
-    It is the transpose of the pattern that `of_outputs` returns for zero padding.
+    This pattern is the transpose of the pattern that `of_outputs` returns for zero padding.
     """
     size, k, stride, lo, dilation, out = axis.row()
     axis_pattern = AxisPattern(size, out)
@@ -239,8 +239,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPatt
             taps = k - 1 - here if flip else here
             axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
     axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
-    # Cells that no tap reads are divided into segments, too. Either each segment has all of these cells with the same
-    # index modulo the stride, or each segment has a run of adjacent cells. The choice with fewer segments is used.
+    # Cells that no tap reads also form segments: either runs of adjacent cells, or cells with equal index modulo the
+    # stride. The choice with fewer segments is used.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

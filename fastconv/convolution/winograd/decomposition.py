@@ -1,10 +1,11 @@
 """The geometry of Winograd's minimal filtering: kernels are divided into short filters, and axes into tiles.
 
-F(m, r) computes the m outputs of a tile from m + r - 1 interpolation points and r taps. A kernel with more taps is
-divided into subkernels of r taps, whose results are added up. With stride s, a subkernel has every s-th tap, and is a
-filter of stride 1 on every s-th cell. For the gradient of the image, the source is dout, and the results are the stride
-phases of dx: the elements of dx with equal index modulo the stride. ``_ext/winograd/tiles.pxd`` explains the
-arithmetic.
+F(m, r) computes a tile of m outputs of a filter with r taps from products at m + r - 1 interpolation points. For
+example, F(4, 3) computes 4 outputs from 6 products. A kernel with more taps is divided into subkernels of r taps, whose
+results are added up. With stride s, a subkernel has every s-th tap, and is a filter of stride 1 on every s-th cell.
+
+The source is the array that the convolution reads: the image or, for dx, dout. The results for dx are its stride
+phases: the elements of dx with equal index modulo the stride. ``_ext/winograd/tiles.pxd`` explains the arithmetic.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from fastconv.convolution.blocking import balanced_block, ceil_div
 from fastconv.convolution.plan import Op
+from fastconv.geometry.axis import UNIT_AXIS, AxisRow
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.records import dataclass
 
@@ -37,7 +39,7 @@ class MinimalFilter:
 
     @property
     def pairs(self) -> int:
-        """The number of pairs of points a and -a. The other two points are zero and infinity."""
+        """The number of pairs of interpolation points a and -a. The other two points are zero and infinity."""
         return max(self.points // 2 - 1, 0)
 
     @property
@@ -48,38 +50,39 @@ class MinimalFilter:
     # The costs of transforms along one axis. A vector operation is a load, a store or an arithmetic operation.
     @property
     def of_image(self) -> int:
-        """The number of vector operations to transform a row of a tile of the image to values at the points."""
+        """The number of vector operations to transform a row of an image tile to the interpolation points."""
         return 2 * self.points + (2 * self.pairs * (self.pairs + 1) if self.pairs else 0)
 
     @property
     def of_weights(self) -> int:
-        """The number of vector operations to transform a row of a subkernel to values at the points."""
+        """The number of vector operations to transform a row of a subkernel to the interpolation points."""
         return self.points + self.taps + (self.pairs * (self.taps + 2) + 2 if self.pairs else 0)
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to compute a row of outputs of a tile from the products at the points."""
+        """The number of vector operations to compute a row of outputs from the products at the interpolation points."""
         return self.points + self.outputs + (self.pairs * (self.outputs + 2) + 2 if self.pairs else 0)
 
 
 NONE = MinimalFilter(1, 1)
-#: The numbers of interpolation points for which there are transforms. With more points, multiplications are fewer and
-#: errors larger: errors with eight points are four to eight times as large as with six.
+#: The numbers of interpolation points for which there are transforms. More points need fewer multiplications, but cause
+#: larger rounding errors. Errors with eight points are four to eight times as large as errors with six.
 POINTS = (8, 6, 4)
-#: The factor by which transforms along one axis may enlarge rounding errors, for each number of points. It is the
-#: largest of the following sums, one for each pair of an output and a tap: the sum over the points of |A^T| times |G|
-#: times the sum of a row of |B^T|. For two axes, the factors of both axes are multiplied.
+#: For each number of interpolation points: the largest factor by which transforms along one axis enlarge rounding
+#: errors. For output i and tap j, the factor is the sum over the points p of ``|A^T[i, p]| * |G[p, j]| *
+#: sum(|B^T[p]|)``. A, B and G are the transform matrices. For two axes, the factors of both axes are multiplied.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight interpolation points are used only if they are faster than fewer points by this factor.
 _PENALTY = 1.1
-#: A filter F(m, r) is a candidate if it takes at most `_WORSE` times as many multiplications as the best filter.
+#: A filter F(m, r) is a candidate if it takes at most `_WORSE` times as many multiplications as the best filter with
+#: the same number of points.
 _WORSE = 1.2
 
 
 def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
     """Return the filters F(m, r) that need few multiplications for a kernel of `taps` taps at stride 1.
 
-    `each` has the numbers of interpolation points to try.
+    `each` lists the numbers of interpolation points to try.
     """
     if taps == 1:
         return [NONE]
@@ -92,10 +95,10 @@ def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
 
 @dataclass(frozen=True)
 class TileAxis:
-    """One axis of a convolution: its source, its result, and the division of its `k` taps into subkernels.
+    """One axis of a convolution: the array that it reads (the source), its result, and its `k` taps in subkernels.
 
-    ``_ext/winograd/tiles.pxd`` explains the fields. Tables are made at their first use, because most plans are only
-    compared by cost and never run.
+    The compiled plans read the fields by their names, and ``_ext/winograd/tiles.pxd`` explains them. Tables such as
+    `offsets` are made at their first use, because most plans are only compared by cost and never run.
     """
 
     size: int
@@ -108,13 +111,13 @@ class TileAxis:
     minimal: MinimalFilter
     #: For dx, the stride of the convolution, which is also the number of stride phases of dx; otherwise 0.
     back: int = 0
-    #: For dx, the number of elements of the first tile that are in the padding before the image, and are not stored.
-    #: This number is the padding modulo the stride.
+    #: For dx, the number of elements of the first tile that lie in the padding and are not stored. It equals the
+    #: padding modulo the stride.
     skipped: int = 0
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """The offset of each subkernel, which is the index of its first tap."""
+        """The offset of each subkernel: the index of its first tap. For dx, taps are counted within a stride phase."""
         taps, stride = self.minimal.taps, self.stride
         if self.back:
             return tuple(range(0, self._last + 1, taps))
@@ -152,12 +155,14 @@ class TileAxis:
 
     @cached_property
     def output_offsets(self) -> tuple[int, ...]:
-        """For each stride phase, the index of its output 0 in the result; negative if output 0 is in the padding."""
+        """For each stride phase, the index of its first output in the result; negative if this output is in the
+        padding.
+        """
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
     @cached_property
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """The kernel taps of each subkernel of each stride phase, with -1 for taps outside the kernel.
+        """For each stride phase and subkernel, the index of each tap in the kernel. Taps outside the kernel are -1.
 
         The stride phases of dx are numbered from the beginning of the padding. With stride s and
         padding lo, element ``s * o + p - lo`` of dx is in stride phase p. This element is the sum over j of
@@ -189,15 +194,15 @@ class TileAxis:
 
     @property
     def step(self) -> int:
-        """The distance, in cells of the source, between neighbouring tiles."""
+        """The distance between neighbouring tiles, in elements of the source (x or, for dx, dout)."""
         return self.minimal.outputs * self.stride
 
     @property
     def read(self) -> tuple[int, int]:
-        """The range of cells of the source that outputs read.
+        """The first index of the source that an output reads, and one more than the last. The source is x or dout.
 
-        Tiles may also contain cells that no output reads. If these cells are before or after all cells that outputs
-        read, they are set to zero, because their values may be large and would then cause large rounding errors.
+        A tile may extend beyond the range that outputs read. The kernel takes zeros there, because large values would
+        cause large rounding errors in all outputs of the tile.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -215,7 +220,7 @@ class TileAxis:
 
     @property
     def span(self) -> int:
-        """The number of cells of the source from the first to the last cell that a tile reads."""
+        """The number of elements of the source from the first to the last element that a tile reads."""
         return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
@@ -231,26 +236,26 @@ def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
     return TileAxis(out, k, 1, ceil_div(k, stride) - 1 - first, count, stride, size, minimal, stride, lo % stride)
 
 
-def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
-    """Return ``axis.row()`` of three axes. If the image has fewer axes, axes of size 1 come first.
+def lifted(geometry: ConvGeometry) -> list[AxisRow]:
+    """Return the sizes of three axes, as `Axis.row` gives them. If the image has fewer axes, axes of size 1 come first.
 
-    Height and width of a volume are joined to one axis if the convolution has one tap, stride 1 and no padding along
-    these two axes.
+    For a volume, height and width are joined into one axis if they have one tap, stride 1 and no padding.
     """
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
     if plain[1:] == [True, True]:
         n = rows[1][0] * rows[2][0]
-        rows = [rows[0], (n, 1, 1, 0, 1, n)]
-    return [(1, 1, 1, 0, 1, 1)] * (3 - len(rows)) + rows
+        rows = [rows[0], AxisRow(n, 1, 1, 0, 1, n)]
+    return [UNIT_AXIS.row()] * (3 - len(rows)) + rows
 
 
 @dataclass(frozen=True)
 class WinogradProblem:
     """A convolution by minimal filtering: its three axes, and the sizes of its groups.
 
-    In the array of weights, `row_step` is the distance in elements between neighbouring rows, and `channel_step` the
-    distance between neighbouring channels of a row.
+    `rows` is the number of filters of a group, and `channels` the number of its channels. For dx, they are exchanged.
+    `row_step` and `channel_step` are the distances, in elements, between the weights of neighbouring rows and of
+    neighbouring channels.
     """
 
     images: int
@@ -316,7 +321,7 @@ class WinogradProblem:
         return d, h, w
 
     def operations(self, lanes: int) -> int:
-        """Return a lower bound of the number of vector operations for all products and transforms of tiles.
+        """Return a lower bound for the number of vector operations of all products and transforms of tiles.
 
         Each lane of a vector holds a channel or a filter.
         """
@@ -331,35 +336,23 @@ class WinogradProblem:
         """
         return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
-    def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """Return the table of axes that the kernels read. A block has ``block[i]`` tiles along axis i."""
-        rows = [
-            (
-                *(tile_axis.size, tile_axis.stride, tile_axis.lo),
-                *(tile_axis.minimal.points, tile_axis.minimal.taps, tile_axis.minimal.outputs),
-                *(tile_axis.tiles, n, tile_axis.span, tile_axis.output_stride, tile_axis.output_size, *tile_axis.read),
-            )
-            for tile_axis, n in zip(self.tile_axes, block, strict=True)
-        ]
-        return np.array(rows, np.intp)
-
     def offsets(self) -> np.ndarray:
         """Return an array (subkernels, 3) with the offset of each subkernel along the three axes."""
         return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
     def output_offsets(self) -> np.ndarray:
-        """Return an array (stride phases, 3). Row i has the index, in the result, of output 0 of stride phase i."""
+        """Return an array (stride phases, 3) with the index of the first output of each stride phase in the result."""
         return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:
-        """Return an array (stride phases, subkernels, taps of a subkernel) with indices of kernel taps.
+        """Return an array (stride phases, subkernels, taps of a subkernel) with the indices of taps in the kernel.
 
-        Taps of a subkernel that are outside the kernel have the index -1.
+        The index is -1 if a tap of a subkernel is outside the kernel.
         """
         d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
-        # The axes of the array `taps` are the stride phases along d, h and w, the subkernels along d, h and w, and the
-        # taps of a subkernel along h and w. A subkernel has only one tap along d.
+        # d, h and w are broadcast to the array `taps`. Its axes are the stride phases along d, h and w, the subkernels
+        # along d, h and w, and the taps of a subkernel along h and w. A subkernel has only one tap along d.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
         h = h.reshape(1, len(h), 1, 1, h.shape[1], 1, h.shape[2], 1)
         w = w.reshape(1, 1, len(w), 1, 1, w.shape[1], 1, w.shape[2])
@@ -367,7 +360,7 @@ class WinogradProblem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """Return the largest number of cells of the source that a block reads in one image and one channel."""
+        """Return the largest number of source elements that a block reads in one image and one channel."""
         spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
         return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
@@ -393,43 +386,43 @@ class WinogradProblem:
 
     @property
     def of_image(self) -> int:
-        """The number of vector operations to transform a tile of the image to values at the points."""
+        """The number of vector operations to transform a tile of the image to the interpolation points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.points, w.points, h.of_image, w.of_image)
 
     @property
     def of_weights(self) -> int:
-        """The number of vector operations to transform a subkernel to values at the points."""
+        """The number of vector operations to transform a subkernel to the interpolation points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.taps, w.points, h.of_weights, w.of_weights)
 
     @property
     def of_result(self) -> int:
-        """The number of vector operations to compute the outputs of a tile from the products at the points."""
+        """The number of vector operations to compute a tile of outputs from the products at the points."""
         *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
     def transposed(self) -> WinogradProblem:
-        """The problem with taps and outputs exchanged, for dw.
+        """The problem for dw, with the numbers of taps and of outputs of a tile exchanged.
 
-        In the returned problem, `of_weights` is the cost to transform a tile of dout, and `of_result` is the cost to
-        transform a tile of products to gradients of weights.
+        In this problem, `of_weights` is the cost to transform a tile of dout. `of_result` is the cost to transform
+        products to gradients of weights.
         """
         d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
         return replace(self, tile_axes=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
-    """Return the number of vector operations to transform a tile along width.
+    """Return the number of vector operations that transform a tile.
 
-    If the kernel has several taps along height, the operations to transform the tile along height are added.
+    The tile is transformed along width and, if the kernel has several taps along height, also along height.
     """
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[WinogradProblem]:
-    """Yield a problem for each candidate that `pairs` returns."""
+    """Yield one problem for each pair of filters F(m, r) that `pairs` returns."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -447,7 +440,7 @@ def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tupl
     """Return the candidates: pairs of a filter F(m, r) along height and one along width.
 
     If the kernel is longer than the stride along both axes, both filters have the same number of interpolation points.
-    If the kernel is at most as long as the stride along both axes, there are no candidates.
+    If the kernel is not longer than the stride along any axis, there are no candidates.
     """
     _, high, wide = lifted(geometry)
     found = [

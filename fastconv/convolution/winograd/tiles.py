@@ -1,4 +1,4 @@
-"""Lays out the calls of the kernels of `winograd`: blocks of tiles, the workspace, and the work."""
+"""Divides the work of `winograd` into blocks, makes the compiled plans, and counts the amounts of work."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from fastconv._ext.gemm import microkernel as _shape
+from fastconv._ext.winograd.winograd import MOST_PANELS, GradientPlan, ProductPlan
 from fastconv.checks import arrays as _arrays
-from fastconv.convolution.blocking import align_up, balanced_block, ceil_div
+from fastconv.convolution.blocking import balanced_block, ceil_div
 from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import NEAR_BYTES, memory, seconds
 from fastconv.convolution.plan import Case, Op
@@ -21,42 +22,47 @@ from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import is_large, plans
 from fastconv.runtime.records import dataclass
 
-#: The largest number of bytes of the workspace of all threads together.
-_SPACE_BYTES = 28 << 20
-#: The largest number of tiles of a block. If the weights fit the second-level cache, `_FEW_TILES` tiles are enough.
-#: With these numbers of tiles, reading the weights takes little time compared with the products.
-_TILES, _FEW_TILES = 64, 24
-#: The number of bytes of the second-level cache that the tiles and products of a block may take. Weights are assumed to
-#: fit the rest of this cache if they have at most this number of bytes.
-_BLOCK_BYTES = 1 << 19
-#: The approximate number of filters whose products are computed in one pass over the tiles of a block. With so few
-#: filters, tiles and products stay in the cache until the products are transformed back.
-_PASS = 32
-#: The largest number of panels of weights in one pass over the tiles of a block. It equals MOST_PANELS of winograd.pyx.
-_MOST_PANELS = 64
-#: For dw, the largest number of filters whose gradients a thread sums at a time. The same limit applies to the number
-#: of channels times the number of subkernels.
-_SUMS = 128
-#: The bytes of weights that are transposed at a time. The transposed weights have the filters as their last axis, and
-#: stay in the second-level cache.
-_TRANSPOSED_BYTES = 1 << 17
+
+@dataclass(frozen=True)
+class Tuning:
+    """The block sizes of `winograd`."""
+
+    #: The largest number of bytes of the workspace of all threads together.
+    space_bytes: int = 28 << 20
+    #: The largest number of tiles of a block. With so many tiles, a block takes little time to read the weights,
+    #: compared with its products.
+    tiles: int = 64
+    #: The number of tiles of a block that is enough if the weights fit the second-level cache.
+    few_tiles: int = 24
+    #: The bytes of the second-level cache that are reserved for the tiles and products of a block. Weights of more than
+    #: this number of bytes are assumed not to fit beside them.
+    block_bytes: int = 1 << 19
+    #: The approximate number of filters whose products are computed in one pass over the tiles of a block. With so few
+    #: filters, tiles and products stay in the cache until the products are transformed to outputs.
+    pass_rows: int = 32
+    #: For dw, the largest number of filters whose gradients a thread sums at a time. The same limit applies to the
+    #: number of channels times the number of subkernels.
+    sums: int = 128
+    #: The bytes of weights that are transposed at a time. The transposed weights have the filters as their last axis,
+    #: and stay in the second-level cache.
+    transposed_bytes: int = 1 << 17
+
+
+#: The block sizes of all calls. Tests use smaller blocks.
+TUNING = Tuning()
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The arguments of one call of a kernel.
+    """A division of the work of one call, and its compiled plan.
 
-    The first run makes the tables, because most plans are only compared by cost and never run. Large tables are not
-    stored, so each run makes them again.
+    The compiled plan is made at its first use, because most divisions are only compared by cost. A plan with large
+    tables is not stored, so each use makes it again.
     """
 
-    make: Callable[[], tuple[np.ndarray, ...]]
-    #: The approximate number of elements of the tables.
+    make: Callable[[], ProductPlan | GradientPlan]
+    #: The approximate number of elements of all tables of the compiled plan.
     length: int
-    #: The number of elements of the workspace of a thread.
-    space: int
-    #: The number of work items, which are divided among threads.
-    items: int
     #: The number of partial sums of dw. It is above 1 if tiles are divided among threads.
     parts: int
     #: The number of taps of a subkernel along each of the last two axes.
@@ -66,24 +72,24 @@ class Tiles:
     penalty: float = 1.0
 
     @property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """The tables that the kernel reads."""
+    def plan(self) -> ProductPlan | GradientPlan:
+        """The compiled plan."""
         if is_large(self.length * np.dtype(np.intp).itemsize):
             return self.make()
-        return self._held_tables
+        return self._held_plan
 
     @cached_property
-    def _held_tables(self) -> tuple[np.ndarray, ...]:
+    def _held_plan(self) -> ProductPlan | GradientPlan:
         return self.make()
 
 
-def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """Return the arguments of the call with the smallest estimated time.
+def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None, tuning: Tuning = TUNING) -> Tiles:
+    """Return the division of the work with the smallest estimated time.
 
-    `points` has the candidates for the number of interpolation points along an axis. If `taps` is not None, only
-    subkernels with these numbers of taps are candidates.
+    `points` lists the numbers of interpolation points along an axis to try. If `taps` is not None, only subkernels with
+    these numbers of taps are tried.
     """
-    return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps)
+    return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps, tuning)
 
 
 def _find_cheapest(
@@ -94,11 +100,11 @@ def _find_cheapest(
     isa: int,
     points: tuple[int, ...],
     taps: tuple[int, int] | None,
+    tuning: Tuning,
 ) -> Tiles:
-    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
     make = _weights_tiles if op == "backward_weights" else _product_tiles
     found = [
-        make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
+        make(problem, memory(geometry, dtype, threads), dtype, threads, isa, tuning)
         for problem in _decomposition.problems(op, geometry, points)
         if taps in (None, problem.subkernel)
     ]
@@ -106,7 +112,7 @@ def _find_cheapest(
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
-    """Return the offsets, in elements, of `count` consecutive volumes, whose sizes along the axes are `sizes`."""
+    """Return the offset, in elements, of each of `count` consecutive arrays of shape `sizes`."""
     return np.arange(count, dtype=np.intp) * math.prod(sizes)
 
 
@@ -120,23 +126,23 @@ def _pitch(n: int, line: int) -> int:
 
 
 def _product_tiles(
-    problem: WinogradProblem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+    problem: WinogradProblem, moved: Mapping[str, float], dtype: np.dtype, threads: int, isa: int, tuning: Tuning
 ) -> Tiles:
-    tile_rows, vectors, lanes = tile
+    tile_rows, vectors, lanes = _shape.shape(_arrays.DTYPES[dtype], isa)
+    itemsize = dtype.itemsize
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
     cell = ceil_div(problem.channels, lanes) * lanes
     v_step = ceil_div(k, lanes) * lanes + line
-    pass_rows = min(min(ceil_div(_PASS, unit), _MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
+    pass_rows = min(min(ceil_div(tuning.pass_rows, unit), MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
-    # The workspace of a thread holds the transformed tiles and weights of a block and their products, at all points.
-    share = _SPACE_BYTES // itemsize // threads
-    u_pitch = line
-    fixed = points * (k * pass_rows + line) + _TRANSPOSED_BYTES // itemsize
+    # The workspace of a thread holds the transformed tiles of a block, the transformed weights, and their products.
+    share = tuning.space_bytes // itemsize // threads
+    fixed = points * (k * pass_rows + line) + tuning.transposed_bytes // itemsize
     per_tile = points * (v_step + pass_rows) + 20 * cell
-    few = _TILES if points * k * problem.rows * phases * itemsize > _BLOCK_BYTES else _FEW_TILES
-    near = max(few, _BLOCK_BYTES // (points * (v_step + pass_rows) * itemsize))
-    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES, near)))
+    few = tuning.tiles if points * k * problem.rows * phases * itemsize > tuning.block_bytes else tuning.few_tiles
+    near = max(few, tuning.block_bytes // (points * (v_step + pass_rows) * itemsize))
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, tuning.tiles, near)))
     tiles = count * math.prod(block)
     blocks = problem.groups * problem.blocks(block, count)
     split = 1
@@ -147,24 +153,11 @@ def _product_tiles(
     all_rows = ceil_div(block_rows, lanes) * lanes
     pass_rows = min(pass_rows, all_rows)
     weights_resident = blocks > threads and points * phases * (k + line) * all_rows <= share - tiles * per_tile
-    chunk = min(problem.channels, max(1, _TRANSPOSED_BYTES // (problem.taps * unit * itemsize)))
+    chunk = min(problem.channels, max(1, tuning.transposed_bytes // (problem.taps * unit * itemsize)))
 
-    zero_at = align_up(count * problem.cells(block) * cell)
-    v_at = align_up(zero_at + cell)
-    v_pitch = _pitch(tiles * v_step, line)
-    u_at = align_up(v_at + points * v_pitch)
-    weights = k * (all_rows * phases if weights_resident else pass_rows) + u_pitch * ceil_div(all_rows, lanes) * phases
-    m_at = align_up(u_at + points * weights)
-    m_pitch = _pitch(tiles * pass_rows, line)
-    g_at = align_up(m_at + points * m_pitch)
-    bias_at = align_up(g_at + (chunk * problem.taps + 2) * unit)
-    check_at = align_up(bias_at + pass_rows + unit)
-    sizes = [
-        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, pass_rows),
-        *(problem.channels, problem.channel_step, problem.channels, problem.taps, problem.subkernels, phases),
-        *(weights_resident, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at, check_at),
-        *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
-    ]
+    cells = problem.cells(block)
+    v_pitch, m_pitch = _pitch(tiles * v_step, line), _pitch(tiles * pass_rows, line)
+    u_size = k * (all_rows * phases if weights_resident else pass_rows) + line * ceil_div(all_rows, lanes) * phases
     items = blocks * ceil_div(problem.rows, block_rows)
     weighings = min(threads, items) if weights_resident else items
     times = points * blocks * split * phases
@@ -172,25 +165,37 @@ def _product_tiles(
     work = {
         "product": times * k * _counts.multiplied(of_tiles, of_rows),
         "tiles": times * sum(n for _, n in of_tiles) * sum(n for _, n in of_rows),
-        "copied": blocks * split * count * problem.cells(block) * cell / lanes,
+        "copied": blocks * split * count * cells * cell / lanes,
         "transforms": blocks * tiles * split * (problem.subkernels * cell + phases * all_rows) / lanes,
         "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell / lanes,
         "result": problem.of_result * blocks * tiles * all_rows * split * phases / lanes,
         "weights": problem.of_weights * weighings * k * all_rows * phases / lanes,
-        "spilled": blocks * split * _beyond((points * (v_pitch + weights + m_pitch)) * itemsize),
+        "spilled": blocks * split * _beyond((points * (v_pitch + u_size + m_pitch)) * itemsize),
     }
     return Tiles(
-        lambda: (
-            problem.axes(block),
-            np.array(sizes, np.intp),
-            problem.offsets(),
-            problem.tap_of(),
-            problem.output_offsets(),
-            _planes(problem.channels, (tile_axis.size for tile_axis in problem.tile_axes)),
+        lambda: ProductPlan(
+            dtype=_arrays.DTYPES[dtype],
+            isa=isa,
+            problem=problem,
+            block=block,
+            block_images=count,
+            block_rows=block_rows,
+            pass_rows=pass_rows,
+            chunk=chunk,
+            weights_resident=weights_resident,
+            cells=cells,
+            lanes=cell,
+            v_step=v_step,
+            v_pitch=v_pitch,
+            u_size=u_size,
+            u_padding=line,
+            m_pitch=m_pitch,
+            offsets=problem.offsets(),
+            taps=problem.tap_of(),
+            output_offsets=problem.output_offsets(),
+            planes=_planes(problem.channels, (tile_axis.size for tile_axis in problem.tile_axes)),
         ),
         problem.table_length + problem.channels,
-        space=align_up(check_at + pass_rows + unit),
-        items=items,
         parts=1,
         taps=problem.subkernel,
         work=_shared(work, moved, items, threads),
@@ -199,45 +204,35 @@ def _product_tiles(
 
 
 def _weights_tiles(
-    problem: WinogradProblem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+    problem: WinogradProblem, moved: Mapping[str, float], dtype: np.dtype, threads: int, isa: int, tuning: Tuning
 ) -> Tiles:
-    tile_rows, vectors, lanes = tile
+    tile_rows, vectors, lanes = _shape.shape(_arrays.DTYPES[dtype], isa)
+    itemsize = dtype.itemsize
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels
-    block_rows = balanced_block(problem.rows, _SUMS, lanes)
-    block_channels = balanced_block(problem.channels, max(_SUMS // subkernels, 1), lanes)
+    block_rows = balanced_block(problem.rows, tuning.sums, lanes)
+    block_channels = balanced_block(problem.channels, max(tuning.sums // subkernels, 1), lanes)
     cell, rows_cell = ceil_div(block_channels, lanes) * lanes, ceil_div(block_rows, lanes) * lanes
     k = ceil_div(subkernels * block_channels, lanes) * lanes
     v_step, u_step = k + line, rows_cell + line
-    share = _SPACE_BYTES // itemsize // threads
+    share = tuning.space_bytes // itemsize // threads
     fixed = points * block_rows * k
     per_tile = points * (v_step + u_step) + 20 * max(cell, rows_cell)
-    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, tuning.tiles)))
     tiles = count * math.prod(block)
     blocks = problem.blocks(block, count)
     items = problem.groups * ceil_div(problem.rows, block_rows) * ceil_div(problem.channels, block_channels)
     parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
 
-    zero_at = align_up(count * max(problem.cells(block) * cell, problem.results(block) * rows_cell))
-    v_at = align_up(zero_at + max(cell, rows_cell))
-    v_pitch = _pitch(tiles * v_step, line)
-    u_at = align_up(v_at + points * v_pitch)
-    u_pitch = _pitch(tiles * u_step, line)
-    m_at = align_up(u_at + points * u_pitch)
+    cells, results = problem.cells(block), problem.results(block)
+    v_pitch, u_pitch = _pitch(tiles * v_step, line), _pitch(tiles * u_step, line)
     m_pitch = _pitch(block_rows * k + line, line)
-    check_at = align_up(m_at + points * m_pitch)
-    sizes = [
-        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, block_rows),
-        *(problem.channels, problem.channel_step, block_channels, problem.taps, subkernels, 1),
-        *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, check_at, check_at, check_at),
-        *(v_step, u_step, k, v_pitch, u_pitch, m_pitch),
-    ]
     seen, times = blocks * tiles * items, points * blocks * items
     of_rows, of_columns = _counts.panels(block_rows, tile_rows), _counts.tile_vectors(k, lanes, vectors)
     work = {
         "product": times * tiles * _counts.multiplied(of_rows, of_columns),
         "tiles": times * sum(n for _, n in of_rows) * sum(n for _, n in of_columns),
-        "copied": blocks * items * count * (problem.cells(block) * cell + problem.results(block) * rows_cell) / lanes,
+        "copied": blocks * items * count * (cells * cell + results * rows_cell) / lanes,
         "transforms": seen * (subkernels * cell + rows_cell) / lanes,
         "image": problem.of_image * seen * subkernels * cell / lanes,
         "result": problem.transposed.of_weights * seen * rows_cell / lanes,
@@ -245,17 +240,31 @@ def _weights_tiles(
         "spilled": blocks * items * _beyond(points * (v_pitch + u_pitch + 2 * m_pitch) * itemsize),
     }
     return Tiles(
-        lambda: (
-            problem.axes(block),
-            np.array(sizes, np.intp),
-            problem.offsets(),
-            problem.tap_of(),
-            _planes(block_channels, (tile_axis.size for tile_axis in problem.tile_axes)),
-            _planes(block_rows, (tile_axis.output_size for tile_axis in problem.tile_axes)),
+        lambda: GradientPlan(
+            dtype=_arrays.DTYPES[dtype],
+            isa=isa,
+            problem=problem,
+            block=block,
+            block_images=count,
+            block_rows=block_rows,
+            block_channels=block_channels,
+            parts=parts,
+            cells=cells,
+            results=results,
+            lanes=cell,
+            row_lanes=rows_cell,
+            v_step=v_step,
+            v_pitch=v_pitch,
+            u_step=u_step,
+            u_pitch=u_pitch,
+            m_step=k,
+            m_pitch=m_pitch,
+            offsets=problem.offsets(),
+            taps=problem.tap_of(),
+            planes=_planes(block_channels, (tile_axis.size for tile_axis in problem.tile_axes)),
+            filter_planes=_planes(block_rows, (tile_axis.output_size for tile_axis in problem.tile_axes)),
         ),
         problem.table_length + block_channels + block_rows,
-        space=align_up(check_at + cell),
-        items=items * parts,
         parts=parts,
         taps=problem.subkernel,
         work=_shared(work, moved, items * parts, threads),

@@ -1,4 +1,4 @@
-"""Convolution: inference, and the forward/backward pair with its cache."""
+"""Convolution: `conv` for inference, and a forward and a backward function with a cache for training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastconv.runtime.plan_cache import plans
 
 
 class ConvOptions(GeometryOptions, total=False):
-    """The options of all convolutions."""
+    """The options of `conv` and `conv_forward`."""
 
     upsample: PerAxis
     algorithm: str
@@ -36,7 +36,7 @@ _DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "t
 
 
 class ConvCache(NamedTuple):
-    """The arguments of the forward pass that `conv_backward` needs."""
+    """The cache of `conv_forward`: the arrays and options that `conv_backward` needs."""
 
     x: np.ndarray
     w: np.ndarray
@@ -57,7 +57,7 @@ def resolve_call(
     conv_param: Any,
     options: Mapping[str, Any],
 ) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
-    """Return the geometry, the name of the algorithm and the number of threads, from shapes and options."""
+    """Check the shapes and options of a call. Return its geometry, its algorithm and its number of threads."""
     settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param", ("out",) if caller == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -71,12 +71,13 @@ def resolve_call(
     return geometry, name, threads
 
 
-#: The default of the option `algorithm`. If the algorithm in a cache is this same object, it needs no check.
+#: The default of the option `algorithm`. If a cache contains this same string object, the backward pass need not check
+#: the algorithm.
 _AUTO = "auto"
 
 
 def _plan_forward(geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
-    """Return the plan of the forward op."""
+    """Return the plan of the forward pass."""
     return plan_of("forward", geometry, dtype, algorithm, threads)
 
 
@@ -88,7 +89,7 @@ def plan_of(
     threads: int,
     masked: bool = False,
 ) -> Plan:
-    """Return the plan of an op of a layer."""
+    """Return the plan of an op: the forward pass, dx (`backward_data`) or dw (`backward_weights`)."""
     make: Callable[..., Plan] = make_plan if type(geometry) is ConvGeometry else _fractional.make_plan
     return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
@@ -104,7 +105,7 @@ def _resolve(
     out: Any = None,
     planned: bool = True,
 ) -> Call[ConvGeometry | FractionalGeometry]:
-    """Check a call and return it. If `planned` is true, the call has the plan of the forward pass."""
+    """Check the arguments of a call, and return a `Call`. If `planned` is true, make the plan of the forward pass."""
     b_shape = None if b is None else b.shape
     geometry, name, threads = resolve_call(caller, x.shape, w.shape, b_shape, conv_param, options)
     call = Call(geometry, name, threads, _plan_forward, dtype if planned else None)
@@ -115,15 +116,15 @@ def _resolve(
 
 _conv = Calls(("x", "w", "b"), _resolve, optional="b", hint="options are keywords, as in conv(x, w, stride=2)")
 _conv_forward = Calls(("x", "w", "b"), _resolve, optional="b", hint="options are the fourth argument, after b or None")
-#: The stored calls of `conv`, which looks them up itself to save the time of a Python call.
+#: The stored calls of `conv`. The function `conv` reads them directly, because a call of `Calls.find` would take time.
 _conv_tables = _conv.tables
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
-    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    """Check and convert the arrays. Return the cache of `conv_forward`, but compute no output."""
     key = plain_options(conv_param, options)
     call, (x, w, b), _ = _conv_forward.find((x, w, b), key, caller, conv_param, options, None, False)
-    # Use views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later change the shape of an array by assigning to `array.shape`.
     return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
@@ -360,8 +361,8 @@ def conv_backward(
     weight_mask = w if as_bool("pruned", pruned) else None
     dtype = x.dtype
     workers = _threads.resolve(threads)
-    # Make both plans before anything is computed, because making a plan raises an error if the algorithm does not
-    # support it.
+    # Make both plans before any computation, because making a plan raises an error if the algorithm does not support
+    # the convolution.
     dx_plan = plan_of("backward_data", geometry, dtype, name, workers) if need_dx else None
     masked = weight_mask is not None
     dw_plan = plan_of("backward_weights", geometry, dtype, name, workers, masked) if need_dw else None

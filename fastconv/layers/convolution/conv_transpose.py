@@ -1,4 +1,6 @@
-"""Transposed convolution. Its forward pass is the op `backward_data` of a convolution. Its dx is the op `forward`."""
+"""Transposed convolution. It is computed as the gradient dx of an ordinary convolution, and its own dx is computed as
+the forward pass of this convolution.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from fastconv.runtime import memory as _memory, threads as _threads
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
-    """The options of all transposed convolutions."""
+    """The options of `conv_transpose` and `conv_transpose_forward`."""
 
     algorithm: str
     threads: int | None
@@ -33,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITH
 
 
 class ConvTransposeCache(NamedTuple):
-    """The arguments of the forward pass that `conv_transpose_backward` needs."""
+    """The cache of `conv_transpose_forward`: the arrays and options that `conv_transpose_backward` needs."""
 
     x: np.ndarray
     w: np.ndarray
@@ -47,7 +49,9 @@ class ConvTransposeCache(NamedTuple):
 
 
 class WithUncovered(wrappers.Wrapper):
-    """A plan for an output with cells to which the kernel adds nothing. These cells are set to the bias, or to 0."""
+    """A plan for an output that is larger than the result of the inner plan. All cells outside this result are set to
+    the bias, or to 0.
+    """
 
     name = "with_uncovered"
 
@@ -56,7 +60,7 @@ class WithUncovered(wrappers.Wrapper):
         self.core = core
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Run the inner plan on an array of the cells in `core`, and copy this array into the result."""
+        """Run the inner plan into a temporary array, and copy this array to the part `core` of the result."""
         part = np.empty(self.case.geometry.x_shape, result.dtype)
         found = self.plan.run(first, second, third, part)
         result[...] = 0 if third is None else per_channel(third, self.case.geometry)
@@ -82,7 +86,7 @@ def _resolve(
     options: Mapping[str, Any],
     planned: bool = True,
 ) -> Call[TransposeGeometry]:
-    """Check a call and return it. If `planned` is true, the call has the plan of the forward pass."""
+    """Check the arguments of a call, and return a `Call`. If `planned` is true, make the plan of the forward pass."""
     settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -91,8 +95,8 @@ def _resolve(
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
-            f"{count(filters, 'channel')}; "
+            f"b has shape {b.shape}, but w {w.shape} with {count(settings['groups'], 'group')} gives "
+            f"{count(filters, 'output channel')}; "
             f"b must be ({filters},) or None"
         )
     return Call(geometry, name, threads, _plan_forward, dtype if planned else None)
@@ -105,10 +109,10 @@ _conv_transpose_forward = Calls(
 
 
 def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
-    """Return the cache of a layer without running it. The arrays are checked and converted."""
+    """Check and convert the arrays. Return the cache of `conv_transpose_forward`, but compute no output."""
     key = plain_options(conv_param, options)
     call, (x, w, b), _ = _conv_transpose_forward.find((x, w, b), key, caller, conv_param, options, False)
-    # Use views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later change the shape of an array by assigning to `array.shape`.
     return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
@@ -124,9 +128,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     """Compute a transposed convolution: every input cell adds a scaled kernel to the output.
 
     Decoders use transposed convolutions to upsample. The matrix of a transposed
-    convolution is the transpose of the matrix of `conv`. So
-    the gradient of a convolution is the transposed convolution of the gradient of its
-    output with the same weights. The options are those of `conv`, and `output_pad`.
+    convolution is the transpose of the matrix of `conv`. So ``conv_transpose(dout, w)``
+    computes the gradient dx of `conv`, if dout is the gradient of the output of `conv`.
 
     Parameters
     ----------
@@ -285,8 +288,8 @@ def conv_transpose_backward(
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     workers, core = _threads.resolve(threads), geometry.core
-    # Make both plans before anything is computed, because making a plan raises an error if the algorithm does not
-    # support it.
+    # Make both plans before any computation, because making a plan raises an error if the algorithm does not support
+    # the convolution.
     dx_plan = plan_for("forward", geometry.conv, x.dtype, name, workers) if need_dx else None
     dw_plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers) if need_dw else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)

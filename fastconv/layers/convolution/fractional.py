@@ -1,7 +1,7 @@
-"""Convolution of an upsampled image, computed by several convolutions of the image itself.
+"""Convolution of an upsampled image, computed as several smaller convolutions of the original image.
 
-`FractionalGeometry.parts` describes the convolutions of the image. For some padding modes `parts` is None, and the
-upsampled image is built.
+`FractionalGeometry.parts` describes the smaller convolutions. If the padding copies cells of the upsampled image,
+`parts` is None, and the upsampled image is built.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fastconv.layers.convolution.resampling import every, upsample
 from fastconv.runtime import isa as _isa, memory as _memory
 from fastconv.runtime.plan_cache import plans
 
-#: The approximate number of bytes of the upsampled images that are built at a time, if the padding mode needs them.
+#: If upsampled images must be built, about this many bytes of them are in memory at a time.
 _UPSAMPLED_BYTES = 1 << 23
 
 
 def plan_for(
     op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False
 ) -> Plan:
-    """Return the plan of an op. Raise an error if the algorithm `name` does not support all parts of the geometry."""
+    """Return the plan of an op. Raise an error if the algorithm `name` does not support the op for this geometry."""
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
@@ -45,7 +45,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # A tap of the kernel belongs to one part, or reads only inserted zeros.
+            else:  # Each tap of dw is in one part, or reads only inserted zeros, so its gradient is 0.
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         gaps = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")
@@ -58,7 +58,7 @@ def make_plan(
 
 
 class Upsampled(wrappers.Wrapper):
-    """A plan that builds the upsampled images, and runs another plan on them."""
+    """A plan that builds the upsampled images, and runs an inner plan on them."""
 
     name = "upsampled"
 
@@ -67,7 +67,9 @@ class Upsampled(wrappers.Wrapper):
         self.factors = factors
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Upsample the images, and run the inner plan on them. If the plan computes dx, downsample its result."""
+        """Upsample the images, and run the inner plan on them. For the op `backward_data`, first run the inner plan,
+        and then downsample its result.
+        """
         if self.case.op != "backward_data":
             return self.plan.run(upsample(first, self.factors), second, third, result)
         spread = np.empty(self.case.geometry.x_shape, result.dtype)

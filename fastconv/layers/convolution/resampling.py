@@ -88,7 +88,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
 def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
     """Keep every `factor`-th cell along each spatial axis, beginning with the first.
 
-    A convolution with a stride equals the convolution with stride 1 followed by downsampling.
+    A convolution with stride s gives the same output as a convolution with stride 1, followed by downsampling by s.
 
     Parameters
     ----------

@@ -24,16 +24,16 @@ from fastconv.layers.norm.kernels import (
 )
 from fastconv.runtime import memory as _memory
 
-#: The defaults of the options. `mode` must be given. A running average of None starts at zeros.
+#: The defaults of the options. `mode` has no default. A running average of None is replaced by zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
 
 
 class BatchNormCache(NamedTuple):
-    """The arrays of the forward pass that the backward pass needs.
+    """The cache of batch normalisation.
 
-    `mean` and `scale` have one float64 number for each channel. `scale` is 1 / sqrt(variance + eps).
+    `mean` and `scale` are float64 arrays (C,). `scale` is 1 / sqrt(variance + eps).
     """
 
     x: np.ndarray
@@ -52,7 +52,7 @@ def check_rows(x: np.ndarray) -> None:
         raise ValueError(f"x must be (N, D), got {count_axes(x.ndim)}, shape {x.shape}")
 
 
-#: The hint in the error for callers who pass options in the place of beta.
+#: The hint in the error message for a caller who passes the options as the argument `beta`.
 AFTER_BETA = "options are given after beta"
 
 
@@ -63,9 +63,10 @@ def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
-    """Raise an error if any variance is 0. Callers use it if eps is 0, because the result would be NaN.
+    """Raise an error if any variance is 0. With an eps of 0, such a variance would make the result NaN.
 
-    `zero` is True where a variance is 0. `what` is a format string that names a variance by its index.
+    `zero` is a boolean array that is True where a variance is 0. `what` is a format string that describes one variance
+    by its index, such as "the variance of x[:, {}]".
     """
     if zero.any():
         first = tuple(int(i) for i in np.argwhere(zero)[0])
@@ -86,7 +87,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
 
 
 def _averages(bn_param: Mapping[str, Any], x: np.ndarray, dtype: np.dtype) -> list[np.ndarray]:
-    """Return the running mean and the running variance. They are zeros of `dtype` at first."""
+    """Return the running mean and the running variance in `bn_param`, or zeros of `dtype` in place of None."""
     averages = []
     for name in ("running_mean", "running_var"):
         value = bn_param.get(name)
@@ -100,7 +101,9 @@ def _averages(bn_param: Mapping[str, Any], x: np.ndarray, dtype: np.dtype) -> li
 
 
 def _moments(averages: list[np.ndarray], x: np.ndarray, eps: float) -> np.ndarray:
-    """Return the mean, the variance and the scale (3, C) for mode 'test', after a check of the running variance."""
+    """Return an array (3, C) for mode 'test'. Its first two rows are the running mean and the running variance. The
+    kernel later writes the scale to the last row. Raise an error if the running variance is illegal.
+    """
     moments = np.ones((3, x.shape[1]))
     moments[0], moments[1] = averages
     if has_negative(moments[1]):
@@ -111,7 +114,7 @@ def _moments(averages: list[np.ndarray], x: np.ndarray, eps: float) -> np.ndarra
 
 
 def _forward_calls(check_x: Callable[[np.ndarray], None]) -> Calls[Call[NormSizes]]:
-    """Return the table of the calls of the forward pass, for vectors or for images."""
+    """Return a store for the calls of the forward pass. `check_x` checks the shape of x: vectors, or images."""
 
     def resolve(
         dtype: np.dtype,
@@ -125,8 +128,8 @@ def _forward_calls(check_x: Callable[[np.ndarray], None]) -> Calls[Call[NormSize
         check_x(x)
         _check_channels("gamma", gamma, x)
         _check_channels("beta", beta, x)
-        # The running averages are not part of the key of a stored call, so every call checks them. The checks are made
-        # before arrays are converted.
+        # Check the running averages before any array is converted. `_forward` checks them again, because a stored call
+        # skips this function.
         averages = _averages(bn_param, x, dtype)
         if not train:
             _moments(averages, x, eps)
@@ -162,13 +165,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         out = _memory.empty(x.shape, dtype)
         call.plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
-            # Look for equal numbers, too, because the rounding of their mean may make their variance larger than 0.
+            # Also look for channels of equal numbers. The rounding error of their mean may make the variance positive.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
             refuse_zero_variance((moments[1] == 0) | equal, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
-        # An empty batch has no mean and no variance, so it does not change the running averages.
+        # An empty batch has no mean and no variance, so it must not change the running averages.
         sums = np.array(averages, _FLOAT64)
         sums *= momentum
         sums += (1 - momentum) * moments[:2]
@@ -178,7 +181,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
 
 
 def _check_cache(caller: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
-    """Raise an error if the arrays of a cache cannot come from the forward pass."""
+    """Raise an error if the forward pass cannot have stored these arrays in a cache."""
     shape = shape_of(caller, "x", x, 2, 5)
     _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(caller, mean, scale, shape[1:2])
@@ -197,7 +200,7 @@ def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray
         call, _, _ = _gradients.find((x,), {}, 1)
         dx = _memory.empty(x.shape, x.dtype)
         sums = call.plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
-    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
+    except ValueError:  # an array has the wrong number of elements; `_check_cache` raises an error that names it
         _check_cache(caller, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
@@ -209,8 +212,8 @@ def batchnorm_forward(
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
 
-    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``. The variance is that of
-    the batch itself (the sum of squares divided by N).
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``. In training, the variance is
+    the mean of the squared deviations in the batch: their sum is divided by N, not by N - 1.
 
     Parameters
     ----------
@@ -267,7 +270,7 @@ def batchnorm_forward(
 
 
 def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`. Running averages are treated as constants.
+    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`. In mode 'test' the running averages are constants.
 
     Parameters
     ----------
@@ -344,7 +347,8 @@ def spatial_batchnorm_forward(
 
 
 def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`. Running averages are treated as constants.
+    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`. In mode 'test' the running averages are
+    constants.
 
     Parameters
     ----------

@@ -25,9 +25,10 @@ from fastconv.runtime import memory as _memory
 
 
 class GroupNormCache(NamedTuple):
-    """The arrays of the forward pass that the backward pass needs.
+    """The cache of layer and group normalisation.
 
-    `mean` and `scale` are float64 arrays (N, G). `scale` is 1 / sqrt(variance + eps).
+    `mean` and `scale` are float64 arrays (N, G), with a number for each group of channels of each image. `scale` is
+    1 / sqrt(variance + eps).
     """
 
     x: np.ndarray
@@ -52,7 +53,7 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
 
 
 def _forward_calls(spatial: bool) -> Calls[Call[NormSizes]]:
-    """Return the table of the calls of the forward pass, for images or for vectors."""
+    """Return a store for the calls of the forward pass, of images if `spatial` is true, and otherwise of vectors."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: Any) -> Call[NormSizes]:
         check_rank("x", x.shape) if spatial else check_rows(x)
@@ -100,14 +101,14 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
         call, _, _ = _gradients.find((x,), {"G": (groups := mean.shape[1])}, groups)
         dx = _memory.empty(x.shape, x.dtype)
         dgamma, dbeta = call.plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
-    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
+    except ValueError:  # an array has the wrong number of elements; `_check_cache` raises an error that names it
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
 def _check_cache(caller: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
-    """Raise an error if the cache cannot come from the forward pass."""
+    """Raise an error if the forward pass cannot have made the cache."""
     N, C, *rest = shape = shape_of(caller, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
@@ -125,7 +126,7 @@ def layernorm_forward(
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Layer normalisation: the features of each row have mean 0 and variance 1.
 
-    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, in training and in testing.
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, both in training and in testing.
 
     Parameters
     ----------
@@ -204,9 +205,9 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
 def spatial_groupnorm_forward(
     x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
-    """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
+    """Group normalisation of images: in each image, each of the G groups of channels has mean 0 and variance 1.
 
-    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, in training and in testing.
+    The result is ``(x - mean) / sqrt(variance + eps) * gamma + beta``, both in training and in testing.
     With one group this is layer normalisation. With one channel in each group it is instance
     normalisation.
 

@@ -1,8 +1,9 @@
-"""The plans of normalisations, which call the compiled kernels without further checks of the arguments."""
+"""The plans of normalisations. They call compiled kernels, and do not check the arguments again."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,20 +19,19 @@ from fastconv.runtime.records import dataclass
 _Plan = TypeVar("_Plan", bound="NormPlan")
 _FLOAT64 = np.dtype(np.float64)
 
-#: The time of a normalisation, as a multiple of the time to copy x.
+#: A normalisation takes about this many times as long as a copy of x.
 _SLOWNESS = 1
-#: The time of local response normalisation, as a multiple of the time to copy x. Most of the time is for the powers.
+#: Local response normalisation takes about this many times as long as a copy of x. Powers take most of the time.
 _LRN_SLOWNESS = 4
-#: The number of bytes that a thread processes at a time in local response normalisation. This many bytes fit into the
-#: L2 cache.
+#: The approximate workspace of a thread in local response normalisation, in bytes. It fits into the L2 cache.
 _SPACE_BYTES = 1 << 18
-#: Local response normalisation processes at most `_WIDEST` positions of an image at a time. The number is a multiple of
-#: `_NARROWEST`, unless the image has fewer positions.
+#: The largest and the smallest number of positions of an image that local response normalisation processes at a time.
+#: An image with fewer positions is processed as a whole.
 _WIDEST, _NARROWEST = 1024, 64
 
 
 class NormSizes(NamedTuple):
-    """The sizes of x for the kernels: N images, C channels, S cells in each channel, and G groups of channels."""
+    """The sizes of x: N images, C channels, S positions (the product of the spatial axes), and G groups of channels."""
 
     N: int
     C: int
@@ -40,7 +40,7 @@ class NormSizes(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], groups: int = 1) -> NormSizes:
-        """Return the sizes of x (N, C, *spatial)."""
+        """Return the sizes of an x with the given shape (N, C, *spatial)."""
         return cls(shape[0], shape[1], math.prod(shape[2:]), groups)
 
 
@@ -50,8 +50,8 @@ def has_negative(moments: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class NormPlan:
-    """A normalisation or its gradient for one shape, dtype, number of threads and instruction set, ready to run.
+class NormPlan(ABC):
+    """A plan of a normalisation or its gradient, for one shape, dtype, number of threads and instruction set.
 
     All arrays are C-contiguous and not empty. Their dtype is `dtype`, unless a method says that it is float64.
     """
@@ -72,14 +72,16 @@ class NormPlan:
         """The number of bytes of x."""
         return math.prod(self.sizes[:3]) * self.dtype.itemsize
 
-    @cached_property
+    @property
+    @abstractmethod
     def items(self) -> int:
         """The number of work items, which are distributed over the threads."""
-        raise NotImplementedError
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """Keyword arguments for `_threads.share`. `work` is the plan's time, in bytes that a copy would move."""
+        """The keyword arguments of `_threads.share`. `work` is the estimated time: the number of bytes that a copy
+        moves in this time.
+        """
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
@@ -91,7 +93,7 @@ class BatchNormPlan(NormPlan):
 
     @cached_property
     def items(self) -> int:
-        """The number of work items: channels, or blocks of channels if each channel has a single cell."""
+        """The number of work items. A work item is a channel, or a block of channels if there are no spatial axes."""
         return -(-self.sizes.C // _ext.COLUMNS) if self.sizes.S == 1 else self.sizes.C
 
 
@@ -149,11 +151,11 @@ class GroupNormPlan(NormPlan):
 
     @cached_property
     def items(self) -> int:
-        """The number of work items, which are the groups of all images."""
+        """The number of work items. A work item is one group of channels of one image."""
         return self.sizes.N * self.sizes.G
 
     def of_channels(self, array: np.ndarray) -> np.ndarray:
-        """Return gamma or beta in the dtype of x if each channel has a single cell, otherwise in float64."""
+        """Return gamma or beta in the dtype that kernels read: that of x if S is 1, and float64 otherwise."""
         return _arrays.prepare(array, self.dtype if self.sizes.S == 1 else _FLOAT64)
 
 
@@ -201,19 +203,14 @@ class GroupNormBackward(GroupNormPlan):
 
 @dataclass(frozen=True)
 class LrnPlan:
-    """Local response normalisation, or its gradient, for one shape, window and dtype, ready to run."""
+    """A plan of local response normalisation or its gradient, for one shape, window size and dtype."""
 
     sizes: NormSizes
-    lo: int
-    hi: int
     dtype: np.dtype
     threads: int
-    isa: int
-    is_gradient: bool
-    #: `width` is the number of positions of an image that the kernel processes at a time. `space` is the number of
-    #: elements of workspace per thread.
+    #: The number of positions of an image that the kernel processes at a time.
     width: int
-    space: int
+    kernel: _lrn.LrnKernel
 
     def __str__(self) -> str:
         return "neighbouring channels"
@@ -221,16 +218,13 @@ class LrnPlan:
     def run(
         self, x: np.ndarray, dout: np.ndarray | None, to: np.ndarray, constants: tuple[float, float, float]
     ) -> None:
-        """Write the output to `to`, or dx if `dout` is given. `constants` is (alpha / size, beta, k)."""
-        N, C, S, _ = self.sizes
-        arrays = (x, to) if dout is None else (dout, x, to)
-        items = N * -(-S // self.width)
-        shape = (_threads.most(self.threads, items), self.space)
-        window = self.lo, self.hi
+        """Write the output to `to`. If `dout` is given, write dx instead. `constants` is (alpha / size, beta, k)."""
+        items = self.sizes.N * -(-self.sizes.S // self.width)
+        shape = (_threads.most(self.threads, items), self.kernel.workspace)
         with _workspace.workspace("rows of channels", shape, self.dtype) as space:
             _threads.share(
-                _lrn.forward if dout is None else _lrn.backward,
-                (_arrays.DTYPES[self.dtype], *arrays, (N, C, S), window, constants, self.width, space, self.isa),
+                self.kernel.run,
+                (x, dout, to, *constants, space),
                 items=items,
                 work=_LRN_SLOWNESS * (x.nbytes if dout is None else 2 * x.nbytes),
                 threads=self.threads,
@@ -238,12 +232,12 @@ class LrnPlan:
 
 
 def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
-    """Return the plan of a normalisation for the default number of threads."""
+    """Return a plan of the class `kind`, for the default number of threads."""
     return plans.find(kind, sizes, dtype, _threads.get_threads(), _isa.current)
 
 
 def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[NormSizes]:
-    """Return the call of a normalisation or of its gradient, with its plan."""
+    """Return a `Call` with a plan of the class `kind`."""
 
     def make_plan(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> Any:
         return plan_norm(kind, sizes, dtype)
@@ -252,7 +246,7 @@ def norm_call(kind: type[NormPlan], sizes: NormSizes, dtype: np.dtype) -> Call[N
 
 
 def gradient_calls(kind: type[NormPlan]) -> Calls[Call[NormSizes]]:
-    """Return the table of the calls of a gradient. A call has one array, the x in the cache of the forward pass."""
+    """Return a store for the calls of a gradient. The only array of such a call is x, from the cache."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, groups: int) -> Call[NormSizes]:
         return norm_call(kind, NormSizes.of(x.shape, groups), dtype)
@@ -266,9 +260,20 @@ def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) ->
 
 
 def _make_lrn(sizes: NormSizes, size: int, dtype: np.dtype, threads: int, isa: int, is_gradient: bool) -> LrnPlan:
-    # A window of even size has one channel more after the normalised channel than before it.
+    # If the size is even, the window has one more channel after the normalised channel than before the channel.
     lo, hi = min((size - 1) // 2, sizes.C - 1), min(size // 2, sizes.C - 1)
-    rows = lo + hi + 3 + (sizes.C if is_gradient else 0)
+    rows = _lrn.workspace_rows(lo, hi, sizes.C, is_gradient)
     most = _SPACE_BYTES // (rows * dtype.itemsize) // _NARROWEST * _NARROWEST
     width = min(sizes.S, max(_NARROWEST, min(_WIDEST, most)))
-    return LrnPlan(sizes, lo, hi, dtype, threads, isa, is_gradient, width, rows * width)
+    kernel = _lrn.LrnKernel(
+        dtype=_arrays.DTYPES[dtype],
+        isa=isa,
+        N=sizes.N,
+        C=sizes.C,
+        S=sizes.S,
+        lo=lo,
+        hi=hi,
+        width=width,
+        is_gradient=is_gradient,
+    )
+    return LrnPlan(sizes, dtype, threads, width, kernel)

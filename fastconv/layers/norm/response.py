@@ -20,7 +20,7 @@ from fastconv.runtime import memory as _memory
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """Check the parameters of the layer, and return size as an int, and alpha, beta and k as floats."""
+    """Check the parameters of the layer. Return `size` as an int, and `alpha`, `beta` and `k` as floats."""
     floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
     if floats and type(size) is int and 1 <= size <= sys.maxsize:
         return size, alpha, beta, k
@@ -28,7 +28,7 @@ def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, fl
 
 
 class LrnCache(NamedTuple):
-    """The input and the parameters, which `lrn_backward` needs."""
+    """The cache of `lrn_forward`: its input and its parameters."""
 
     x: np.ndarray
     size: int
@@ -43,7 +43,7 @@ class LrnCache(NamedTuple):
 def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # If beta is 0, every power is 1, because 0 ** 0 is 1. So the output is x, and dx is dout.
+        # If beta is 0, every power is 1, also 0 ** 0. So the output is x, and dx is dout.
         return np.array(x if dout is None else dout)
     to = _memory.empty(x.shape, x.dtype)
     plan.run(x, dout, to, (alpha / size, beta, k))
@@ -63,20 +63,20 @@ _calls = Calls(("x",), _resolve)
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Return whether the result or the gradient of finite numbers may be inf or NaN.
+    """Return whether a finite x may give an infinite or NaN output or gradient.
 
-    With the usual parameters, all results and gradients of finite numbers are finite, so `_check_powers` is not needed.
+    With the usual parameters, a finite x always gives a finite output and gradient. Then `_check_powers` is not needed.
     """
     _, _, alpha, beta, k = layer
     return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 ** -8 is finite in float32
 
 
 def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
-    """Raise an error if the result or the gradient of finite numbers is NaN or inf."""
+    """Raise an error if a window of finite numbers has an infinite or NaN output or gradient."""
     x, size, alpha, beta, k = layer
     for c in range(x.shape[1]):
         window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
-        # Sum in the dtype of x as the kernels do, because squares may underflow to 0 in this dtype.
+        # Sum in the dtype of x, as the kernels do, because squares may underflow to 0 in this dtype.
         sums = k + alpha / size * np.square(window).sum(axis=1)
         below = (sums < 0) & (beta != round(beta))
         bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
@@ -98,8 +98,8 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
 def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
     """Local response normalisation: each value is divided by a norm over neighbouring channels at the same position.
 
-    The result in channel c is ``x / (k + alpha / size * sum(x**2)) ** beta``. The sum is over the
-    existing channels from ``c - (size - 1) // 2`` to ``c + size // 2``. ONNX has the same formula.
+    The result in channel c is ``x / (k + alpha / size * sum(x**2)) ** beta``, as in ONNX. The sum
+    runs over the channels from ``c - (size - 1) // 2`` to ``c + size // 2`` that exist.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     -----
     In PyTorch a window of even size begins one channel earlier.
 
-    Squares are summed in the dtype of the result. Sums above 3.4e38 in float32 or 1.8e308 in
-    float64 are inf, and then `out` is 0.
+    Squares are summed in the dtype of the result. A sum above 3.4e38 in float32, or above 1.8e308
+    in float64, overflows to inf. Then `out` is 0.
 
     References
     ----------

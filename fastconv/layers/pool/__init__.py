@@ -1,1 +1,1 @@
-"""Pooling: maxima, means, norms and any function of windows."""
+"""Pooling: the maximum, the mean, a norm or any other function of each window."""

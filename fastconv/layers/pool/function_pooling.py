@@ -24,7 +24,7 @@ _HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
 
 @dataclass(frozen=True)
 class FunctionPlan:
-    """A plan that calls a Python function with copies of windows, in the calling thread."""
+    """A plan that calls a Python function on copies of the windows, in the thread of the caller."""
 
     geometry: PoolGeometry
     nbytes = 0
@@ -33,7 +33,7 @@ class FunctionPlan:
         return "function of windows"
 
     def run(self, x: np.ndarray, out: np.ndarray, fn: Function) -> None:
-        """Write ``fn(windows)`` to `out`, for some of the windows at a time."""
+        """Write ``fn(windows)`` to `out`. Each call of `fn` gets some of the windows."""
         outs = out.reshape(-1, *out.shape[2:])
         for planes, padded in _windows.pad_planes(x, self.geometry):
             for outputs, windows in _windows.copy_windows(padded, self.geometry):
@@ -49,7 +49,7 @@ _pool = pool_calls("pool_forward", _make_plan)
 
 
 class PoolCache(NamedTuple):
-    """The arrays and options of the forward pass that `pool_backward` needs."""
+    """The cache of `pool_forward`: the arrays and options that `pool_backward` needs."""
 
     x: np.ndarray
     out: np.ndarray
@@ -118,15 +118,15 @@ def pool_forward(
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     call.find_plan(x.dtype).run(x, out, fn)
-    # The cache has views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later change the shape of an array by assigning to `array.shape`.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 
 
 def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    Each cell of `dx` is a sum over the windows that read the cell. Each term is the gradient of an output, multiplied
-    by the derivative of this output with respect to the cell, which `fn_grad` returns.
+    Each cell of `dx` is a sum over the windows that contain the cell. Each window adds its element of `dout`, times the
+    derivative of its output with respect to the cell. `fn_grad` returns these derivatives.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pooling with one window, which covers the whole plane (one channel of one image)."""
+"""Pooling with a single window that covers a whole plane. A plane is one channel of one image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastconv.layers.pool.pooling import (
 
 
 def _global_calls(caller: str, make_plan: MakePlan, option: Any) -> Calls[PoolCall]:
-    """Return the table of the calls of a pooling whose single window covers the whole plane."""
+    """Return a store for the calls of a pooling with a single window that covers a whole plane."""
 
     def resolve(dtype: np.dtype, x: np.ndarray) -> PoolCall:
         sizes = x.shape[2:]
@@ -40,7 +40,7 @@ _global_avg_pool = _global_calls("global_avg_pool_forward", plan_mean, True)
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """Compute the largest cell of each channel of each image.
+    """Compute the maximum of each channel of each image.
 
     Parameters
     ----------

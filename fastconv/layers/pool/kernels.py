@@ -1,41 +1,39 @@
-"""The kernels of pooling, in the ordered list `KERNELS`, and the choice of one for a case.
+"""The kernels of pooling, and the choice of a kernel.
 
-Windows of 2 x 2 cells at a stride of 2, and windows over whole planes, have their own kernels. Other small windows are
-computed tap by tap, with a row of outputs in vectors. All other windows are computed axis by axis (module `running`).
-The kernels for the gradient of a maximum add each element of dout to a single cell of dx.
+There are special kernels for windows of 2 x 2 cells with stride 2, and for windows that cover a whole plane (one
+channel of one image). The kernel `rows` computes other small windows tap by tap, in vectors along a row of outputs. The
+module `running` has the kernel for all other windows, which works axis by axis. The kernels for the gradient of max
+pooling add each element of dout to a single cell of dx.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 
 from fastconv._ext.pool import pool as _ext, rows as _ext_rows
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.planes import plane_maxima, plane_sums
-from fastconv.layers.pool import running as _pool_running, tables as _pool_tables
+from fastconv.layers.pool import bands as _bands, rows as _rows, running as _running, tuning as _tuning
 from fastconv.layers.pool.plan import INT32, INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolOp, PoolPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The approximate time of the kernel `rows`, as a multiple of the time to copy the same number of bytes.
+#: The kernel `rows` takes about this many times as long as a copy of the same number of bytes.
 _ROWS_SLOWNESS = 1
-#: The time overhead of a block of rows, as the number of bytes that a copy moves in this time.
+#: The time to start a block of rows, as the number of bytes that a copy moves in the same time.
 _ITEM_BYTES = 500
-#: The time to add an element of dout to a cell of dx, as a multiple of the time to copy the index of the cell.
+#: Adding an element of dout to a cell of dx takes about this many times as long as copying the index of the cell.
 _SCATTERED = 5
-#: The minimum width of images for which the 2x2 stride-2 kernel computes the gradient of the maximum. For narrower
-#: images the kernel `scatter` is faster.
+#: The minimum width of an image for which the 2x2 kernel computes the gradient of max pooling. For narrower images, the
+#: kernel `scatter` is faster.
 _LEAST_WIDTH_2X2 = 24
-#: The maximum number of cells of a plane for which indices of maxima have 32 bits.
-_INT32_CELLS = np.iinfo(np.int32).max
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """Return an array (N, C, *spatial) in the shape (N * C, cells)."""
+    """Return an array (N, C, *spatial) reshaped to (N * C, cells), where `cells` is the product of the spatial axes."""
     return array.reshape(math.prod(array.shape[:2]), -1)
 
 
@@ -95,7 +93,7 @@ class _WholePlanes(PoolKernel):
             return f"it does not compute a {case.op}"
         if not case.geometry.is_global:
             return "there are several windows, or padding"
-        return "it counts cells in 32 bits" if case.index_dtype is INT64 else None
+        return "it counts cells in 32 bits" if case.has_int64_indices else None
 
     def plan(self, case: PoolCase) -> PoolPlan:
         return _WholePlanesPlan(case)
@@ -103,123 +101,103 @@ class _WholePlanes(PoolKernel):
 
 @dataclass(frozen=True)
 class _Plan2x2(PoolPlan):
-    """The plan of any op for 2 x 2 windows at a stride of 2.
+    """The plan of any op for 2 x 2 windows with stride 2.
 
-    For the gradient of the maximum, `run` returns whether every index is in its window.
+    For the gradient of max pooling, `run` returns whether the index of every maximum lies in its window.
     """
 
     case: PoolCase
-    sizes: _pool_tables.Sizes2x2
-    isa: int
+    kernel: _ext_rows.Forward2x2 | _ext_rows.Backward2x2
+    #: The work of a call, in bytes: see `threads.share`.
+    work: int
     name = "2x2 stride-2 kernel"
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        height, width, rows, items = self.sizes
-        dtype, is_gradient, is_norm, work, threads = self._numbers
-        if is_gradient:
-            arguments = dtype, source, indices, norms, factors, target, height, width, rows, self.isa
-            return _threads.share(_ext_rows.backward_2x2, arguments, items=items, work=work, threads=threads)
-        given = dtype, source, target, indices, is_norm, height, width, rows, self.isa
-        _threads.share(_ext_rows.forward_2x2, given, items=items, work=work, threads=threads)
+        kernel, work, threads = self.kernel, self.work, self.case.threads
+        if isinstance(kernel, _ext_rows.Backward2x2):
+            arrays = source, indices, norms, factors, target
+            return _threads.share(kernel.run, arrays, items=kernel.items, work=work, threads=threads)
+        _threads.share(kernel.run, (source, target, indices), items=kernel.items, work=work, threads=threads)
         return True
-
-    @cached_property
-    def _numbers(self) -> tuple[int, bool, bool, int, int]:
-        case = self.case
-        return case.dtype_index, case.is_gradient, case.op == "norm", case.x_bytes // 2, case.threads
 
 
 class _Kernel2x2(PoolKernel):
-    """The kernel for windows of 2 x 2 cells at a stride of 2 that all lie within the image."""
+    """The kernel for 2 x 2 windows with stride 2 that all lie within the image."""
 
     name = _Plan2x2.name
 
     def unsupported(self, case: PoolCase) -> str | None:
         if not case.geometry.is_2x2_stride_2:
             return "windows are not 2 x 2 cells at a stride of 2, or extend beyond the image"
-        if case.index_dtype is INT64:
+        if case.has_int64_indices:
             return "it counts cells in 32 bits"
         if case.op == "maximum_gradient" and case.geometry.x_shape[-1] < _LEAST_WIDTH_2X2:
             return "rows are short, so the kernel 'scatter' is faster"
         return None
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        sizes = _pool_tables.sizes_2x2(case.geometry)
-        assert sizes is not None
-        plan = _Plan2x2(case, sizes, _isa.narrow(sizes.width // 2 * case.dtype.itemsize))
+        plan = _Plan2x2(case, _rows.make_2x2(case), case.x_bytes // 2)
         return _checked(plan) if case.op == "maximum_gradient" else plan
 
 
 @dataclass(frozen=True)
 class _RowsPlan(PoolPlan):
-    """The plan of any op except the gradient of the maximum, for small windows."""
+    """The plan of any op for small windows, except the gradient of max pooling."""
 
     case: PoolCase
-    rows: _pool_tables.RowsTable
+    kernel: _ext_rows.ForwardRows | _ext_rows.BackwardRows
+    #: The maximum number of threads of a call, and the work of a call, in bytes: see `threads.share`.
     workspaces: int
-    isa: int
+    work: int
+    nbytes: int
     name = "rows"
-
-    @property
-    def nbytes(self) -> int:  # type: ignore[override]
-        return self.rows.table.nbytes
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, rows, dtype = self.case, self.rows, self.case.dtype_index
-        space = np.empty(self.workspaces * rows.space, case.dtype)
-        work = _ROWS_SLOWNESS * (case.x_bytes + case.out_bytes + case.index_bytes) + _ITEM_BYTES * rows.items
-        workspace = rows.table, space, self.workspaces, self.isa
-        if case.is_gradient:
-            arguments = dtype, source, norms, factors, target, *workspace
-            _threads.share(_ext_rows.backward_rows, arguments, items=rows.items, work=work, threads=case.threads)
+        kernel, work, threads = self.kernel, self.work, self.case.threads
+        workspace = np.empty(self.workspaces * kernel.workspace, self.case.dtype)
+        if isinstance(kernel, _ext_rows.BackwardRows):
+            arrays = source, norms, factors, target, workspace
+            _threads.share(kernel.run, arrays, items=kernel.items, work=work, threads=threads)
         else:
-            given = dtype, source, target, indices, case.op == "norm", *workspace
-            _threads.share(_ext_rows.forward_rows, given, items=rows.items, work=work, threads=case.threads)
+            given = source, target, indices, workspace
+            _threads.share(kernel.run, given, items=kernel.items, work=work, threads=threads)
         return True
 
 
 class _Rows(PoolKernel):
-    """The kernel that computes small windows tap by tap, with the outputs of a row in vectors."""
+    """The kernel for small windows. It processes them tap by tap, in vectors along a row of outputs."""
 
     name = _RowsPlan.name
 
     def unsupported(self, case: PoolCase) -> str | None:
-        geometry, itemsize = case.geometry, case.dtype.itemsize
         if case.op == "maximum_gradient":
             return "it does not compute gradients of maxima"
-        if case.index_dtype is INT64:
+        if case.has_int64_indices:
             return "it counts cells in 32 bits"
-        if self._rows(case) is None:
-            return "windows have too many taps, need too large a workspace, or a gradient has a stride above 2"
-        by_rows = _pool_tables.time(geometry, _direction(case), not case.finds_maxima, itemsize)
-        if by_rows > _pool_running.time(geometry, case.finds_maxima, case.is_gradient, itemsize):
+        if _rows.time(case) > _running.time(case):
             return "windows are large, so the kernel 'axis by axis' is faster"
+        if plans.find(_rows.make_rows, case) is None:
+            return "windows have too many taps, need too large a workspace, or a gradient has a stride above 2"
         return None
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        rows = self._rows(case)
+        rows = plans.find(_rows.make_rows, case)
         assert rows is not None
-        isa = _isa.narrow(rows.width * case.dtype.itemsize)
-        return _RowsPlan(case, rows, _threads.most(case.threads, rows.items), isa)
-
-    def _rows(self, case: PoolCase) -> _pool_tables.RowsTable | None:
-        return _pool_tables.plan(case.geometry, _direction(case), case.include_pad)
-
-
-def _direction(case: PoolCase) -> str:
-    return "backward" if case.is_gradient else "forward"
+        items = rows.kernel.items
+        work = _ROWS_SLOWNESS * (case.x_bytes + case.out_bytes + case.index_bytes) + _ITEM_BYTES * items
+        return _RowsPlan(case, rows.kernel, _threads.most(case.threads, items), work, rows.nbytes)
 
 
 @dataclass(frozen=True)
 class _CheckedPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It first runs `plan`. If an index is outside its window, it also runs
-    `otherwise`.
+    """A plan of the gradient of max pooling that runs `plan`. If `plan` finds the index of a maximum outside its
+    window, the slower plan `otherwise` computes dx again.
 
-    An index is outside its window only if the caller has changed the cache.
+    The index of a maximum is outside its window only if the caller has changed the cache.
     """
 
     case: PoolCase
@@ -241,88 +219,85 @@ class _CheckedPlan(PoolPlan):
 
 
 def _checked(plan: PoolPlan) -> PoolPlan:
-    return _CheckedPlan(plan.case, plan, _ScatterPlan(plan.case))
+    return _CheckedPlan(plan.case, plan, _scatter(plan.case))
 
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It processes a plane in bands (ranges of rows).
+    """A plan of the gradient of max pooling that processes a plane in bands (ranges of rows).
 
-    `run` returns whether the index of every maximum lies in a band that overlaps the window of this maximum.
+    `run` returns whether the index of every maximum lies in a band that overlaps the window of the maximum.
     """
 
     case: PoolCase
-    table: np.ndarray
-    workspaces: int
-    blocks: int
-    pages: int
+    kernel: _ext.MaxBackwardBands
+    #: The number of work items, which are the bands of all planes.
+    items: int
+    nbytes: int
     name = "bands"
-
-    @property
-    def nbytes(self) -> int:  # type: ignore[override]
-        return self.table.nbytes
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, table, workspaces = self.case, self.table, self.workspaces
-        space = np.empty(workspaces * self.pages * _pool_tables.PAGE, case.dtype)
-        marks = np.empty(workspaces * (self.blocks + self.pages), np.int32)
-        return _threads.share(
-            _ext.max_backward_bands,
-            (
-                *(case.dtype_index, source, indices, target, case.index_dtype is INT64),
-                *(case.geometry.planes, table, len(table), space, marks, self.pages, workspaces),
-            ),
-            items=case.geometry.planes * len(table),
-            work=case.x_bytes + _SCATTERED * case.index_bytes,
-            threads=case.threads,
-        )
+        case, kernel = self.case, self.kernel
+        workspace = np.empty(_threads.most(case.threads, self.items) * kernel.workspace, np.uint8)
+        work = case.x_bytes + _SCATTERED * case.index_bytes
+        arrays = source, indices, target, workspace
+        return _threads.share(kernel.run, arrays, items=self.items, work=work, threads=case.threads)
 
 
 class _Bands(PoolKernel):
-    """The kernel for the gradient of the maximum if many windows overlap. It compensates for rounding errors."""
+    """The kernel for the gradient of max pooling if many windows overlap. A cell of dx may then be a long sum, so the
+    kernel corrects rounding errors.
+    """
 
     name = _BandsPlan.name
 
     def unsupported(self, case: PoolCase) -> str | None:
         if case.op != "maximum_gradient":
             return f"it does not compute a {case.op}"
-        few = case.geometry.most_windows <= _pool_tables.MOST_IN_TURN
-        return f"at most {_pool_tables.MOST_IN_TURN} windows overlap" if few else None
+        few = case.geometry.most_windows <= _rows.MOST_IN_TURN
+        return f"at most {_rows.MOST_IN_TURN} windows overlap" if few else None
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        table, longest = _pool_tables.bands(case.geometry, case.dtype.itemsize, case.threads)
-        workspaces = _threads.most(case.threads, case.geometry.planes * len(table))
-        return _checked(_BandsPlan(case, table, workspaces, *_pool_tables.pages(longest, case.dtype.itemsize)))
+        bands = _bands.make_bands(case)
+        return _checked(_BandsPlan(case, bands.kernel, case.geometry.planes * bands.bands, bands.nbytes))
 
 
 @dataclass(frozen=True)
 class _ScatterPlan(PoolPlan):
-    """A plan of the gradient of the maximum. It adds the elements of dout one by one to cells of dx.
+    """A plan of the gradient of max pooling that adds the elements of dout one by one to cells of dx.
 
-    `run` returns whether every index is in its plane.
+    `run` returns whether the index of every maximum lies in its plane.
     """
 
     case: PoolCase
+    kernel: _ext.MaxBackward
+    #: The work of a call, in bytes: see `threads.share`.
+    work: int
     name = "scatter"
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        dtype, wide, n, work, threads = self._numbers
-        arguments = dtype, source, indices, target, wide, n
-        return _threads.share(_ext.max_backward, arguments, items=n, work=work, threads=threads)
+        items, threads = self.case.geometry.planes, self.case.threads
+        return _threads.share(self.kernel.run, (source, indices, target), items=items, work=self.work, threads=threads)
 
-    @cached_property
-    def _numbers(self) -> tuple[int, bool, int, int, int]:
-        case = self.case
-        work = case.x_bytes // 3 + _SCATTERED * case.index_bytes
-        return case.dtype_index, case.index_dtype is INT64, case.geometry.planes, work, case.threads
+
+def _scatter(case: PoolCase) -> _ScatterPlan:
+    geometry = case.geometry
+    kernel = _ext.MaxBackward(
+        dtype=case.dtype_index,
+        int64_indices=case.has_int64_indices,
+        planes=geometry.planes,
+        cells=geometry.cells,
+        outputs=math.prod(geometry.out_shape[2:]),
+    )
+    return _ScatterPlan(case, kernel, case.x_bytes // 3 + _SCATTERED * case.index_bytes)
 
 
 class _Scatter(PoolKernel):
-    """The kernel for the gradient of the maximum if few windows overlap."""
+    """The kernel for the gradient of max pooling if few windows overlap."""
 
     name = _ScatterPlan.name
 
@@ -330,10 +305,10 @@ class _Scatter(PoolKernel):
         return None if case.op == "maximum_gradient" else f"it does not compute a {case.op}"
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        return _ScatterPlan(case)
+        return _scatter(case)
 
 
-#: The kernels in the order in which `make_plan` tries them. The first kernel that supports a case computes it.
+#: The kernels in the order in which `make_plan` tries them. It chooses the first kernel that supports the case.
 KERNELS: tuple[PoolKernel, ...] = (
     _Nothing(),
     _WholePlanes(),
@@ -341,13 +316,13 @@ KERNELS: tuple[PoolKernel, ...] = (
     _Bands(),
     _Scatter(),
     _Rows(),
-    _pool_running.AxisByAxis(),
+    _running.AxisByAxis(),
 )
 
 
 def index_dtype(geometry: PoolGeometry) -> np.dtype:
     """Return the dtype for the indices of maxima: int32 if it can hold every index of a plane, otherwise int64."""
-    return INT32 if geometry.cells <= _INT32_CELLS else INT64
+    return INT32 if geometry.cells <= _tuning.TUNING.most_int32_cells else INT64
 
 
 def plan_for(
@@ -358,7 +333,7 @@ def plan_for(
     include_pad: bool = True,
     index_dtype: np.dtype = INT32,
 ) -> PoolPlan:
-    """Return the plan of an op of a pooling. The plan is cached, unless its tables are large."""
+    """Return the plan of an op of a pooling. The plan is cached unless its lists are large."""
     return plans.find_sized(_nbytes, make_plan, op, geometry, dtype, threads, include_pad, index_dtype, _isa.current)
 
 
@@ -376,5 +351,5 @@ def make_plan(
     isa: int,
 ) -> PoolPlan:
     """Make the plan that `plan_for` returns. `isa` is the instruction set in use."""
-    case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype)
+    case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype, _tuning.TUNING)
     return next(kernel for kernel in KERNELS if kernel.unsupported(case) is None).plan(case)

@@ -1,4 +1,4 @@
-"""Pooling by norms. The L2 norm has its own kernels. `powers` computes other norms as roots of sums of powers."""
+"""Pooling by the p-norm. There are special kernels for p = 2. The module `powers` computes all other norms."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastconv.layers.pool.pooling import PoolParam, find_call, pool_calls
 from fastconv.layers.pool.powers import PowersPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 
-#: The exponent p for which there are special kernels.
+#: The exponent p of the norm for which there are special kernels.
 _OWN_KERNELS = 2.0
 
 
 class LpPoolCache(NamedTuple):
-    """The arrays and options of the forward pass that `lp_pool_backward` needs."""
+    """The cache of `lp_pool_forward`: the arrays and options that `lp_pool_backward` needs."""
 
     x: np.ndarray
     out: np.ndarray
@@ -36,7 +36,7 @@ class LpPoolCache(NamedTuple):
 
 
 def _exponent(p: Any) -> float:
-    """Return `p` as a float, after a check that it is finite and at least 1."""
+    """Return `p` as a float. Raise an error if `p` is infinite or below 1."""
     try:
         return as_number("p", p, 1)
     except ValueError as error:
@@ -109,7 +109,7 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     (call.run or call.find_plan(x.dtype).run)(x, out)
-    # The cache has views, because the caller may assign another shape to an array later.
+    # Store views, because the caller may later change the shape of an array by assigning to `array.shape`.
     return out, LpPoolCache(x[...], out[...], geometry, call.option, call.threads)
 
 

@@ -1,4 +1,4 @@
-"""The classes `PoolCase`, which describes one op of a pooling, `PoolPlan`, which computes it, and `PoolKernel`."""
+"""A `PoolCase` describes one computation of a pooling. A `PoolKernel` makes a `PoolPlan` that runs this computation."""
 
 from __future__ import annotations
 
@@ -9,22 +9,38 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.geometry.axis import UNIT_AXIS, Axis
 from fastconv.geometry.pool import PoolGeometry
+from fastconv.layers.pool.tuning import Tuning
 from fastconv.runtime.records import dataclass
 
 Array: TypeAlias = np.ndarray
 Given: TypeAlias = np.ndarray | None
 PoolOp = Literal["maximum", "mean", "norm", "maximum_gradient", "mean_gradient", "norm_gradient"]
 
-#: The dtypes of the indices of maxima. 32 bits take half the memory, and are enough for most planes.
+#: The dtypes of the indices of maxima. int32 takes half the memory of int64, and suffices for most planes.
 INDEX_DTYPES = INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 #: The value of the argument `indices` for ops that neither write nor read indices.
 NO_INDICES = np.empty(0, np.int32)
 
 
+def kernel_axes(geometry: PoolGeometry) -> tuple[Axis, Axis, Axis]:
+    """Return the axes D, H and W of a pooling as kernels need them. Missing axes have size 1.
+
+    Huge values that have no effect are replaced by small ones: see `Axis.row`.
+    """
+    d, h, w = (UNIT_AXIS,) * (3 - len(geometry.axes)) + tuple(map(_kernel_axis, geometry.axes))
+    return d, h, w
+
+
+def _kernel_axis(axis: Axis) -> Axis:
+    size, k, stride, lo, dilation, out = axis.row()
+    return Axis(size=size, k=k, stride=stride, lo=lo, hi=axis.hi, dilation=dilation, out=out)
+
+
 @dataclass(frozen=True)
 class PoolCase:
-    """The values that a plan depends on: op, shapes and options, dtypes, threads and instruction set."""
+    """All values that a plan depends on: op, shapes and options, dtypes, number of threads and instruction set."""
 
     op: PoolOp
     geometry: PoolGeometry
@@ -34,6 +50,7 @@ class PoolCase:
     include_pad: bool = True
     #: The dtype of the indices of maxima.
     index_dtype: np.dtype = INT32
+    tuning: Tuning = Tuning()
 
     @cached_property
     def dtype_index(self) -> int:
@@ -47,8 +64,13 @@ class PoolCase:
 
     @cached_property
     def finds_maxima(self) -> bool:
-        """Whether the op is the maximum or its gradient, which use indices of maxima."""
+        """Whether the op is 'maximum' or 'maximum_gradient'. Only these two ops use indices of maxima."""
         return self.op.startswith("maximum")
+
+    @cached_property
+    def has_int64_indices(self) -> bool:
+        """Whether the indices of maxima are int64."""
+        return self.index_dtype is INT64
 
     @cached_property
     def x_bytes(self) -> int:
@@ -67,7 +89,7 @@ class PoolCase:
 
 
 class PoolPlan:
-    """The computation of one `PoolCase`, ready to run.
+    """The plan of one `PoolCase`. `run` does the computation.
 
     Attributes
     ----------
@@ -75,7 +97,7 @@ class PoolPlan:
     name : str
         The name of the kernel.
     nbytes : int
-        The number of bytes of the tables in the plan.
+        The number of bytes of the lists in the plan.
     """
 
     name = ""
@@ -90,9 +112,9 @@ class PoolPlan:
     ) -> bool:
         """Compute `target` from `source`: out from x, or dx from dout. `target` may be uninitialised.
 
-        The op 'maximum' also writes `indices`, and the op 'maximum_gradient' reads them. For the op 'norm_gradient',
-        `norms` is the output of the forward pass, and `factors` is x. The op 'maximum_gradient' returns whether every
-        index lies in its plane. All other ops return True.
+        The op 'maximum' also writes `indices`, the index of each maximum in its plane. The op 'maximum_gradient' reads
+        `indices`, and returns whether every index lies in its plane. All other ops return True. For the op
+        'norm_gradient', `norms` is the output of the forward pass, and `factors` is x.
         """
         raise NotImplementedError
 
@@ -103,7 +125,9 @@ class PoolKernel:
     name = ""
 
     def unsupported(self, case: PoolCase) -> str | None:
-        """Return the reason why the kernel cannot or should not compute the case, or None if it supports the case."""
+        """Return the reason why the kernel cannot or should not compute the case. Return None if the kernel supports
+        the case.
+        """
         raise NotImplementedError
 
     def plan(self, case: PoolCase) -> PoolPlan:

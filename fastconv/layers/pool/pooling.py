@@ -19,7 +19,7 @@ from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
 from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
 
-#: The type of `pool_param`: a dict of options, the value of `kernel_size`, or None.
+#: The type of the argument `pool_param`: a dict of options, the value of the option `kernel_size`, or None.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
 
 _DEFAULTS: dict[str, Any] = {
@@ -32,18 +32,18 @@ _DEFAULTS: dict[str, Any] = {
     "pool_width": None,
     "threads": None,
 }
-#: The defaults of the functions that have one more option than `max_pool_forward`.
+#: The default options of the functions that have one more option than `max_pool_forward`.
 _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: A function that makes the plan of a pooling from its geometry, dtype, option and number of threads.
+#: The type of a function that makes a plan from a geometry, a dtype, an option and a number of threads.
 MakePlan: TypeAlias = Callable[[PoolGeometry, np.dtype, Any, int], Any]
 
 
 class MaxPoolCache(NamedTuple):
-    """The arguments of the forward pass that `max_pool_backward` needs, and the index of each maximum in its plane."""
+    """The cache of `max_pool_forward`. `indices` has the index of each maximum in its plane (a channel of an image)."""
 
     geometry: PoolGeometry
     indices: np.ndarray
@@ -55,7 +55,7 @@ class MaxPoolCache(NamedTuple):
 
 
 class AvgPoolCache(NamedTuple):
-    """The arguments of the forward pass that `avg_pool_backward` needs."""
+    """The cache of `avg_pool_forward`: the values that `avg_pool_backward` needs."""
 
     geometry: PoolGeometry
     count_include_pad: bool
@@ -105,7 +105,9 @@ PoolCall: TypeAlias = Call[PoolGeometry]
 def pool_calls(
     caller: str, make_plan: MakePlan, option: Callable[[Mapping[str, Any]], Any] | None = None
 ) -> Calls[PoolCall]:
-    """Return the table of calls of a pooling. The function `option` returns the option that only this pooling has."""
+    """Return a store for the calls of a pooling. The function `option` gets all options, and returns the value of the
+    option that only this pooling has.
+    """
 
     def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
         geometry, settings = resolve_call(caller, x.shape, pool_param, options)
@@ -118,7 +120,7 @@ def pool_calls(
 
 
 def find_call(calls: Calls[PoolCall], x: Any, pool_param: Any, options: dict[str, Any]) -> tuple[np.ndarray, PoolCall]:
-    """Return x as kernels read it, and the call. An int as `pool_param` is the kernel size."""
+    """Return x in the form that kernels read, and the call. An int as `pool_param` is the kernel size."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
     call, (x,), _ = calls.find((x,), plain_options(pool_param, options), pool_param, options)
@@ -128,7 +130,7 @@ def find_call(calls: Calls[PoolCall], x: Any, pool_param: Any, options: dict[str
 def resolve_call(
     caller: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    """Return the geometry, and a dict with all options."""
+    """Check the options of a call. Return the geometry, and a dict with all options."""
     if pool_param is not None and type(pool_param) is not dict:
         pool_param = _as_param(caller, pool_param)
     settings = merge_options(caller, _DEFAULTS_OF.get(caller, _DEFAULTS), options, pool_param, "pool_param")
@@ -164,7 +166,7 @@ _avg_pool = pool_calls("avg_pool_forward", plan_mean, _count_include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
-    """Compute the largest cell of every window.
+    """Compute the maximum of every window.
 
     Parameters
     ----------
@@ -240,7 +242,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: the gradient of each output is added to the cell that was the maximum.
+    """Gradient of max pooling: each element of `dout` is added to the cell of `dx` that was the maximum.
 
     Parameters
     ----------
@@ -440,7 +442,7 @@ def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache
 
 
 def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
-    """Gradient of average pooling: the gradient of each output is divided evenly among the cells of its window.
+    """Gradient of average pooling: each element of `dout` is divided evenly among the cells of its window.
 
     Parameters
     ----------

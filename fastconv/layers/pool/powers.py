@@ -1,8 +1,9 @@
 """Pooling by p-norms for any exponent p, and its gradient. A norm is computed as the root of a sum of powers.
 
-Large planes are computed in blocks. A result is the norm of a window, which is the root of a sum over cells, or the
-gradient of a cell, which is a sum over the windows that read the cell. A row (`lines` in the code) is all values at one
-index of the first spatial axis. A result sums values of several rows.
+Large planes are computed in blocks. In this module, a result is the norm of a window or, in the backward pass, the
+gradient of a cell. A norm needs a sum over the cells of a window, and a gradient needs a sum over the windows that
+contain the cell. A row (`lines` in the code) is all values at one index of the first spatial axis. Each of these sums
+takes values from several rows.
 """
 
 from __future__ import annotations
@@ -17,24 +18,19 @@ import numpy as np
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.layers.pool import windows as _windows
+from fastconv.layers.pool import tuning as _tuning, windows as _windows
 from fastconv.layers.pool.kernels import index_dtype, plan_for
 from fastconv.layers.pool.plan import NO_INDICES, Array, Given, PoolCase, PoolPlan
 from fastconv.runtime.records import dataclass
 
-#: The approximate number of bytes of the powers that are in memory at a time.
-_POWER_BYTES = 1 << 20
-#: A row of an image with more than this number of bytes is divided. If windows are long, the parts of the row may have
-#: more bytes, too.
-_LINE_BYTES = 1 << 16
-#: The ranges within which sums of powers, and factors norm ** (1 - p), are accurate. Outside these ranges, some of the
-#: powers may have overflowed or underflowed.
+#: A sum of powers is accurate in the range `_SUMS`, and a factor norm ** (1 - p) in the range `_FACTORS`. Outside these
+#: ranges, a power may have overflowed or underflowed.
 _SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
 @dataclass(frozen=True)
 class PowersPlan(PoolPlan):
-    """The plan of the p-norm of windows for any exponent p, or of its gradient."""
+    """The plan of pooling by the p-norm, or of its gradient, for any exponent p."""
 
     case: PoolCase
     p: float
@@ -54,12 +50,12 @@ class PowersPlan(PoolPlan):
 
 
 class _Cut(NamedTuple):
-    """A range of outputs (or cells of dx) along an axis. Each of them is a sum of values at indices from `begin` to
+    """A range of results (outputs, or cells of dx) along an axis. Each result sums values at indices from `begin` to
     `end` - 1.
 
-    If `low` is below `high`, the sum for every output (or cell) of the range contains the values at the indices from
-    `low` to `high` - 1. `axis` then has a single index in place of these indices, for the sum of these values. If `low`
-    equals `high`, `axis` has all indices.
+    If `low` is below `high`, every result of the range needs all values from index `low` to index `high` - 1. These
+    values are summed once, and `axis` has a single index for their sum. If `low` equals `high`, no values are summed
+    in advance, and `axis` has all indices.
     """
 
     axis: Axis
@@ -71,7 +67,9 @@ class _Cut(NamedTuple):
 
 
 def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the `_Cut` (range of outputs) with the windows from `first` to `last` - 1."""
+    """Return the `_Cut` (range of results) of the outputs from `first` to `last` - 1. If `fold` is true, values that
+    all these outputs need are summed once.
+    """
     size, k, stride, lo, dilation, _ = axis.row()
     start, final = first * stride - lo, (last - 1) * stride - lo
     end = final + dilation * (k - 1) + 1
@@ -84,8 +82,8 @@ def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
 
 
 def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """Return the `_Cut` (range of cells of dx) with the cells from `first` to `last` - 1. It leaves out the cells at
-    its start that are before the first window.
+    """Return the `_Cut` (range of results) of the cells of dx from `first` to `last` - 1, without cells before the
+    first window. If `fold` is true, values that all these cells need are summed once.
     """
     _, k, stride, lo, dilation, out = axis.row()
     begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
@@ -112,25 +110,25 @@ def _cut(
 
 
 class _Block(NamedTuple):
-    """A part of a pooling: some planes and, along each axis after the first, a range of outputs (or cells of dx). The
-    planes are treated as the channels of one image.
+    """A part of a pooling. It has some planes and, along each axis after the first, a range of results (outputs, or
+    cells of dx). The planes are treated as the channels of one image.
     """
 
     geometry: PoolGeometry
     #: Slices of arrays (planes, *spatial). `lines` selects the values that the block reads. `targets` selects the
-    #: outputs (or cells of dx) that it computes.
+    #: results that the block computes.
     lines: tuple[slice, ...]
     targets: tuple[slice, ...]
-    #: The ranges of outputs (or cells of dx) into which the first axis is divided.
+    #: The ranges of results (outputs, or cells of dx) into which the first axis is divided.
     cuts: list[_Cut]
-    #: Rows are summed in groups, and the sums are stored, because several ranges of outputs use them. The first number
-    #: is the index of a row at which a group begins. The second is the number of rows in each group.
+    #: Rows are summed in groups. The sums are stored, because several ranges of results need them. The first number is
+    #: the index of a row at which a group begins. The second is the number of rows in each group.
     sums: tuple[int, int]
     parts: dict[Axis, PoolGeometry]
 
     def part(self, axis: Axis) -> PoolGeometry:
-        """Return the geometry of the block with `axis` as its first axis. The geometry is cached, because many calls
-        have an equal `axis`.
+        """Return the geometry of the block, with `axis` as its first axis. Geometries are stored in `parts`, because
+        many elements of `cuts` have an equal axis.
         """
         if axis not in self.parts:
             shape, axes = self.geometry.x_shape, self.geometry.axes
@@ -139,19 +137,20 @@ class _Block(NamedTuple):
 
 
 def _is_cut(geometry: PoolGeometry) -> bool:
-    """Return whether each plane is divided. It is divided if the powers of two planes take more than `_POWER_BYTES`."""
+    """Return whether planes are divided. They are divided if the powers of two planes take more than
+    `power_bytes`."""
     return _at_once(geometry) < 2
 
 
 def _at_once(geometry: PoolGeometry) -> int:
-    return _POWER_BYTES // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
+    return _tuning.TUNING.power_bytes // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """Split a pooling into poolings without dilation along the first axis.
+    """Split a pooling with dilation along the first axis into poolings without dilation along this axis.
 
-    Yield each pooling with two slices along the first axis: the slice of its cells, and the slice of its windows. If
-    planes are not divided, yield the given pooling only.
+    For each pooling, yield its geometry and two slices along the first axis: the slice of its cells, and the slice of
+    its windows. If planes are not divided, yield only the given geometry.
     """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
@@ -169,7 +168,7 @@ def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, sl
 
 
 def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Yield blocks whose powers take about `_POWER_BYTES`: several planes, or a part of one plane."""
+    """Yield blocks whose powers take about `power_bytes`: several planes, or a part of one plane."""
     axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
     total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
     if not _is_cut(geometry):
@@ -185,15 +184,14 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
     later = []
     for other in geometry.axes[1:]:
         n = other.size if gradient else other.out
-        # Shorter pieces would be slow, because neighbouring pieces overlap, and each of them computes the shared
-        # powers.
-        pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
+        # Do not make shorter pieces. Neighbouring pieces overlap, and the powers in the overlap are computed for each
+        # of the pieces.
+        pieces = max(1, min(-(-line // _tuning.TUNING.line_bytes), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
-    # A stored sum is over at least about sqrt(k) rows, so that a window of k rows has at most about sqrt(k) stored
-    # sums.
-    most = max(_POWER_BYTES // line, math.isqrt(k))
+    # Each stored sum adds at least about sqrt(k) rows. So a window of k rows has at most about sqrt(k) stored sums.
+    most = max(_tuning.TUNING.power_bytes // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
         sums = -((k - step - lo) // stride), max(step // stride, 1)
@@ -217,8 +215,8 @@ _Lines: TypeAlias = Callable[[int, int], np.ndarray]
 class _LineSums:
     """A function that returns the sum of the rows (indices of the first axis) from `begin` to `end` - 1.
 
-    The sum of each group of `step` rows is stored, because the next call, with a larger `begin`, needs many of these
-    sums again.
+    The sum of each group of `step` rows is stored, because the next call, with a slightly larger `begin`, needs many of
+    these sums again.
     """
 
     def __init__(self, lines: _Lines, origin: int, step: int) -> None:
@@ -250,7 +248,9 @@ def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """Return the rows that `cut` sums, with one row from `common` in place of the rows from `low` to `high` - 1."""
+    """Return the rows whose sums are the results of `cut`. One row, computed by `common`, replaces the rows from `low`
+    to `high` - 1.
+    """
     if cut.low == cut.high:
         return lines(cut.begin, cut.end)
     parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
@@ -258,7 +258,7 @@ def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
 
 
 def _of_planes(array: np.ndarray, chosen: tuple[slice, ...]) -> np.ndarray:
-    """Return the part of an array (planes, *spatial) that `chosen` selects, as one image whose channels are planes."""
+    """Return the part `chosen` of an array (planes, *spatial), as one image whose channels are the planes."""
     return array[chosen][None]
 
 
@@ -303,8 +303,7 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
             plan = plan_for("maximum", part, x.dtype, threads, index_dtype=index_dtype(part))
             places = _arrays.empty_result(part.out_shape, plan.case.index_dtype, "the indices")
             plan.run(_fold(cut, magnitudes, largest), peaks, places)
-            # A sum outside of the range `_SUMS` is still correct if the largest magnitude in its window is 0, inf or
-            # NaN.
+            # A sum outside the range `_SUMS` is still correct if the largest magnitude in the window is 0, inf or NaN.
             lost = ~kept & _between(peaks, (0, math.inf))
             if lost.any():
                 whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
@@ -314,8 +313,8 @@ def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: floa
 def _norms_by_peaks(
     x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
 ) -> None:
-    """Compute the norms of the `chosen` windows from the ratios abs(cell) / peak. `peaks` has the largest abs(cell) of
-    each window.
+    """Compute the norms of the `chosen` windows from the ratios abs(cell) / peak, whose powers cannot overflow. The
+    peak of a window is its largest abs(cell).
     """
     outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
     for planes, padded in _windows.pad_planes(x, geometry):
@@ -350,7 +349,7 @@ def _gradients_of(
     p: float,
     threads: int,
 ) -> None:
-    # `ends` is the range of norms whose power norm ** (1 - p) lies within `_FACTORS`.
+    # `ends` is the range of norms for which norm ** (1 - p) lies in the range `_FACTORS`.
     ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
     some_lost = np.zeros(out.shape[2], bool)
 
@@ -370,18 +369,18 @@ def _gradients_of(
         if cut.begin == cut.end:
             continue
         part, cells, spread = block.part(cut.axis), x[:, :, cut.targets], _fold(cut, shares, common)
-        # Multiply by the window sizes, because `mean_gradient` divides by them.
+        # The op `mean_gradient` divides by the window sizes, so multiply by them first.
         spread *= part.window_sizes(True)
         sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
         plan_for("mean_gradient", part, sums.dtype, threads).run(spread, sums)
         sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # Set the gradient to 0 where the cell is 0. For p = 1 it may be another number here, because NumPy computes
-        # 0 ** 0 as 1.
+        # Set the gradient to 0 where the cell is 0. For p = 1, `sums` may have another number there, because NumPy
+        # computes 0 ** 0 as 1.
         sums[cells == 0] = 0
         if some_lost[cut.begin : cut.end].any():
-            # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that read the cell are `lost`, and their
-            # `shares` are 0. So the gradient in `sums` is inf * 0, which is NaN. Set it to 0. The gradients of lost
-            # windows are added below.
+            # If abs(cell) ** (p - 1) is inf for a finite cell, all windows that contain the cell are lost: their
+            # `shares` are 0. So the gradient of the cell is inf * 0, which is NaN. Set this gradient to 0.
+            # `_add_gradients_by_ratios` then adds the gradients of the lost windows.
             sums[np.isinf(factors) & np.isfinite(cells)] = 0
             whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
             gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
@@ -402,8 +401,8 @@ def _add_gradients_by_ratios(
     p: float,
     chosen: np.ndarray,
 ) -> None:
-    """Compute the gradients of the `chosen` windows from the ratios abs(cell) / norm, and add them to `dx`. `out` has
-    the norm of each window.
+    """Compute the gradients of the `chosen` windows from the ratios abs(cell) / norm, and add the gradients to `dx`.
+    `out` has the norm of each window.
     """
     douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)

@@ -1,11 +1,11 @@
-"""Pooling axis by axis, for windows of any size: the division of planes into pieces, and the table for the kernel.
+"""Pooling axis by axis, for windows of any size. This module plans the steps of the kernel ``pool/pool_running.h``.
 
-In the names of this module, sources are the cells that the kernel ``pool/pool_running.h`` reads, and targets are the
-cells that it writes. An arrival is a source, numbered in the order of reading. The time of a pooling hardly grows with
-the size of its windows, because the kernel makes windows of k cells along an axis in about log2(k) steps. Each step
-joins shorter windows, and its results are called a level. Each thread has a workspace with ring buffers for about k
-rows of one piece (a part of a plane). Pieces are narrow, so that the workspace is small. The division into pieces does
-not affect results, because each result is a sum of the same terms in the same order.
+The kernel makes windows of k cells along an axis in about log2(k) steps. Each step joins shorter windows. So the time
+of a pooling hardly grows with the size of its windows. In this module, sources are the cells that the kernel reads,
+arrivals are sources in the order of reading, and targets are the cells that the kernel writes.
+
+A plane (one channel of one image) is divided into narrow pieces. Each thread has ring buffers for about k rows of one
+piece. The division does not affect results, because each result is a sum of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -13,59 +13,40 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastconv._ext.pool import running as _ext
+from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.layers.pool.plan import INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolPlan
+from fastconv.layers.pool.plan import NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolPlan, kernel_axes
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
-from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Values of the enums in pool_running.h. The first line has the operations. The second line has the terms of a sum. The
-#: third line has the results of a sum. The fourth line says from which windows a result is computed: those that the
-#: last step joins, those that an earlier step joins, or none.
-MAXIMUM, SUM = 0, 2
-CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
-SUMS, BY_COUNT, ROOT, TIMES = range(4)
-_FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
-
-#: `_SLACK` is the number of elements past the end of a row that a vector may read or write (FC_RUNNING_SLACK). The
-#: length of a row in the workspace is a multiple of `_MULTIPLE` elements.
-_SLACK = 16
+#: The length of a row in the workspace is a multiple of this number of elements.
 _MULTIPLE = 32
-#: The number of bytes of workspace that fit into the L2 cache. A plan may use up to four times this number if
-#: the larger workspace saves time.
-RING_BYTES = 1 << 20
-#: The minimum width of a piece, in elements, unless the plane itself is narrower.
-_LEAST_WIDTH = 64
-#: The maximum length, in elements, of a workspace row in which rows of several planes are side by side.
-GROUP_ELEMENTS = 512
-#: The maximum number of bytes of workspace per thread. A pooling whose windows need more raises an error.
-MOST_BYTES = 1 << 30
-#: The time in nanoseconds that a step (see `steps`) takes for one vector. In each pair, the first number is for a step
-#: that joins windows along a row, and the second is for a step that joins windows across rows.
+#: The maximum length, in elements, of a workspace row that holds rows of several planes side by side.
+_GROUP_ELEMENTS = 512
+#: The times, in nanoseconds, that a step (see `steps`) takes for one vector: first the time of a step along a row, then
+#: the time of a step across rows.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
-#: Times in nanoseconds. `_READ` is for reading or writing a vector, `_CELL` for copying one cell, `_ROW` for the start
-#: of a row of the input, and `_GIVE` for the start of a row of the result.
+#: Times in nanoseconds: `_READ` to read or write a vector, `_CELL` to copy a cell, `_ROW` to start a row of the input,
+#: and `_GIVE` to start a row of the result.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
-#: The number of bytes that a copy moves in a nanosecond.
+#: The number of bytes that a memory copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
-#: The maximum number of cells from the first to the last cell of a piece (a part of a plane) in float32. The number is
-#: limited because the indices of the cells have 32 bits.
-_MOST_CELLS = np.iinfo(np.int32).max
 
-Row = tuple[int, int, int, int, int, int]
+#: A range of results along an axis: its first index, and its last index plus 1.
+Cut: TypeAlias = tuple[int, int]
 Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """Return the steps that join single cells to windows of k taps.
+    """Return the steps that make windows of k taps from single cells.
 
     A step is a pair of ints. The step ``(0, n)`` joins two windows whose starts are n cells apart. The step ``(1, n)``
-    extends a window by the cell that is n cells after its last cell.
+    adds one cell to a window: the cell that is n cells after its last cell.
 
     >>> steps(6, 1, False)
     [(0, 1), (1, 1), (0, 3)]
@@ -92,11 +73,10 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 class _Walk(NamedTuple):
     """The order in which the kernel computes its results (outputs, or cells of dx) along the height or the depth.
 
-    `first` is the index of the first input row that is read. Rows are numbered from this row. Result i needs the
-    rows from `begin[i]` to `end[i]`, and is computed when row `end[i]` has been processed. `gets[i]` says from which
-    windows result i is computed: those after the last step, those after the first `early` steps, or none. `early` is
-    the number of steps after which windows have one tap less than after the last step, or -1 if there is no such
-    number.
+    `first` is the index of the first input row that is read. All other row numbers are counted from this row. Result i
+    needs the rows from `begin[i]` to `end[i]`, and is computed after row `end[i]` is read. `gets[i]` tells whether
+    result i is computed after all steps, after the first `early` steps, or from no cells at all. The windows after
+    `early` steps have one tap less than the final windows. `early` is -1 if no result needs such windows.
     """
 
     steps: Steps
@@ -112,74 +92,65 @@ class _Walk(NamedTuple):
         return sum(shift for _, shift in self.steps)
 
 
-def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Return four numbers that describe the phases into which the gradient along an axis divides the taps.
+class _Phases(NamedTuple):
+    """How the gradient along an axis divides the taps into `n` phases.
 
-    A phase has every n-th tap, where n is the number of phases. All windows that read a cell read it at taps of one
-    phase. The four numbers are n, the minimum number of taps in a phase, the number of phases with one tap more, and
-    the distance between two outputs that read the same cell at neighbouring taps of a phase.
+    A phase has every n-th tap. All windows that contain a given cell read it by taps of the same phase. A phase has
+    `taps` taps, but `rest` phases have one tap more. Two outputs that read the same cell by neighbouring taps of a
+    phase are `step` outputs apart.
     """
-    _, k, stride, _, dilation, _ = row
-    common = math.gcd(stride, dilation)
-    phases = stride // common
-    return phases, k // phases, k % phases, dilation // common
+
+    n: int
+    taps: int
+    rest: int
+    step: int
+
+    @classmethod
+    def of(cls, axis: Axis) -> _Phases:
+        common = math.gcd(axis.stride, axis.dilation)
+        phases = axis.stride // common
+        return cls(phases, axis.k // phases, axis.k % phases, axis.dilation // common)
 
 
-def _walk_forward(row: Row, maximum: bool) -> _Walk:
-    _, k, stride, lo, dilation, out = row
-    begin = np.arange(out) * stride
-    gets = np.full(out, _FROM_LAST)
-    return _Walk(steps(k, dilation, maximum), -1, -lo, begin, begin + (k - 1) * dilation, gets)
+def _walk_forward(axis: Axis, maximum: bool) -> _Walk:
+    begin = np.arange(axis.out) * axis.stride
+    gets = np.full(axis.out, _ext.FROM_LAST)
+    return _Walk(steps(axis.k, axis.dilation, maximum), -1, -axis.lo, begin, begin + (axis.extent - 1), gets)
 
 
-def _walk_backward(row: Row) -> _Walk:
-    size, _, stride, lo, dilation, out = row
-    phases, taps, rest, step = _phases(row)
+def _walk_backward(axis: Axis) -> _Walk:
+    phases, taps, rest, step = _Phases.of(axis)
+    stride = axis.stride
     common = stride // phases
-    cell = np.arange(size) + lo
+    cell = np.arange(axis.size) + axis.lo
     inverse = pow(step, -1, phases) if phases > 1 else 0
     phase = (cell // common) % phases * inverse % phases
-    last = (cell - phase * dilation) // stride
+    last = (cell - phase * axis.dilation) // stride
     count = taps + (phase < rest)
     first = last - (count - 1) * step
-    unread = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
+    unread = (cell % common != 0) | (count == 0) | (last < 0) | (first >= axis.out)
     made = steps(taps, step, False) if taps else []
     early = -1
     if taps and rest:
         early = len(made)
         made.append((1, step))
-    gets = np.where((phase < rest) | (early < 0), _FROM_LAST, _FROM_EARLY)
-    gets[unread] = _FROM_NOTHING
+    gets = np.where((phase < rest) | (early < 0), _ext.FROM_LAST, _ext.FROM_EARLY)
+    gets[unread] = _ext.FROM_NOTHING
     begin = int(first[~unread].min()) if not unread.all() else 0
     end = int(last[~unread].max()) if not unread.all() else 0
-    # A cell of dx that no window reads is written when its neighbours are written.
+    # A cell of dx that no window reads is written together with its neighbours.
     last = np.where(unread, np.clip(cell // stride, begin, end), last)
     first = np.where(unread, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
-class _Numbers:
-    """Collects the lists that follow the header of a table. `at` is the length of the table so far."""
-
-    def __init__(self, head: int) -> None:
-        self.parts: list[np.ndarray] = []
-        self.at = head
-
-    def put(self, values: Sequence[Any] | np.ndarray) -> int:
-        """Append the values, and return the index of the first one."""
-        part = np.ravel(np.asarray(values, np.intp))
-        begin, self.at = self.at, self.at + len(part)
-        self.parts.append(part)
-        return begin
-
-
 def _depths(walk: _Walk) -> np.ndarray:
-    """Return, for each row that is read, the last level (result of a step) that needs the row, or -1 if none does."""
+    """Return, for each row, how many steps are done after the row is read, or -1 if no result needs the row."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
-    needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
+    needed[levels, walk.end[walk.gets == _ext.FROM_LAST]] = True
     if walk.early >= 0:
-        needed[walk.early, walk.end[walk.gets == _FROM_EARLY]] = True
+        needed[walk.early, walk.end[walk.gets == _ext.FROM_EARLY]] = True
     for level in reversed(range(levels)):
         shift = walk.steps[level][1]
         needed[level] |= needed[level + 1]
@@ -187,67 +158,114 @@ def _depths(walk: _Walk) -> np.ndarray:
     return np.where(needed.any(axis=0), levels - needed[::-1].argmax(axis=0), -1)
 
 
-def _target_ranges(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
-    found = []
-    for begin, end in cut:
-        source = int(walk.begin[begin:end].min())
-        found.append((begin, end, source, int(walk.end[begin:end].max()) + 1 - source))
-    return found
+def _array(values: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the values in the dtype of the lists of a compiled plan."""
+    return np.ascontiguousarray(values, np.intp)
 
 
-def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[int]:
+class Ranges(NamedTuple):
+    """The ranges of results into which an axis is divided. Each array has an element for each range.
+
+    The results from `begin` to `end` - 1 need `n` sources, from index `source` on.
+    """
+
+    begin: np.ndarray
+    end: np.ndarray
+    source: np.ndarray
+    n: np.ndarray
+
+
+class AxisSteps(NamedTuple):
+    """The steps along D or H. The fields are those of fc_running_axis in pool_running.h."""
+
+    size: int
+    early: int
+    first: int
+    shift: np.ndarray
+    plus: np.ndarray
+    ring: np.ndarray
+    depth: np.ndarray
+    ends: np.ndarray
+    target: np.ndarray
+    from_: np.ndarray
+    ranges: Ranges
+
+
+class WidthSteps(NamedTuple):
+    """The steps along W. The fields are those of fc_running_width in pool_running.h."""
+
+    size: int
+    stride: int
+    lo: int
+    dilation: int
+    phases: int
+    taps: int
+    rest: int
+    step: int
+    copies_sources: bool
+    shift: np.ndarray
+    plus: np.ndarray
+    ranges: Ranges
+
+
+def _axis_steps(axis: Axis, case: PoolCase, cuts: list[Cut]) -> AxisSteps:
+    walk = _walk_backward(axis) if case.is_gradient else _walk_forward(axis, case.finds_maxima)
     order = np.argsort(walk.end, kind="stable")
     shifts = [shift for _, shift in walk.steps]
-    return [
-        size,
-        len(walk.end),
-        len(walk.steps),
-        walk.early,
-        walk.first,
-        walk.rows,
-        numbers.put(shifts),
-        numbers.put([plus for plus, _ in walk.steps]),
-        numbers.put([0, *itertools.accumulate(shifts)]),
-        numbers.put(_depths(walk)),
-        numbers.put(np.cumsum(np.bincount(walk.end))),
-        numbers.put(order),
-        numbers.put(walk.gets[order]),
-        numbers.put(_target_ranges(walk, cut)),
-    ]
+    sources = [int(walk.begin[begin:end].min()) for begin, end in cuts]
+    ends = [int(walk.end[begin:end].max()) + 1 for begin, end in cuts]
+    return AxisSteps(
+        size=axis.out if case.is_gradient else axis.size,
+        early=walk.early,
+        first=walk.first,
+        shift=_array(shifts),
+        plus=_array([plus for plus, _ in walk.steps]),
+        ring=_array([0, *itertools.accumulate(shifts)]),
+        depth=_array(_depths(walk)),
+        ends=_array(np.cumsum(np.bincount(walk.end))),
+        target=_array(order),
+        from_=_array(walk.gets[order]),
+        ranges=Ranges(
+            begin=_array([begin for begin, _ in cuts]),
+            end=_array([end for _, end in cuts]),
+            source=_array(sources),
+            n=_array([end - source for source, end in zip(sources, ends, strict=True)]),
+        ),
+    )
 
 
-def _range_w(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
-    """Return four numbers: `begin`, `end`, and the input columns that are needed for this range of columns.
-
-    The third returned number is the index of the first needed input column. The fourth is the number of these columns.
-    """
-    _, k, stride, lo, dilation, _ = row
-    if not backward:
-        return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1
-    phases, taps, _, step = _phases(row)
-    source = -((-(begin + lo - (phases - 1) * dilation)) // stride) - taps * step
-    return begin, end, source, (end - 1 + lo) // stride - source + 1
+def _width_ranges(axis: Axis, backward: bool, cuts: list[Cut]) -> Ranges:
+    begin, end = (_array(bounds) for bounds in zip(*cuts, strict=True))
+    if backward:
+        phases = _Phases.of(axis)
+        source = -(-(begin + axis.lo - (phases.n - 1) * axis.dilation) // axis.stride) - phases.taps * phases.step
+        return Ranges(begin, end, source, (end - 1 + axis.lo) // axis.stride - source + 1)
+    return Ranges(begin, end, begin * axis.stride - axis.lo, (end - 1 - begin) * axis.stride + axis.extent)
 
 
-def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
-    """Divide the range from 0 to n into pieces of nearly the same size."""
+def _width_steps(axis: Axis, case: PoolCase, ranges: Ranges) -> WidthSteps:
+    phases = _Phases.of(axis) if case.is_gradient else _Phases(0, axis.k, 0, axis.dilation)
+    made = steps(phases.taps, phases.step, case.finds_maxima) if phases.taps else []
+    return WidthSteps(
+        size=axis.out if case.is_gradient else axis.size,
+        stride=axis.stride,
+        lo=axis.lo,
+        dilation=axis.dilation,
+        phases=phases.n,
+        taps=phases.taps,
+        rest=phases.rest,
+        step=phases.step,
+        copies_sources=phases.rest > 0 or any(plus for plus, _ in made),
+        shift=_array([shift for _, shift in made]),
+        plus=_array([plus for plus, _ in made]),
+        ranges=ranges,
+    )
+
+
+def _cut(n: int, pieces: int) -> list[Cut]:
+    """Divide the range from 0 to n into ranges of nearly the same size."""
     ends = [n * i // pieces for i in range(pieces + 1)]
     return list(itertools.pairwise(ends))
-
-
-class RunningTable(NamedTuple):
-    """The table that the kernel reads, and the numbers that a call of the kernel needs.
-
-    `space` is the number of elements of workspace per thread. `items` is the number of work items, which are the pieces
-    of all planes. `time` is the total time in nanoseconds on one thread. `width` is the number of elements that a row
-    of the result has in a piece.
-    """
-
-    table: np.ndarray
-    space: int
-    items: int
-    time: float
-    width: int
 
 
 class _Cuts(NamedTuple):
@@ -257,48 +275,51 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """The time and the workspace of a plan, as functions of the number of pieces of a plane along each axis."""
+    """Estimates of the time and the workspace of a plan, for a given number of pieces along each axis of a plane."""
 
-    def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
-        self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
-        self.targets = [row[0] if backward else row[5] for row in self.rows]
-        self.steps = [_steps_of(row, maximum, backward) for row in self.rows]
+    def __init__(self, case: PoolCase) -> None:
+        self.axes, self.backward, self.maximum = kernel_axes(case.geometry), case.is_gradient, case.finds_maxima
+        self.targets = [axis.size if self.backward else axis.out for axis in self.axes]
+        self.steps = [_steps_of(axis, self.maximum, self.backward) for axis in self.axes]
         self.rings = [sum(shift for _, shift in steps_of) for steps_of in self.steps[:2]]
-        self.lanes = _isa.lanes(itemsize)
-        self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
+        self.lanes = _isa.lanes(case.dtype.itemsize)
+        self.step, self.ring_step = _MAXIMUM_STEPS if self.maximum else _SUM_STEPS
 
-    def arrivals(self, axis: int, targets: int) -> int:
-        """Return the number of input cells along `axis` from which `targets` consecutive results are computed."""
-        _, k, stride, _, dilation, _ = self.rows[axis]
-        reach = (k - 1) * dilation
-        return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
+    def arrivals(self, i: int, targets: int) -> int:
+        """Return the number of input cells along axis `i` that `targets` consecutive results need."""
+        axis = self.axes[i]
+        reach = axis.extent - 1
+        return (targets - 1 + reach) // axis.stride + 1 if self.backward else (targets - 1) * axis.stride + reach + 1
 
     def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
         """Return the maximum number of results of a piece (a part of a plane) along each axis."""
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
-    def space(self, cuts: _Cuts) -> int:
-        """Return the number of elements of workspace per thread: ring buffers, and a few single rows."""
+    def workspace(self, cuts: _Cuts, group: int = 1) -> int:
+        """Return the approximate workspace of a thread, in elements, before the compiled plan exists.
+
+        The workspace consists of ring buffers and a few single rows. `group` is the number of planes of a piece.
+        """
         _, high, wide = self.sizes(cuts)
         deep_rows, high_rows = self.rings
         rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
-        return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
+        return rows * _pitch(group * wide) + 3 * _pitch(group * self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
-        """Return the number of cells of the image from the first to the last cell that is read for a piece."""
-        deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
-        return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
+        """Return the number of cells of the image from the first to the last cell that a piece needs."""
+        deep, high, wide = (self.arrivals(i, n) for i, n in enumerate(self.sizes(cuts)))
+        return ((deep - 1) * self.axes[1].size + high) * self.axes[2].size + wide
 
     def of(self, cuts: _Cuts, group: int = 1) -> float:
-        """Return the time in nanoseconds for a piece of one plane, on one thread of an AVX-512 machine.
+        """Return the estimated time of a piece of one plane, in nanoseconds, on one thread of an AVX-512 machine.
 
         `group` is the number of planes whose rows the kernel processes side by side.
         """
         deep, high, wide = self.sizes(cuts)
-        depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
+        depths, heights, sources = (self.arrivals(i, n) for i, n in enumerate((deep, high, wide)))
         vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
-        stride = self.rows[2][2]
+        stride = self.axes[2].stride
         along = read * (_READ + self.step * len(self.steps[2])) + vectors * _READ + (stride > 1) * wide * _CELL
         across = vectors * self.ring_step
         rows = depths * heights * (_ROW / group + _GIVE + along + across * len(self.steps[1]))
@@ -306,52 +327,55 @@ class _Costs:
         return rows + deepened + deep * high * (_GIVE + vectors * _READ)
 
 
-def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
+def _steps_of(axis: Axis, maximum: bool, backward: bool) -> Steps:
     """Return the steps along an axis. A gradient needs one more step if some phases have one tap more than others."""
     if not backward:
-        return steps(row[1], row[4], maximum)
-    _, taps, rest, step = _phases(row)
+        return steps(axis.k, axis.dilation, maximum)
+    _, taps, rest, step = _Phases.of(axis)
     return steps(taps, step, maximum) + [(1, step)] * (rest > 0) if taps else []
 
 
-def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
-    """Return the time of a pooling in nanoseconds, on one thread of an AVX-512 machine."""
-    costs = _Costs(geometry, maximum, backward, itemsize)
-    return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
+def time(case: PoolCase) -> float:
+    """Return the estimated time of a pooling, in nanoseconds, on one thread of an AVX-512 machine."""
+    costs = _Costs(case)
+    return case.geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, case.geometry, 1))
 
 
 def _pitch(wide: int) -> int:
-    return -(-(wide + _SLACK) // _MULTIPLE) * _MULTIPLE
+    return -(-(wide + _ext.SLACK) // _MULTIPLE) * _MULTIPLE
 
 
 def _pieces(n: int, most: int) -> Iterator[int]:
-    """Yield the numbers of pieces, up to `most`, that `_choose` tries for an axis with n results."""
+    """Yield the numbers of pieces that `_choose` tries for an axis with n results, up to the number `most`."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
         pieces = pieces + 1 if pieces < 4 else pieces * 3 // 2
 
 
-def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """Return the number of pieces along each axis: the fastest choice, with a small workspace if possible."""
+def _choose(costs: _Costs, case: PoolCase) -> _Cuts:
+    """Return the number of pieces along each axis: the fastest choice with a small workspace. If every workspace is too
+    large, return the choice with the smallest one.
+    """
+    geometry, itemsize, threads, tuning = case.geometry, case.dtype.itemsize, case.threads, case.tuning
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
         for heights in _pieces(high, 2 * threads if deep == 1 else max(high // 4, 2 * threads)):
-            for ranges_w in _pieces(wide, max(1, wide // _LEAST_WIDTH)):
+            for ranges_w in _pieces(wide, max(1, wide // tuning.least_width)):
                 cuts = _Cuts(depths, heights, ranges_w)
-                if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
+                if costs.maximum and itemsize == 4 and costs.span(cuts) > tuning.most_float32_cells:
                     continue
-                space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
+                space = costs.workspace(cuts) * itemsize / (4 * tuning.ring_bytes)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The last factor is larger for a large workspace, because it is too large to stay in the caches.
+                # The factor 1 + min(space, 1) lengthens the time, because a large workspace does not stay in the cache.
                 key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
     if found is None:
         raise ValueError(
-            f"a window of {_window(geometry)} cells spans more than {_MOST_CELLS} cells of x, the limit in float32; "
-            "pool in several steps with smaller windows, or in float64"
+            f"a window of {_window(geometry)} cells spans more than {tuning.most_float32_cells} cells of x, the limit "
+            "in float32; pool in several steps with smaller windows, or in float64"
         )
     return found
 
@@ -360,130 +384,41 @@ def _window(geometry: PoolGeometry) -> str:
     return " x ".join(str(axis.k) for axis in geometry.axes)
 
 
-def _lifted(geometry: PoolGeometry) -> list[Row]:
-    rows: list[Any] = [(1, 1, 1, 0, 1, 1)] * (3 - len(geometry.axes))
-    return rows + [axis.row() for axis in geometry.axes]
-
-
-def _make(
-    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
-) -> RunningTable:
-    costs = _Costs(geometry, maximum, backward, itemsize)
-    rows = costs.rows
-    cuts = _choose(costs, geometry, itemsize, threads)
-    ranges_w = [_range_w(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.ranges_w)]
-    ranges_h = _cut(costs.targets[1], cuts.heights)
-    group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
-    row_pitch = _pitch(group * max(n for *_, n in ranges_w) + 2 * _SLACK)
-    # A workspace row may hold rows of several planes. For each plane it has room for a row that is read or for a row of
-    # the result, whichever is longer.
-    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in ranges_w))
-    high = max(end - begin for begin, end in ranges_h)
-    deep_rows, high_rows = costs.rings
-    space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
-    # Check the workspace before the tables are made, because the tables of a large window are long.
-    _check_space(geometry, space, itemsize)
-    walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
-    numbers = _Numbers(71)
-    head = [cuts.ranges_w, cuts.heights, cuts.depths, row_pitch, pitch, high]
-    after = [0] * (3 - len(geometry.axes)) + [axis.hi if include_pad else 0 for axis in geometry.axes]
-    for (size, k, stride, lo, dilation, _), hi in zip(rows, after, strict=True):
-        head += [size, k, stride, lo, dilation, -lo if include_pad else 0, size + hi]
-    head += _put_axis(
-        numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
-    )
-    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], ranges_h)
-    size, k, stride, lo, dilation, out = rows[2]
-    phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
-    made = steps(taps, step, maximum) if taps else []
-    copies_sources = rest > 0 or any(plus for plus, _ in made)
-    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, copies_sources]
-    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(ranges_w)]
-    inside, outside = geometry.cells, math.prod(geometry.out_shape[2:])
-    head += [*((outside, inside) if backward else (inside, outside)), group]
-    table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])
-    table.flags.writeable = False
-    items = -(-geometry.planes // group) * math.prod(cuts)
-    nanoseconds = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
-    return RunningTable(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
-
-
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Return the number of planes whose rows are processed side by side. It is 1 unless rows are short."""
+    """Return the number of planes whose rows are processed side by side. It is above 1 only if rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
-    return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
+    return max(1, min(_GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
 
-def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
-    if elements * itemsize > MOST_BYTES:
+def _check_workspace(case: PoolCase, elements: int) -> None:
+    nbytes, most = elements * case.dtype.itemsize, case.tuning.most_bytes
+    if nbytes > most:
         raise ValueError(
-            f"a window of {_window(geometry)} cells needs {elements * itemsize >> 20} MiB of workspace per thread, "
-            f"more than the limit of {MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
+            f"a window of {_window(case.geometry)} cells needs {nbytes >> 20} MiB of workspace per thread, more than "
+            f"the limit of {most >> 20} MiB; pool in several steps with smaller windows"
         )
-
-
-def plan(
-    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
-) -> RunningTable:
-    """Return the table and the sizes for a pooling. The result is cached, unless the table is large."""
-    key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
-    return plans.find_sized(_nbytes, _plan, geometry, *key)
-
-
-def _nbytes(plan: RunningTable) -> int:
-    return plan.table.nbytes
-
-
-def _plan(
-    geometry: PoolGeometry,
-    maximum: bool,
-    backward: bool,
-    include_pad: bool,
-    itemsize: int,
-    threads: int,
-    _ring_bytes: int,
-    _isa_in_use: int,
-) -> RunningTable:
-    return _make(geometry, maximum, backward, include_pad, itemsize, threads)
-
-
-#: For each op, three arguments of the kernel: the operation, the terms of a sum, and the result of a sum.
-_STEPS: dict[str, tuple[int, int, int]] = {
-    "maximum": (MAXIMUM, CELLS, SUMS),
-    "mean": (SUM, CELLS, BY_COUNT),
-    "norm": (SUM, SQUARES, ROOT),
-    "mean_gradient": (SUM, OVER_COUNT, SUMS),
-    "norm_gradient": (SUM, OVER_NORM, TIMES),
-}
 
 
 @dataclass(frozen=True)
 class AxisByAxisPlan(PoolPlan):
-    """The plan of any op except the gradient of the maximum, for windows of any size."""
+    """The plan of any op for windows of any size, except the gradient of max pooling."""
 
     case: PoolCase
-    running: RunningTable
+    kernel: _ext.AxisByAxis
+    #: The estimated time on one thread, in nanoseconds.
+    time: float
+    nbytes: int
     name = "axis by axis"
-
-    @property
-    def nbytes(self) -> int:  # type: ignore[override]
-        return self.running.table.nbytes
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, found = self.case, self.running
-        workspaces = _threads.most(case.threads, found.items)
-        space = _memory.empty((workspaces * found.space,), case.dtype)
-        arrays = source, norms, factors, target, indices if case.finds_maxima else None, case.index_dtype is INT64
-        isa = _isa.narrow(found.width * case.dtype.itemsize)
-        _threads.share(
-            _ext.running,
-            (case.dtype_index, *arrays, found.table, *_STEPS[case.op], space, workspaces, isa),
-            items=found.items,
-            work=int(found.time * _BYTES_A_NANOSECOND),
-            threads=case.threads,
-        )
+        case, kernel = self.case, self.kernel
+        workspaces = _threads.most(case.threads, kernel.items)
+        workspace = _memory.empty((workspaces * kernel.workspace,), case.dtype)
+        arrays = source, norms, factors, target, indices, workspace
+        work = int(self.time * _BYTES_A_NANOSECOND)
+        _threads.share(kernel.run, arrays, items=kernel.items, work=work, threads=case.threads)
         return True
 
 
@@ -493,8 +428,39 @@ class AxisByAxis(PoolKernel):
     name = AxisByAxisPlan.name
 
     def unsupported(self, case: PoolCase) -> str | None:
-        return None if case.op in _STEPS else "it does not compute gradients of maxima"
+        return "it does not compute gradients of maxima" if case.op == "maximum_gradient" else None
 
-    def plan(self, case: PoolCase) -> PoolPlan:
-        arguments = case.finds_maxima, case.is_gradient, case.include_pad, case.dtype.itemsize, case.threads
-        return AxisByAxisPlan(case, plan(case.geometry, *arguments))
+    def plan(self, case: PoolCase) -> AxisByAxisPlan:
+        geometry, axes, costs = case.geometry, kernel_axes(case.geometry), _Costs(case)
+        cuts = _choose(costs, case)
+        group = _group(costs, geometry, case.threads) if math.prod(cuts) == 1 else 1
+        # Check the workspace before the lists are made, because large windows have long lists.
+        _check_workspace(case, costs.workspace(cuts, group))
+        depth, height = (
+            _axis_steps(axes[i], case, _cut(costs.targets[i], pieces)) for i, pieces in enumerate(cuts[:2])
+        )
+        ranges = _width_ranges(axes[2], case.is_gradient, _cut(costs.targets[2], cuts.ranges_w))
+        width = _width_steps(axes[2], case, ranges)
+        sources, targets = int(ranges.n.max()), int((ranges.end - ranges.begin).max())
+        # If a workspace row holds rows of several planes, it has room for one row of each plane. This is a row of the
+        # input or of the result, whichever is longer.
+        pitch = _pitch(targets if group == 1 else group * max(sources, targets))
+        kernel = _ext.AxisByAxis(
+            dtype=case.dtype_index,
+            isa=_isa.narrow((pitch if group > 1 else min(pitch, costs.targets[2])) * case.dtype.itemsize),
+            op=case.op,
+            int64_indices=case.has_int64_indices,
+            axes=axes,
+            include_pad=case.include_pad,
+            planes=geometry.planes,
+            group=group,
+            depth=depth,
+            height=height,
+            width=width,
+            row_pitch=_pitch(group * sources + 2 * _ext.SLACK),
+            pitch=pitch,
+        )
+        parts = (*depth, *depth.ranges, *height, *height.ranges, *width, *ranges)
+        nbytes = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        time = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
+        return AxisByAxisPlan(case, kernel, time, nbytes)

@@ -1,4 +1,4 @@
-"""Copies of the windows of a pooling, for poolings that have no kernel."""
+"""Copies of the windows of a pooling, for poolings without a compiled kernel."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastconv.geometry.pool import PoolGeometry
+from fastconv.layers.pool import tuning as _tuning
 from fastconv.runtime import memory as _memory
-
-#: The approximate number of bytes of the windows that are copied at a time.
-_WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Return the strides of the windows, with 1 for an axis with one output, because its stride may be huge."""
+    """Return the strides of the windows. The stride of an axis with only one output has no effect, and may be huge. It
+    is replaced by 1.
+    """
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield the slice of some planes, and a copy of these planes that is padded with zeros to contain every window."""
+    """Yield a slice that selects some planes, and a copy of these planes. The copy is padded with zeros, so that every
+    window lies inside.
+    """
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -32,7 +34,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
     padded_bytes = _memory.check_bytes("the padded plane", sizes, x.dtype)
     _memory.check_free(padded_bytes, f"the padded plane of shape {sizes} and dtype {x.dtype}", "Pad less")
     each = max(padded_bytes, _memory.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype))
-    step = max(1, _WINDOW_BYTES // each)
+    step = max(1, _tuning.TUNING.window_bytes // each)
     cells = x.reshape(-1, *x.shape[2:])
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for begin in range(0, len(cells), step):
@@ -43,10 +45,10 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Yield the index of some outputs, and a copy of their windows as an array (windows, taps)."""
+    """Yield an index that selects some outputs, and a copy of their windows as an array (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
-    room = max(1, _WINDOW_BYTES // (len(padded) * taps * padded.itemsize))
+    room = max(1, _tuning.TUNING.window_bytes // (len(padded) * taps * padded.itemsize))
     steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
     by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
     view = np.lib.stride_tricks.as_strided(
@@ -55,8 +57,8 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
         (padded.strides[0], *by_output, *by_tap),
         writeable=False,
     )
-    # Copy the windows of a whole row of outputs if they have at most eight times `_WINDOW_BYTES` bytes, because loops
-    # over taps are slow on parts of rows.
+    # Do not divide a row of outputs unless its windows have more than eight times `window_bytes` bytes. A loop over
+    # taps is slow on parts of rows.
     room = max(room, min(8 * room, math.prod(outs[1:])))
     pieces: list[list[slice]] = []
     for out in reversed(outs):
@@ -69,7 +71,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield, for each tap in order, the index of the cells of padded planes that `outputs` read at this tap."""
+    """Yield an index for each tap, in order. It selects the cells of padded planes that `outputs` read at this tap."""
     ranges = [(chosen.start, chosen.stop) for chosen in outputs[1:]]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
         cells = (
@@ -80,7 +82,7 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Accurate sums of gradients in each cell. Their rounding errors are summed separately (Knuth's two-sum)."""
+    """Accurate sums of gradients in each cell. A second array sums the rounding errors (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -95,5 +97,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """Return the sums plus their errors. An infinite or NaN sum is returned as it is, because its error is NaN."""
+        """Return the sums plus their rounding errors. The error of an infinite or NaN sum is NaN, and is not added."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

@@ -1,0 +1,123 @@
+/* A call of fft.h with one image and one filter, for the checks of this folder and for tools/kernel_driver. */
+#ifndef FASTCONV_FFT_CALL_H
+#define FASTCONV_FFT_CALL_H
+
+#include <math.h>
+#include <string.h>
+
+#include "arrays.h"
+#include "fft/fft.h"
+
+/* The largest length of a transform. */
+enum { MOST = 128 };
+
+/* The arrays of a call, and their sizes along the axes D, H and W. The call computes a correlation of x with w or, if
+ * `gradient` is set, the gradient of w. `*_count` is the number of elements of an array. */
+typedef struct {
+    fc_fft_task task;
+    fc_work_queue queue;
+    ptrdiff_t counts[1]; /* the number of work items with a result that is inf or NaN */
+    ptrdiff_t taps[3], sizes[3], outs[3];
+    ptrdiff_t x_count, w_count, out_count;
+    void *factors, *x, *w, *out, *space;
+} fft_call;
+
+static inline ptrdiff_t passes_of(const ptrdiff_t *transform) { return transform[0] == 1 ? 0 : 2; }
+
+/* Write the factors of all passes, one after another, and return the end of the factors. */
+static inline ptrdiff_t factors_of(int dtype, void *to, ptrdiff_t at, ptrdiff_t n, const ptrdiff_t *radices,
+                                   ptrdiff_t passes)
+{
+    ptrdiff_t i, j, k;
+    for (i = 0; i < passes; n /= radices[i++])
+        for (j = 0; j < n / radices[i]; j++)
+            for (k = 1; k < radices[i]; k++, at += 2) {
+                const double angle = -2 * acos(-1.0) * (double)(j * k % n) / (double)n;
+                set(dtype, to, at, cos(angle));
+                set(dtype, to, at + 1, sin(angle));
+            }
+    return at;
+}
+
+/* Describe the arrays x, w and out of a call to its task. */
+static inline void describe_arrays(fft_call *call, const ptrdiff_t *const *of, const ptrdiff_t *tile)
+{
+    fc_fft_array *const arrays[3] = {&call->task.source, &call->task.weights, &call->task.result};
+    ptrdiff_t i, p, q;
+    for (i = 0; i < 3; i++) {
+        const ptrdiff_t *const sizes_of[3] = {call->sizes, call->taps, call->outs};
+        fc_fft_array *array = arrays[i];
+        array->tiled = i != 1;
+        array->at = (char *)(i == 0 ? call->x : i == 1 ? call->w : call->out);
+        for (p = 2, q = 1; p >= 0; p--) {
+            array->size[p] = sizes_of[i][p];
+            array->pitch[p] = q;
+            array->step[p] = 1;
+            array->positions[p] = PTRDIFF_MAX;
+            array->count[p] = i == 0 ? of[p][0] : i == 1 ? call->taps[p] : tile[p];
+            q *= sizes_of[i][p];
+        }
+    }
+}
+
+/* Make a call. of[i] has the length of the transform along axis i, and then its radices. The result has two more cells
+ * along an axis than a tile, so that there are several tiles. `shared` is as in fc_fft_task. */
+static inline void begin_fft_call(fft_call *call, int dtype, int isa, const ptrdiff_t *const *of, int gradient,
+                                  int shared)
+{
+    const ptrdiff_t lanes = fc_isa_lanes(dtype, isa);
+    fc_fft_task *task = &call->task;
+    ptrdiff_t tile[3], at = 0, i, rows, q;
+    memset(call, 0, sizeof *call);
+    call->taps[0] = of[0][0] > 1 ? 2 : 1, call->taps[1] = of[1][0] / 3, call->taps[2] = of[2][0] / 2;
+    call->x_count = call->w_count = call->out_count = 1;
+    call->factors = zeros(dtype, 4 * MOST);
+    task->scale = 1;
+    for (i = 0; i < 3; i++) {
+        task->axes[i].length = of[i][0];
+        task->axes[i].passes = passes_of(of[i]);
+        task->axes[i].radices = of[i] + 1;
+        task->axes[i].factors = (char *)call->factors + (size_t)at * size_of(dtype);
+        at = factors_of(dtype, call->factors, at, of[i][0], of[i] + 1, passes_of(of[i]));
+        task->scale /= (double)of[i][0];
+        tile[i] = of[i][0] - call->taps[i] + 1;
+        call->outs[i] = of[i][0] > 1 ? tile[i] + 2 : 1;
+        call->sizes[i] = call->outs[i] + call->taps[i] - 1;
+        call->x_count *= call->sizes[i], call->out_count *= call->outs[i], call->w_count *= call->taps[i];
+        task->tau[i] = task->phi[i] = 1;
+        task->tile[i] = tile[i];
+        task->tiles_along[i] = fc_fft_ceil_div(call->outs[i], tile[i]);
+    }
+    call->x = numbers(dtype, call->x_count), call->w = numbers(dtype, call->w_count);
+    call->out = numbers(dtype, call->out_count);
+    task->itemsize = (ptrdiff_t)size_of(dtype);
+    task->groups = task->images = task->rows = task->columns = task->taus = task->phis = 1;
+    task->tiles = task->tiles_along[0] * task->tiles_along[1] * task->tiles_along[2];
+    task->block_rows = task->block_columns = task->block_pairs = task->block_groups = task->parts = 1;
+    task->gradient = gradient, task->shared = shared, task->fused = 1, task->lanes = lanes;
+    describe_arrays(call, of, tile);
+    rows = of[0][0] * fc_fft_ceil_div(of[1][0], lanes) * of[2][0] + 1;
+    task->pitch = rows * 2 * lanes;
+    q = (of[0][0] * of[1][0] * fc_fft_ceil_div(of[2][0], lanes) + 1) * 2 * lanes;
+    task->flat_at = (of[0][0] > 1 ? of[0][0] : of[1][0]) * 2 * lanes;
+    task->volume_at = task->flat_at + 2 * task->pitch;
+    task->slot_pitch = task->volume_at + 2 * q;
+    task->shared_at = task->slot_pitch;
+    task->spectra_at = task->shared_at + 2 * (q > task->pitch ? q : task->pitch);
+    /* This memory is not aligned to vectors, which no load may require. */
+    call->space = zeros(dtype, task->spectra_at + task->pitch);
+    task->space = (char *)call->space;
+    task->counts = call->counts;
+    fc_serial_queue(&call->queue);
+    task->queue = &call->queue;
+    task->part = fc_fft_for(dtype, isa)->part;
+    task->multiply = fc_fft_for(dtype, isa)->multiply;
+    task->add = fc_fft_for(dtype, isa)->add;
+}
+
+static inline void end_fft_call(fft_call *call)
+{
+    free(call->factors), free(call->x), free(call->w), free(call->out), free(call->space);
+}
+
+#endif /* FASTCONV_FFT_CALL_H */

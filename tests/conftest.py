@@ -158,6 +158,19 @@ def isa(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture
+def isas(monkeypatch):
+    """The instruction sets of this machine, one after the other; each is in use until the next is asked for."""
+
+    def select():
+        monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
+        for name in _isa.usable():
+            monkeypatch.setattr("fastconv.runtime.isa.current", _isa.NAMES.index(name))
+            yield name
+
+    return select()
+
+
 def python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],

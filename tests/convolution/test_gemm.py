@@ -238,7 +238,7 @@ def seconds():
 def busy(call):
     call()
     time.sleep(0.15)  # until the threads of what ran before have stopped spinning
-    before, end = seconds(), time.process_time() + 0.2
+    before, end = seconds(), time.process_time() + 0.1
     while time.process_time() < end:
         call()
     gained = [after - before.get(task, 0.0) for task, after in seconds().items()]

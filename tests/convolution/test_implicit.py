@@ -119,5 +119,5 @@ def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh):
         geometry = conv_geometry(*shapes, **options)
         (call,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), threads))
         assert call.kernel.shared > w.size
-        for sign in (-1, 1) * 2:
+        for sign in (-1, 1):
             assert np.array_equal(conv_forward(x, sign * w, sign * b, options, algorithm="implicit")[0], sign * out)

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, read_only, supported
+from cases import CASES, in_case, read_only, supported
 
 from fastconv import conv_backward, conv_forward, conv_transpose
 from fastconv.convolution import taps
@@ -61,9 +61,11 @@ def spoilt(case, dtype, bad):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
-def test_weights_in_implicit(case, dtype, isa):
-    for bad in ("first", "last") if dtype == np.float32 else ("both signs",):
-        check("implicit", case, dtype, bad)
+def test_weights_in_implicit(case, dtype, isas):
+    for isa in isas:
+        for bad in ("first", "last") if dtype == np.float32 else ("both signs",):
+            with in_case(f"{isa}, {bad}"):
+                check("implicit", case, dtype, bad)
 
 
 @supported(["im2col", "reference", "depthwise", "sparse", "toeplitz"], LAYERS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import close, registry, supported
+from cases import close, in_case, registry, supported
 from test_precision import steps_of
 
 import fastconv
@@ -19,15 +19,16 @@ def points(request, monkeypatch, forget):
     return request.param
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @supported(["winograd"])
-def test_winograd_at_any_number_of_points(algorithm, case, dtype, points, blocks):
+def test_winograd_at_any_number_of_points(algorithm, case, points, blocks):
     """The cheapest number of points depends on the machine, but all numbers have to give right results."""
-    x, w, b = case.arrays(dtype)
-    out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
-    results = out, *conv_backward(case.gradient(dtype), cache)
-    for actual, wanted in zip(results, case.expected(dtype), strict=True):
-        close(actual, wanted, dtype, algorithm)
+    for dtype in (np.float32, np.float64):
+        with in_case(dtype):
+            x, w, b = case.arrays(dtype)
+            out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
+            results = out, *conv_backward(case.gradient(dtype), cache)
+            for actual, wanted in zip(results, case.expected(dtype), strict=True):
+                close(actual, wanted, dtype, algorithm)
 
 
 #: Error bounds by number of points for sums over 64 channels or more, in eps times the largest |x| times the sum of

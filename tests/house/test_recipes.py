@@ -87,7 +87,7 @@ def test_an_algorithm(tree):
         "fastconv/convolution/choose.py",
         "docs/algorithms.md",
         "docs/tour.md",
-        "tests/layers/test_conv.py::test_adjoints",
+        "tests/layers/test_conv.py::test_against_loops",
         "-k",
         "doctest or choose or .md or (toy and 2d)",
     )

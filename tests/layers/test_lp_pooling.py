@@ -20,6 +20,7 @@ from fastconv import (
     pool_backward,
     pool_forward,
 )
+from fastconv.runtime import isa as _isa
 
 cases = pytest.mark.parametrize(("shape", "options"), CASES.values(), ids=CASES)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -45,7 +46,19 @@ def back(shares, table, shape):
     return flat[:, :, :cells].reshape(shape)
 
 
-@pytest.mark.parametrize("kernels", ["vectors", "general", "ratios"])
+ISAS = _isa.usable()
+
+
+@pytest.mark.parametrize(
+    ("kernels", "isa", "blocks"),
+    [
+        *(("vectors", isa, blocks) for isa in ISAS for blocks in ("as they are", "tiny")),
+        # NumPy computes these powers. Kernels sum them; test_pool_running.py tests those with all instruction sets.
+        *(("general", ISAS[0], "tiny"), ("general", ISAS[-1], "as they are")),
+        *(("ratios", ISAS[0], "as they are"), ("ratios", ISAS[-1], "tiny")),
+    ],
+    indirect=["isa", "blocks"],
+)
 @dtypes
 @pytest.mark.parametrize("name", CASES)
 def test_lp(name, dtype, kernels, threads, isa, monkeypatch, forget):

@@ -39,7 +39,7 @@ import fastconv
 from fastconv._ext.buffers import buffers
 from fastconv.convolution import choose as choosing
 from fastconv.convolution.implicit_gemm import tuning as implicit
-from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.implicit_gemm.algorithm import Implicit, ImplicitPlan
 from fastconv.convolution.plan import Case as PlanCase, Plan
 from fastconv.convolution.winograd.algorithm import Winograd
 from fastconv.convolution.winograd.decomposition import POINTS
@@ -165,13 +165,32 @@ def planned(case: Case) -> Plan:
     return choosing.choose(of, "auto", case.pattern == "rank one")
 
 
+def nested(plan: Plan) -> Iterator[Plan]:
+    """A plan and the plans inside it, because wrappers hold plans."""
+    yield plan
+    for value in vars(plan).values():
+        for inner in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(inner, Plan):
+                yield from nested(inner)
+
+
+def described(plan: Plan) -> list[Any]:
+    """What decides the time of a plan: its algorithms, their work, and the tilings of implicit GEMM."""
+    found = list[Any]()
+    for inner in nested(plan):
+        found.append((inner.algorithm, dict(inner.work)))
+        if isinstance(inner, ImplicitPlan):
+            calls = inner.calls()
+            found += [(call.tiling, call.repack is None, getattr(call.kernel, "shared", 0)) for call in calls]
+    return found
+
+
 def compared(case: Case, path: Part) -> float:
     """The time without the path divided by the time with it; 1 if the plans are the same."""
-    kept = planned(case)
+    kept = described(planned(case))
     with path.without():
-        other = planned(case)
-        other_work = dict(other.work)
-    if kept.algorithm == other.algorithm and dict(kept.work) == other_work:
+        other = described(planned(case))
+    if kept == other:
         return 1.0
     contenders = Calls(case)
     with_path = contenders.call("auto")

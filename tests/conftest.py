@@ -36,7 +36,7 @@ settings.load_profile("fastconv")
 def pytest_cmdline_main(config):
     """Use one process for each CPU for a run of all tests, if pytest-xdist is installed and `-n` was not given."""
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    single = config.option.usepdb or config.option.collectonly
+    single = config.option.usepdb or config.option.collectonly or hasattr(config, "workerinput")
     if whole and not single and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = os.cpu_count(), "worksteal"
 

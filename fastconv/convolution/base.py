@@ -16,9 +16,10 @@ from fastconv.runtime import isa as _isa, threads as _threads
 class Delegated(str):
     """Returned by `Algorithm.unsupported`: the reason why an algorithm leaves an op to other algorithms.
 
-    Suppose that a user selects an algorithm by name. If `unsupported` returns a plain string, the call raises
-    ValueError. If it returns a `Delegated`, the cheapest algorithm without transforms (such as FFT) computes the op.
-    For example, 'sparse' computes no gradients of zero weights. `conv_backward` computes them by another algorithm.
+    Suppose that a user selects an algorithm by name, and the algorithm does not support the case. If `unsupported`
+    returns a plain string, the call raises ValueError. If it returns a `Delegated`, another algorithm computes the op:
+    the cheapest one that uses no transform. For example, 'sparse' cannot compute the gradients of weights that are
+    zero, so `conv_backward` uses another algorithm for dw.
     """
 
     __slots__ = ()

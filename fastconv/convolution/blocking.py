@@ -275,27 +275,6 @@ class Layout:
         lines = ceil_div(self.images * self.image_pitch, line)
         return (lines + 1 - lines % 2) * line
 
-    def axes(self) -> np.ndarray:
-        """Return a table with one row for each axis. ``_ext/packing/patches.pxd`` names its columns."""
-        rows = [
-            (
-                conv_axis.size,
-                conv_axis.stride,
-                conv_axis.lo,
-                conv_axis.out,
-                self.block[i],
-                conv_axis.halo,
-                len(conv_axis.phases),
-                self.phase_pitches[i],
-                self.pitches[i],
-                conv_axis.output_offset,
-                conv_axis.output_stride,
-                conv_axis.output_size,
-            )
-            for i, conv_axis in enumerate(self.conv_axes)
-        ]
-        return np.array(rows, np.intp)
-
     def phases(self) -> np.ndarray:
         """Return an array with one row for each axis: its `ConvAxis.phases`, with zeros at the end of shorter rows."""
         per_axis = [conv_axis.phases for conv_axis in self.conv_axes]

@@ -69,7 +69,7 @@ def test_tests_are_in_the_folder_of_their_package():
 def test_benchmarks_are_commands_and_their_support():
     commands = {path.stem for path in (TREE / "benchmarks").glob("*.py")}
     others = {name for name in commands if not name.startswith("bench_")}
-    assert others == {"sparse_vs_dense", "fit_costs", "draw_pictures", "write_performance"}
+    assert others == {"ablation", "sparse_vs_dense", "fit_costs", "draw_pictures", "write_performance"}
     for path in (TREE / "benchmarks" / "support").glob("*.py"):
         assert not path.stem.startswith("_") or path.stem == "__init__", path
 

@@ -36,7 +36,9 @@ def repeats(files, least):
 
 
 def test_nothing_is_written_twice():
-    files = [(path.relative_to(TREE).as_posix(), sources.code_lines(path)) for path in sources.written()]
+    # Stubs repeat signatures.
+    written = [path for path in sources.written() if path.suffix != ".pyi"]
+    files = [(path.relative_to(TREE).as_posix(), sources.code_lines(path)) for path in written]
     assert repeats(files, SHARED_LINES) == []
 
 

@@ -12,13 +12,12 @@ from fastconv._ext.buffers.blocks cimport ceil_div
 from fastconv._ext.buffers.runs cimport fc_check
 from fastconv._ext.buffers.scratchpad cimport Scratchpad, book, scratchpad_of
 from fastconv._ext.gemm cimport product, tiles
-from fastconv._ext.gemm.microkernel cimport fc_microkernel_kernels, kernels, microkernel_for
+from fastconv._ext.gemm.microkernel cimport MOST_LANES, fc_microkernel_kernels, kernels, microkernel_for
 from fastconv._ext.gemm.product cimport (
     PanelState, Product, ProductCall, product_of_double, product_of_float, rows_begin_finite,
 )
 from fastconv._ext.gemm.tiles cimport Sizes
 from fastconv._ext.packing cimport panels
-from fastconv._ext.packing.panels cimport MOST_LANES
 from fastconv._ext.packing.patches cimport set_conv_axes
 from fastconv._ext.threads.team cimport fc_parallel_for, fc_serial_queue, fc_work_queue, work_queue
 

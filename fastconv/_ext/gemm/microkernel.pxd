@@ -53,6 +53,10 @@ cdef extern from "gemm/microkernel.h":
         fc_copy_rows_t copy_rows
 
 
+cdef enum:
+    MOST_LANES = 64   # The largest number of lanes of a row of a tile in any instruction set.
+
+
 # Return the kernels of one dtype and instruction set.
 cdef const fc_microkernel_kernels* microkernel_for(int dtype, int isa) noexcept nogil
 

@@ -17,7 +17,8 @@ from fastconv._ext.threads.team cimport (
 
 cdef enum:
     MOST_TILES = 16      # The largest number of tiles that are multiplied by the same rows of weights.
-    FEW_POSITIONS = 64   # Weights are not packed if a work item has at most this number of positions, or two tiles.
+    # Weights are not packed if a work item has at most FEW_POSITIONS positions, or at most two tiles of positions.
+    FEW_POSITIONS = 64
 
 
 # What all calls of a plan have in common.

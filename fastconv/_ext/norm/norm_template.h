@@ -207,8 +207,8 @@ FC_INLINE void FC_N(fc_group_moments)(const FC_T *x, fc_norm_groups groups, doub
             double sum = 0, part_squares = 0, residual = 0, mean_step;
             FC_T rounded_mean;
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, 0, FC_SUM_OF_X, &sum, &residual);
-            /* `rounded_mean` is the mean of the part, rounded to the dtype. The mean of x - rounded_mean (residual / k)
-             * is the rounding error, so it is added to `rounded_mean`. */
+            /* `rounded_mean` is the mean of the part, rounded to the dtype. Its rounding error is the mean of the
+             * differences x - rounded_mean, which is residual / k. This error is added to `rounded_mean`. */
             rounded_mean = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, groups.run_pitch, rounded_mean, FC_SUM_OF_SQUARES,
                               &part_squares, &residual);

@@ -1,12 +1,11 @@
 # Packing of the weight matrix into panels for the tiles of gemm/product.pxd. A panel is a block of rows, stored
 # column by column: for each index k of a column, the weights of all rows of the panel are contiguous.
 
-from fastconv._ext.gemm.microkernel cimport Kernels
+from fastconv._ext.gemm.microkernel cimport MOST_LANES, Kernels
 from fastconv._ext.buffers.runs cimport fc_check, floating
 
 
 cdef enum:
-    MOST_LANES = 64      # The largest number of lanes of a tile in any instruction set.
     STRIDED_PANELS = 4   # The number of panels that `pack_strided` packs at a time.
 
 

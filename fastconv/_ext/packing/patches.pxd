@@ -39,25 +39,6 @@ cdef struct Block:
     Py_ssize_t[3] n         # the number of outputs along each axis
 
 
-cdef enum:
-    AXIS_NUMBERS = 12
-
-
-cdef inline void read_conv_axes(
-    ConvAxis* axes, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
-) noexcept nogil:
-    """Set `axes` (3 elements) from the rows of `table`, which `Layout.axes` of fastconv.convolution.blocking returned,
-    and of `phases`. A row of `phases` has `most_phases` elements."""
-    cdef Py_ssize_t i
-    for i in range(3):
-        axes[i].size, axes[i].stride, axes[i].lo = table[0], table[1], table[2]
-        axes[i].out, axes[i].block, axes[i].halo = table[3], table[4], table[5]
-        axes[i].n_phases, axes[i].phase_pitch, axes[i].pitch = table[6], table[7], table[8]
-        axes[i].output_offset, axes[i].output_stride, axes[i].output_size = table[9], table[10], table[11]
-        axes[i].phase = phases + i * most_phases
-        table += AXIS_NUMBERS
-
-
 cdef inline int set_conv_axes(ConvAxis* axes, layout, phases) except -1:
     """Set `axes` (3 elements) from a `Layout` of fastconv.convolution.blocking.
 

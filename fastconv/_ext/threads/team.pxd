@@ -44,5 +44,5 @@ cdef extern from "threads/team.h" nogil:
 
 
 cdef inline fc_work_queue* work_queue(object state) except NULL:
-    """Return the work queue in a bytearray that `ThreadPool.work_queue` or `serial_queue` returned."""
+    """Return a pointer to the work queue in `state`, a bytearray from `ThreadPool.work_queue` or `serial_queue`."""
     return <fc_work_queue*> index_pointer(state)

@@ -1,11 +1,11 @@
 # Forward and backward_data by Winograd's minimal filtering: one matrix product for each interpolation point.
 
 from fastconv._ext.buffers.blocks cimport unravel_block
-from fastconv._ext.gemm.microkernel cimport next_vectors
+from fastconv._ext.gemm.microkernel cimport MOST_LANES, next_vectors
 from fastconv._ext.buffers.runs cimport fc_check, fc_fetch_add, fc_prefetch, floating, zero
 from fastconv._ext.threads.team cimport fc_next_item, fc_stopped, fc_worker_id
 from fastconv._ext.winograd.tiles cimport (
-    MOST_LANES, MOST_POINTS, Block, Call, Sizes, TileAxis, Transforms, Window, block_at, count_tiles, has_nan,
+    MOST_POINTS, Block, Call, Sizes, TileAxis, Transforms, Window, block_at, count_tiles, has_nan,
     source_window, to_channels_last, transform_image,
 )
 

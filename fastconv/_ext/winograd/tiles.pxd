@@ -39,7 +39,6 @@ cdef extern from "winograd/winograd.h":
 
 cdef enum:
     MOST_POINTS = 64  # The largest number of interpolation points of a tile.
-    MOST_LANES = 64   # The largest number of lanes of a panel in any instruction set.
 
 
 # One axis of the source and of the result, and the division of the outputs into tiles. The sizes are numbers of

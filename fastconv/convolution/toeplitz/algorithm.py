@@ -121,7 +121,7 @@ class MatrixProduct(_MatrixPlan):
         columns = first.reshape(len(first), -1).T.astype(np.float64)
         products = matrix @ columns  # [outputs x cells] @ [cells x images], or its transpose
         if third is not None:
-            products += np.repeat(third, geometry.positions)[:, np.newaxis]
+            products += np.repeat(third, len(products) // len(third))[:, np.newaxis]
         result[...] = products.T.reshape(result.shape)
 
 

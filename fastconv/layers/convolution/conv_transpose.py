@@ -139,6 +139,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
         The filters of a convolution from F to C channels.
     b : array_like, (F,), optional
         See `conv`.
+    **options
+        The options below, as keywords.
     stride : int or sequence of int, default 1
         The distance in the output between the kernels of neighbouring input cells.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0

@@ -63,8 +63,9 @@ def test_info(capsys):
     assert "algorithms" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, {"COLUMNS": "40"}])
-def test_any_terminal_will_do(tmp_path, environment):
+def test_any_terminal_will_do(tmp_path):
+    """A terminal that knows only ASCII and is 40 columns wide."""
+    environment = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "COLUMNS": "40"}
     result = subprocess.run(
         [sys.executable, "-m", "fastconv", "--epochs", "1"],
         cwd=tmp_path,

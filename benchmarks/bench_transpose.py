@@ -148,7 +148,7 @@ def chosen(panel: str, layer: Layer, batch: int, threads: int) -> str:
     """The algorithm that 'auto' takes."""
     _, cache = fastconv.conv_transpose_forward(*layer.arrays(batch), **layer.options)
     ops = ("backward_data",) if panel == "forward" else ("forward", "backward_weights")
-    return ", ".join(choose(Case.of(op, cache.geometry.conv, np.dtype(np.float32), threads)).name for op in ops)
+    return ", ".join(choose(Case.of(op, cache.geometry.conv, np.dtype(np.float32), threads)).algorithm for op in ops)
 
 
 def run(options: Options) -> None:

@@ -131,7 +131,7 @@ def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle],
 
 def dense_choice(layer: Layer, batch: int, threads: int) -> str:
     """The algorithm that 'auto' takes for dense weights."""
-    return choose(PlanCase.of("forward", layer.geometry(batch), np.dtype(np.float32), threads)).name
+    return choose(PlanCase.of("forward", layer.geometry(batch), np.dtype(np.float32), threads)).algorithm
 
 
 class Curves:

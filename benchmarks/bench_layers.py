@@ -126,7 +126,7 @@ def algorithm(layer: Layer, batch: int, dtype: str, op: str, threads: int) -> st
     """The algorithm that 'auto' takes."""
     geometry = layer.geometry(batch)
     names = {
-        part: choose(Case.of(name, geometry, np.dtype(dtype), threads)).name  # type: ignore[arg-type]
+        part: choose(Case.of(name, geometry, np.dtype(dtype), threads)).algorithm  # type: ignore[arg-type]
         for part, name in PARTS[op].items()
     }
     if len(set(names.values())) == 1:

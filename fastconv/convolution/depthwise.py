@@ -197,8 +197,8 @@ class DepthwisePlan(Plan):
         if self.prepared is None:
             return 0
         parts = self.prepared.parts
-        partial = math.prod(self.case.geometry.w_shape) * (parts if parts > 1 else 0)
-        return (math.prod(self._shape) + partial) * self.case.dtype.itemsize
+        sums = math.prod(self.case.geometry.w_shape) * (parts if parts > 1 else 0)
+        return (math.prod(self._shape) + sums) * self.case.dtype.itemsize
 
     @cached_property
     def work(self) -> Mapping[str, float]:
@@ -218,9 +218,8 @@ class DepthwisePlan(Plan):
             self._sum_weights(prepared, first, second, result)
             return
         gradient = case.op == "backward_data"
-        if gradient and (
-            prepared is None or not prepared.covers
-        ):  # the compiled plan does not write all elements of dx
+        # If no output reads some element of dx, the compiled plan does not write this element.
+        if gradient and (prepared is None or not prepared.covers):
             result[...] = 0 if third is None else per_channel(third, case.geometry)
         if prepared is None:
             return

@@ -14,7 +14,7 @@ from fastconv.convolution.implicit_gemm import calls as implicit
 from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
-from fastconv.layers.pool import tuning as pooling
+from fastconv.layers.pool import plan as pooling
 from fastconv.runtime import isa as _isa
 
 # A loaded machine is slow at times, and a deadline would report that as a failure.

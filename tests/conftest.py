@@ -23,7 +23,7 @@ from fastconv.convolution.sparse.algorithm import Sparse
 from fastconv.convolution.sparse.tiling import Tuning as SparseTuning
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.layers import calls
-from fastconv.layers.pool import tuning as pooling
+from fastconv.layers.pool import plan as pooling
 from fastconv.runtime import isa as _isa
 
 # A loaded machine is slow at times, and a deadline would report that as a failure. Each run draws other examples, so

@@ -20,7 +20,7 @@ from fastconv import (
 )
 from fastconv.geometry.pool import resolve_pool
 from fastconv.layers import relu_backward, relu_forward
-from fastconv.layers.pool import tuning
+from fastconv.layers.pool import plan as pool_plan
 from fastconv.layers.pool.plan import PoolCase
 from fastconv.layers.pool.rows import make_rows
 from fastconv.runtime import isa as _isa
@@ -53,7 +53,7 @@ def isa(request, monkeypatch):
 def cut(request, monkeypatch, forget):
     """Planes as they are, and cut into many blocks, which two threads draw."""
     if request.param:
-        monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(block_elements=request.param))
+        monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(block_elements=request.param))
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         forget()
 

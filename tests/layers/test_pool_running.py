@@ -31,7 +31,7 @@ from fastconv import (
 )
 from fastconv.geometry.axis import Axis, windows
 from fastconv.geometry.pool import _steps_over, resolve_pool
-from fastconv.layers.pool import kernels as _pool_kernels, rows as _rows, running as _pool_running, tuning
+from fastconv.layers.pool import kernels as _pool_kernels, plan as pool_plan, rows as _rows, running as _pool_running
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.memory import TooLargeError
 
@@ -50,7 +50,9 @@ def pieces(request, monkeypatch, forget):
     """Uses these kernels only, with whole planes, several planes at once, or planes cut along every axis."""
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     small = {"ring_bytes": 300, "least_width": 5, "band_bytes": 300, "page_bytes": 600}
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0, **(small if request.param == "pieces" else {})))
+    monkeypatch.setattr(
+        pool_plan, "TUNING", pool_plan.Tuning(most_taps=0, **(small if request.param == "pieces" else {}))
+    )
     forget()
 
 
@@ -166,7 +168,7 @@ def test_sums_of_powers(case, p, cut, monkeypatch):
     """Norms with other exponents, and their adjoints, a few lines of a plane at a time."""
     small = {"whole": {}, "lines": {"power_bytes": 1}, "lines and columns": {"power_bytes": 1, "line_bytes": 1}}
     x, norms, dout, dx = sums_of_powers_of(case, p)
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(**small[cut]))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(**small[cut]))
     out, cache = lp_pool_forward(x, WINDOWS_OF_POWERS[case][1], p=p)
     np.testing.assert_allclose(out, norms, rtol=1e-13)
     np.testing.assert_allclose(lp_pool_backward(dout, cache), dx, atol=1e-11)
@@ -196,7 +198,7 @@ def sums_of_powers_of(case, p):
 
 
 def test_inf_and_nan_in_long_windows(monkeypatch, rng):
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(power_bytes=1))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(power_bytes=1))
     x = rng.random((1, 1, 300))
     x[0, 0, [70, 200]] = NAN, INF
     out = lp_pool_forward(x, kernel_size=100, stride=1, p=3)[0][0, 0]
@@ -209,7 +211,7 @@ def test_inf_and_nan_in_long_windows(monkeypatch, rng):
 @dtypes
 def test_every_window(dtype, rng, monkeypatch, forget):
     """Windows from 1 to all cells, along a row and along a column."""
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(most_taps=0))
     forget()
     for spatial in ((1, 70), (70, 1)):
         x = rng.integers(-3, 4, (1, 1, *spatial)).astype(dtype)
@@ -391,7 +393,7 @@ def test_pages_of_gradients_stay_small():
 @dtypes
 def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch, forget):
     """Buffers are reused for new blocks many times; one cell is the maximum of most windows."""
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(page_bytes=512))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(page_bytes=512))
     forget()
     x = np.sort(np.random.default_rng(0).random(160 * 160)).reshape(1, 1, 160, 160).astype(dtype)
     x[0, 0, 80, 80] = 2
@@ -444,7 +446,7 @@ def test_results_that_are_too_large_are_refused_by_name():
 
 
 def test_places_past_32_bits(monkeypatch, rng, forget):
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_int32_cells=0))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(most_int32_cells=0))
     forget()
     x = rng.integers(0, 4, (2, 3, 30, 40)).astype(np.float32)
     out, cache = max_pool_forward(x, kernel_size=9, stride=1)

@@ -6,7 +6,7 @@ from test_pool_running import PAIRS, PLAIN, peak
 
 from fastconv import lp_pool_backward, lp_pool_forward, max_pool_forward
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.pool import kernels, powers, tuning
+from fastconv.layers.pool import kernels, plan as pool_plan, powers
 
 
 @pytest.fixture
@@ -89,14 +89,14 @@ def test_long_signals_need_little_memory(forward, backward, counted):
 
 
 def test_windows_that_need_too_much_are_refused(monkeypatch):
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_bytes=1 << 20))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(most_bytes=1 << 20))
     x = np.zeros((1, 1, 1, 400_000), np.float32)
     with pytest.raises(
         ValueError,
         match=r"a window of 300000 cells needs \d+ MiB of workspace per thread, more than the limit of 1 MiB",
     ):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_bytes=1 << 20, most_float32_cells=1000))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(most_bytes=1 << 20, most_float32_cells=1000))
     with pytest.raises(ValueError, match="spans more than 1000 cells of x, the limit in float32"):
         max_pool_forward(x, kernel_size=(1, 2000), stride=1)
 
@@ -107,7 +107,7 @@ def test_plans_of_many_rows_are_not_kept(spatial, times, made, monkeypatch, forg
 
     The lists of a row are short.
     """
-    monkeypatch.setattr(tuning, "TUNING", tuning.Tuning(most_taps=0))
+    monkeypatch.setattr(pool_plan, "TUNING", pool_plan.Tuning(most_taps=0))
     forget()
     x = np.ones((1, 1, *spatial), np.float32)
     options = {"kernel_size": [9] + [1] * (len(spatial) - 1), "stride": 1}

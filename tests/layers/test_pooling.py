@@ -19,7 +19,7 @@ from fastconv import (
     max_unpool,
 )
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.pool import tuning
+from fastconv.layers.pool import plan as pool_plan
 
 CASES = {
     "1d": ((2, 3, 9), {"kernel_size": 2}),
@@ -78,8 +78,8 @@ def threads(blocks):
 def kernels(request, blocks, monkeypatch, forget):
     """The kernels for most windows, and the general kernels for all others."""
     if request.param == "general":
-        general = dataclasses.replace(tuning.TUNING, most_int32_cells=0, most_taps=0)
-        monkeypatch.setattr(tuning, "TUNING", general)
+        general = dataclasses.replace(pool_plan.TUNING, most_int32_cells=0, most_taps=0)
+        monkeypatch.setattr(pool_plan, "TUNING", general)
         forget()
 
 

@@ -231,7 +231,7 @@ cdef class BackwardRows:
 
     def __init__(
         self, *, int dtype, int isa, op, Py_ssize_t planes, axes, Py_ssize_t block_rows, Py_ssize_t batch_elements,
-        Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t left, Py_ssize_t right, offset_end, offset, readers_end_d,
+        Py_ssize_t left, Py_ssize_t right, Py_ssize_t pitch, Py_ssize_t rows, offset_end, offset, readers_end_d,
         readers_d, readers_end_h, readers_h, count_d, count_h, count_w,
     ):
         cdef Plan* p = &self.plan

@@ -15,8 +15,19 @@ import numpy as np
 from fastconv._ext.pool import pool as _ext, rows as _ext_rows
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.planes import plane_maxima, plane_sums
-from fastconv.layers.pool import bands as _bands, rows as _rows, running as _running, tuning as _tuning
-from fastconv.layers.pool.plan import INT32, INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolOp, PoolPlan
+from fastconv.layers.pool import plan as _plan, rows as _rows, running as _running
+from fastconv.layers.pool.plan import (
+    INT32,
+    INT64,
+    NO_INDICES,
+    Array,
+    Given,
+    PoolCase,
+    PoolKernel,
+    PoolOp,
+    PoolPlan,
+    kernel_axes,
+)
 from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
@@ -224,7 +235,7 @@ def _checked(plan: PoolPlan) -> PoolPlan:
 
 @dataclass(frozen=True)
 class _BandsPlan(PoolPlan):
-    """A plan of the gradient of max pooling that processes a plane in bands (ranges of rows).
+    """A plan of the gradient of max pooling that processes a plane in bands (ranges of rows of dx).
 
     `run` returns whether the index of every maximum lies in a band that overlaps the window of the maximum.
     """
@@ -260,8 +271,47 @@ class _Bands(PoolKernel):
         return f"at most {_rows.MOST_IN_TURN} windows overlap" if few else None
 
     def plan(self, case: PoolCase) -> PoolPlan:
-        bands = _bands.make_bands(case)
-        return _checked(_BandsPlan(case, bands.kernel, case.geometry.planes * bands.bands, bands.nbytes))
+        arrays = _bands(case)
+        geometry = case.geometry
+        kernel = _ext.MaxBackwardBands(
+            dtype=case.dtype_index,
+            int64_indices=case.has_int64_indices,
+            planes=geometry.planes,
+            cells=geometry.cells,
+            outputs=math.prod(geometry.out_shape[2:]),
+            page_bytes=case.tuning.page_bytes,
+            **arrays,
+        )
+        items = geometry.planes * len(arrays["cell_begin"])
+        return _checked(_BandsPlan(case, kernel, items, sum(array.nbytes for array in arrays.values())))
+
+
+def _bands(case: PoolCase) -> dict[str, np.ndarray]:
+    """Divide a plane into bands along its first axis. Return the lists that `MaxBackwardBands` reads.
+
+    A band is at least half as long as a window. Shorter bands would be inefficient, because a thread would read many
+    outputs for few cells.
+    """
+    geometry = case.geometry
+    axis = kernel_axes(geometry)[-len(geometry.axes)]
+    cells, outputs = geometry.cells // axis.size, math.prod(geometry.out_shape[3:])
+    wanted = max(
+        -(-geometry.cells * case.dtype.itemsize // case.tuning.band_bytes),
+        -(-2 * case.threads // max(geometry.planes, 1)),
+    )
+    pieces = max(1, min(wanted, 2 * axis.size // axis.extent, axis.size))
+    ends = np.arange(pieces + 1) * axis.size // pieces
+    begin, end = ends[:-1], ends[1:]
+    # Only the outputs from `first` to `last` - 1 along the axis have windows that may overlap the band.
+    first = np.clip(-((axis.extent - 1 - begin - axis.lo) // axis.stride), 0, axis.out)
+    last = np.clip((end - 1 + axis.lo) // axis.stride + 1, first, axis.out)
+    lists = {
+        "cell_begin": begin * cells,
+        "cell_end": end * cells,
+        "output_begin": first * outputs,
+        "output_end": last * outputs,
+    }
+    return {name: np.ascontiguousarray(values, np.intp) for name, values in lists.items()}
 
 
 @dataclass(frozen=True)
@@ -322,7 +372,7 @@ KERNELS: tuple[PoolKernel, ...] = (
 
 def index_dtype(geometry: PoolGeometry) -> np.dtype:
     """Return the dtype for the indices of maxima: int32 if it can hold every index of a plane, otherwise int64."""
-    return INT32 if geometry.cells <= _tuning.TUNING.most_int32_cells else INT64
+    return INT32 if geometry.cells <= _plan.TUNING.most_int32_cells else INT64
 
 
 def plan_for(
@@ -351,5 +401,5 @@ def make_plan(
     isa: int,
 ) -> PoolPlan:
     """Make the plan that `plan_for` returns. `isa` is the instruction set in use."""
-    case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype, _tuning.TUNING)
+    case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype, _plan.TUNING)
     return next(kernel for kernel in KERNELS if kernel.unsupported(case) is None).plan(case)

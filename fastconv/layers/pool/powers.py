@@ -18,7 +18,7 @@ import numpy as np
 from fastconv.checks import arrays as _arrays
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.layers.pool import tuning as _tuning, windows as _windows
+from fastconv.layers.pool import plan as _plan, windows as _windows
 from fastconv.layers.pool.kernels import index_dtype, plan_for
 from fastconv.layers.pool.plan import NO_INDICES, Array, Given, PoolCase, PoolPlan
 from fastconv.runtime.records import dataclass
@@ -143,7 +143,7 @@ def _is_cut(geometry: PoolGeometry) -> bool:
 
 
 def _at_once(geometry: PoolGeometry) -> int:
-    return _tuning.TUNING.power_bytes // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
+    return _plan.TUNING.power_bytes // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
 
 
 def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
@@ -186,12 +186,12 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
         n = other.size if gradient else other.out
         # Do not make shorter pieces. Neighbouring pieces overlap, and the powers in the overlap are computed for each
         # of the pieces.
-        pieces = max(1, min(-(-line // _tuning.TUNING.line_bytes), 2 * n // other.extent))
+        pieces = max(1, min(-(-line // _plan.TUNING.line_bytes), 2 * n // other.extent))
         line = -(-line // pieces)
         later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
     _, k, stride, lo, _, _ = axis.row()
     # Each stored sum adds at least about sqrt(k) rows. So a window of k rows has at most about sqrt(k) stored sums.
-    most = max(_tuning.TUNING.power_bytes // line, math.isqrt(k))
+    most = max(_plan.TUNING.power_bytes // line, math.isqrt(k))
     if gradient:
         step = most // stride * stride or most
         sums = -((k - step - lo) // stride), max(step // stride, 1)

@@ -13,8 +13,7 @@ import numpy as np
 from fastconv._ext.pool import rows as _ext
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import taps_within
-from fastconv.layers.pool.plan import PoolCase, kernel_axes
-from fastconv.layers.pool.tuning import Tuning
+from fastconv.layers.pool.plan import PoolCase, Tuning, kernel_axes
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.records import dataclass
 

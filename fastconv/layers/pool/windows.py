@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.layers.pool import tuning as _tuning
+from fastconv.layers.pool import plan as _plan
 from fastconv.runtime import memory as _memory
 
 
@@ -34,7 +34,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
     padded_bytes = _memory.check_bytes("the padded plane", sizes, x.dtype)
     _memory.check_free(padded_bytes, f"the padded plane of shape {sizes} and dtype {x.dtype}", "Pad less")
     each = max(padded_bytes, _memory.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype))
-    step = max(1, _tuning.TUNING.window_bytes // each)
+    step = max(1, _plan.TUNING.window_bytes // each)
     cells = x.reshape(-1, *x.shape[2:])
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for begin in range(0, len(cells), step):
@@ -48,7 +48,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
     """Yield an index that selects some outputs, and a copy of their windows as an array (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
-    room = max(1, _tuning.TUNING.window_bytes // (len(padded) * taps * padded.itemsize))
+    room = max(1, _plan.TUNING.window_bytes // (len(padded) * taps * padded.itemsize))
     steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
     by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
     view = np.lib.stride_tricks.as_strided(

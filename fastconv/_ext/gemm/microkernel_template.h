@@ -38,22 +38,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
     FC_IN_ORDER;
 }
 
-/* The layouts of the operands of a tile.
- *
- * Operand a is [rows x k]. With FC_PANEL, each column is contiguous, and the next column follows directly. With
- * FC_STRIDED, each column is contiguous, and the columns are `step` elements apart. With FC_ROWS, each row is
- * contiguous, and the rows are `step` elements apart.
- *
- * Operand b is [k x lanes], and each of its rows is contiguous. With FC_PANEL, the next row follows directly. With
- * FC_STRIDED, the rows are at[0] elements apart. With FC_LISTED, row i is at b + at[i]. */
-#ifndef FC_PANEL
-#define FC_PANEL 0
-#define FC_STRIDED 1
-#define FC_ROWS 2
-#define FC_LISTED 3
-#endif
-
-/* Return v with 0 in the lanes where w is 0, even where v is NaN. */
+/* Return a vector with the lanes of v where w is not 0, and with 0 elsewhere, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
@@ -65,40 +50,46 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 
 /* Compute c = a @ b for one tile: [rows x k] @ [k x vectors * FC_VL]. If `add` is set, compute c += a @ b.
  *
+ * The rows of operand a are `stride` elements apart, and its columns are `next` elements apart. Each row of operand b is
+ * contiguous. If `listed` is set, row k is at b + at[k], and otherwise the rows are `b_next` elements apart. These
+ * distances are variables, because with constants the tile would not be faster, and each layout would need functions of
+ * its own. FC_HIDE keeps the compiler from computing the addresses of all rows of c and of the mask in advance, because
+ * it would have to store them on the stack.
+ *
  * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
  * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over
- * k is unrolled, so that the CPU executes fewer instructions. This matters if two hardware threads share the core. */
-FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
-                                const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
-                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch, const FC_T *bias,
-                                const FC_T *mask, int add)
+ * k is unrolled to execute fewer instructions, which matters on a core with two busy hardware threads. */
+FC_INLINE void FC_N(fc_tile_of)(const int listed, const int rows, const int vectors, ptrdiff_t k,
+                                const FC_T *FC_RESTRICT a, ptrdiff_t stride, ptrdiff_t next, const FC_T *FC_RESTRICT b,
+                                ptrdiff_t b_next, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
+                                const FC_T *bias, const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Compute the quotient only if k is above FC_K_BLOCK, because an integer division takes as long as a dozen
      * products. */
     const ptrdiff_t parts = k > FC_K_BLOCK ? (k + FC_K_BLOCK - 1) / FC_K_BLOCK : k > FC_K_HALVES ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
-    const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
-    const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_STRIDED ? at[0] : 0;
     const int unroll = FC_K_UNROLL(rows * vectors);
+    const FC_T *from;
+    FC_T *to;
     ptrdiff_t left;
     int i, j;
     /* Prefetch the first and the last cache line of each row of c, because the rows are far apart and mostly not in a
-     * cache. With FC_STRIDED, which only Winograd uses, c is a workspace in a cache, so no prefetch is needed. */
-    if (of_b != FC_STRIDED) {
-        FC_UNROLL
-        for (i = 0; i < rows; i++) {
-            FC_PREFETCH(c + i * pitch, 0);
-            FC_PREFETCH(c + i * pitch + vectors * FC_VL - 1, 0);
-        }
+     * cache. */
+    FC_UNROLL
+    for (i = 0, to = c; i < rows; i++, to += pitch) {
+        FC_HIDE(to);
+        FC_PREFETCH(to, 0);
+        FC_PREFETCH(to + vectors * FC_VL - 1, 0);
     }
     if (mask) {
         FC_UNROLL
-        for (i = 0; i < rows; i++) {
+        for (i = 0, from = mask; i < rows; i++, from += pitch) {
+            FC_HIDE(from);
             FC_UNROLL
             for (j = 0; j < vectors; j++)
-                FC_PREFETCH(mask + i * pitch + j * FC_VL, 0);
-            FC_PREFETCH(mask + i * pitch + vectors * FC_VL - 1, 0);
+                FC_PREFETCH(from + j * FC_VL, 0);
+            FC_PREFETCH(from + vectors * FC_VL - 1, 0);
         }
     }
     do {
@@ -113,107 +104,106 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
         for (; left >= unroll; left -= unroll) {
             FC_UNROLL
             for (i = 0; i < unroll; i++) {
-                const FC_T *row = of_b == FC_LISTED ? b + at[i] : b;
-                if (of_b == FC_LISTED)
-                    FC_HIDE(row);
+                const FC_T *row = listed ? b + at[i] : b;
+                FC_HIDE(row);
                 FC_N(fc_tile_step)(rows, vectors, sums, a, stride, row);
                 a += next;
                 b += b_next;
-                if (of_a == FC_STRIDED)
-                    FC_HIDE(a);
-                if (of_b == FC_STRIDED)
-                    FC_HIDE(b);
+                FC_HIDE(a);
             }
-            at += of_b == FC_LISTED ? unroll : 0;
+            at += listed ? unroll : 0;
         }
         for (; left > 0; left--) {
-            FC_N(fc_tile_step)(rows, vectors, sums, a, stride, of_b == FC_LISTED ? b + at[0] : b);
+            FC_N(fc_tile_step)(rows, vectors, sums, a, stride, listed ? b + at[0] : b);
             a += next;
             b += b_next;
-            at += of_b == FC_LISTED ? 1 : 0;
+            at += listed ? 1 : 0;
+        }
+        /* Each condition is tested once for the whole tile, because the compiler takes longer for a test per vector. Read
+         * all rows before writing the first one. If rows are whole pages apart, a read waits for earlier writes to the
+         * same offset in other pages. */
+        if (add) {
+            FC_UNROLL
+            for (i = 0, from = c; i < rows; i++, from += pitch) {
+                FC_HIDE(from);
+                FC_UNROLL
+                for (j = 0; j < vectors; j++)
+                    sums[i][j] = FC_N(fc_load)(from + j * FC_VL) + sums[i][j];
+            }
         }
         if (mask && k == 0) {
-            /* Read all rows before writing the first row. If rows are whole pages apart, a read waits for earlier
-             * writes to the same offset in other pages (4K aliasing). */
+            FC_UNROLL
+            for (i = 0, from = mask; i < rows; i++, from += pitch) {
+                FC_HIDE(from);
+                FC_UNROLL
+                for (j = 0; j < vectors; j++)
+                    sums[i][j] = FC_N(fc_select_nonzero)(FC_N(fc_load)(from + j * FC_VL), sums[i][j]);
+            }
+        }
+        if (bias && k == 0) {
             FC_UNROLL
             for (i = 0; i < rows; i++) {
+                const FC_V of_bias = FC_N(fc_broadcast)(bias[i]);
                 FC_UNROLL
-                for (j = 0; j < vectors; j++) {
-                    const FC_V sum = add ? FC_N(fc_load)(c + i * pitch + j * FC_VL) + sums[i][j] : sums[i][j];
-                    sums[i][j] = FC_N(fc_select_nonzero)(FC_N(fc_load)(mask + i * pitch + j * FC_VL), sum);
-                }
+                for (j = 0; j < vectors; j++)
+                    sums[i][j] += of_bias;
             }
-            FC_IN_ORDER;
-            add = 0;
         }
+        FC_IN_ORDER;
         FC_UNROLL
-        for (i = 0; i < rows; i++) {
-            FC_T *to = c + i * pitch;
+        for (i = 0, to = c; i < rows; i++, to += pitch) {
+            FC_HIDE(to);
             FC_UNROLL
-            for (j = 0; j < vectors; j++) {
-                FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
-                sum = bias && k == 0 ? sum + FC_N(fc_broadcast)(bias[i]) : sum;
-                FC_N(fc_store)(to + j * FC_VL, sum);
-            }
+            for (j = 0; j < vectors; j++)
+                FC_N(fc_store)(to + j * FC_VL, sums[i][j]);
         }
         add = 1;
     } while (k > 0);
 }
 
-/* The sizes of tiles: 1 to FC_TILE_ROWS rows, or FC_MASKED_TILE_ROWS with a mask, and 1 to FC_TILE_VECTORS vectors. */
-#define FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
+/* The sizes of tiles: 1 to FC_TILE_ROWS rows and 1 to FC_TILE_VECTORS vectors. */
+#define FC_TILE_SIZES_4(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
 #if FC_TILE_ROWS == 8
-#define FC_TILE_SIZES(v) \
-    FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
+#define FC_TILE_SIZES(v) FC_TILE_SIZES_4(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
 #elif FC_TILE_ROWS == 6
-#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v)
+#define FC_TILE_SIZES(v) FC_TILE_SIZES_4(v) FC_TILE_SIZE(5, v) FC_TILE_SIZE(6, v)
 #else
-#define FC_TILE_SIZES(v) FC_MASKED_TILE_SIZES(v)
+#define FC_TILE_SIZES(v) FC_TILE_SIZES_4(v)
 #endif
 #if FC_TILE_VECTORS == 3
-#define FC_ALL_SIZES(sizes) sizes(1) sizes(2) sizes(3)
+#define FC_ALL_SIZES FC_TILE_SIZES(1) FC_TILE_SIZES(2) FC_TILE_SIZES(3)
 #else
-#define FC_ALL_SIZES(sizes) sizes(1) sizes(2)
+#define FC_ALL_SIZES FC_TILE_SIZES(1) FC_TILE_SIZES(2)
 #endif
 
-#define FC_TILE fc_tile_masked_listed
-#define FC_MASKED 1
-#define FC_OF_A FC_PANEL
-#define FC_OF_B FC_LISTED
+#define FC_TILE fc_tile_at_list
+#define FC_LISTED 1
 #include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile_masked
-#define FC_MASKED 1
-#define FC_OF_A FC_PANEL
-#define FC_OF_B FC_PANEL
-#include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile_listed
-#define FC_MASKED 0
-#define FC_OF_A FC_PANEL
-#define FC_OF_B FC_LISTED
-#include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile
-#define FC_MASKED 0
-#define FC_OF_A FC_PANEL
-#define FC_OF_B FC_PANEL
-#include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile_rows_listed
-#define FC_MASKED 0
-#define FC_OF_A FC_ROWS
-#define FC_OF_B FC_LISTED
-#include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile_rows
-#define FC_MASKED 0
-#define FC_OF_A FC_ROWS
-#define FC_OF_B FC_PANEL
-#include "gemm/microkernel_tile_template.h"
-#define FC_TILE fc_tile_strided
-#define FC_MASKED 0
-#define FC_OF_A FC_STRIDED
-#define FC_OF_B FC_STRIDED
+#define FC_TILE fc_tile_at_steps
+#define FC_LISTED 0
 #include "gemm/microkernel_tile_template.h"
 #undef FC_TILE_SIZES
-#undef FC_MASKED_TILE_SIZES
+#undef FC_TILE_SIZES_4
 #undef FC_ALL_SIZES
+
+/* Define a kernel of microkernel.h, which passes the distances in its layouts of the operands on to a kernel of tiles.
+ * `bias` is a mask if `masked` is set. */
+#define FC_TILE_KERNEL(name, kernel, masked, stride, next, b_next)                                           \
+    static void FC_N(name)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b, \
+                           const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)         \
+    {                                                                                                        \
+        (void)step;                                                                                          \
+        FC_N(kernel)(rows, vectors, k, a, stride, next, b, b_next, at, c, pitch, masked ? NULL : bias,       \
+                     masked ? bias : NULL, add);                                                             \
+    }
+FC_TILE_KERNEL(fc_tile_listed, fc_tile_at_list, 0, 1, rows, 0)
+FC_TILE_KERNEL(fc_tile, fc_tile_at_steps, 0, 1, rows, (ptrdiff_t)vectors *FC_VL)
+FC_TILE_KERNEL(fc_tile_masked_listed, fc_tile_at_list, 1, 1, rows, 0)
+FC_TILE_KERNEL(fc_tile_masked, fc_tile_at_steps, 1, 1, rows, (ptrdiff_t)vectors *FC_VL)
+FC_TILE_KERNEL(fc_tile_strided, fc_tile_at_steps, 0, 1, step, at[0])
+FC_TILE_KERNEL(fc_tile_rows_listed, fc_tile_at_list, 0, step, 1, 0)
+FC_TILE_KERNEL(fc_tile_rows, fc_tile_at_steps, 0, step, 1, (ptrdiff_t)vectors *FC_VL)
+#undef FC_TILE_KERNEL
 
 /* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
  * are `stride` elements apart, and b is packed in panels that are one vector wide. If k is so small, memory accesses

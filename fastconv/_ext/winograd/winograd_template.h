@@ -177,26 +177,6 @@ static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const pt
     }
 }
 
-FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const FC_T *g, const ptrdiff_t *at, FC_T *u,
-                                       ptrdiff_t pitch)
-{
-    FC_T half[64 * FC_VL];
-    int i;
-    for (i = 0; i < taps; i++)
-        FC_N(fc_weights_of)(points, taps, g, at + i * taps, 0, half + i * points * FC_VL, FC_VL);
-    for (i = 0; i < points; i++)
-        FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
-}
-
-#define FC_CASE(p, t)                                                                                             \
-    static FC_NOINLINE void FC_PASTE3(FC_N(fc_weights_square), p, t)(const FC_T *g, const ptrdiff_t *at, FC_T *u, \
-                                                                     ptrdiff_t pitch)                             \
-    {                                                                                                             \
-        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                                           \
-    }
-FC_CASES
-#undef FC_CASE
-
 /* Transform a kernel along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the weights,
  * a tile of dout takes the place of the kernel. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at,
@@ -204,18 +184,7 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
 {
     const FC_T *g = (const FC_T *)g_;
     FC_T *u = (FC_T *)u_, half[64 * FC_VL];
-    if (high == wide && taps_h == taps_w) {
-        switch (wide * 8 + taps_w) {
-#define FC_CASE(p, t)                                              \
-    case p * 8 + t:                                                \
-        FC_PASTE3(FC_N(fc_weights_square), p, t)(g, at, u, pitch); \
-        break;
-            FC_CASES
-#undef FC_CASE
-        default:
-            fc_check(0);
-        }
-    } else if (high == 1) {
+    if (high == 1) {
         FC_N(fc_weights_lines)(wide, taps_w, g, at, 0, u, pitch, 1, 0, 0);
     } else {
         FC_N(fc_weights_lines)(wide, taps_w, g, at, 0, half, FC_VL, taps_h, taps_w, wide * FC_VL);

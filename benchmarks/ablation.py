@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from support.turns import Calls, give_threads, turn
 import fastconv
 from fastconv._ext.buffers import buffers
 from fastconv.convolution import choose as choosing
+from fastconv.convolution.density import as_seen
 from fastconv.convolution.implicit_gemm import tuning as implicit
 from fastconv.convolution.implicit_gemm.algorithm import Implicit, ImplicitPlan
 from fastconv.convolution.plan import Case as PlanCase, Plan
@@ -158,10 +160,18 @@ class Result:
         }
 
 
+@cache
+def density_of(case: Case) -> float:
+    """The density of the weights of a case as 'auto' sees it."""
+    w = case.arrays()[1]
+    return as_seen(case.w_shape, math.prod(case.geometry.out_shape), np.count_nonzero(w) / w.size)
+
+
 def planned(case: Case) -> Plan:
     """The plan that 'auto' takes for a case."""
     give_threads(case.threads)
-    of = PlanCase.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, masked=case.zeros)
+    density = density_of(case) if case.zeros else 1.0
+    of = PlanCase.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density, masked=case.zeros)
     return choosing.choose(of, "auto", case.pattern == "rank one")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.adapters.rich import new_console
 from fastconv.demo import net, picture
 from fastconv.demo.plain import PLAIN
 
@@ -91,10 +92,9 @@ def run(out: Path, epochs: int, seed: int) -> float:
 
 
 def _run(out: Path, epochs: int, seed: int) -> float:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console()
+    console = new_console()
     rng = np.random.default_rng(seed)
     params = net.init(rng)
     x_train, y_train, x_test, y_test = load()

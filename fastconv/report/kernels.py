@@ -22,9 +22,9 @@ _SECONDS = 2e-3
 HEADER = ("family", "size", "time of a call", "rate", "share")
 #: What the columns mean, below the table.
 NOTE = (
-    f"One thread; medians of {_RUNS} runs. The share of GFLOP/s is that of the multiply-add peak of this CPU, and the "
-    "share of GB/s is that of a plain copy of as many bytes. The operations of a convolution are those of the direct "
-    "sum; winograd, fft and separable execute fewer, so their share may be above 100 %."
+    f"One thread; medians of {_RUNS} runs. Peak is the multiply-add peak of this CPU, and copy is a plain copy of as "
+    "many bytes. The operations of a convolution are those of the direct sum; winograd, fft and separable execute "
+    "fewer, so their share may be above 100 %."
 )
 
 
@@ -124,7 +124,7 @@ def cells(rate: Rate) -> tuple[str, ...]:
         rate.size,
         f"{rate.seconds * 1e6:,.1f} us",
         f"{rate.rate / 1e9:.1f} G{rate.unit}",
-        f"{rate.share:.1%}".replace("%", " %"),
+        f"{100 * rate.share:.1f} % of {'peak' if rate.unit == 'FLOP/s' else 'copy'}",
     )
 
 

@@ -99,7 +99,7 @@ def test_a_rate_is_work_divided_by_time():
     clock = Clock()
     rate = kernels.measure_call("fft", clock.work(2.0, 600), clock.work(0.5, 1000), clock, seconds=3.0)
     assert rate == kernels.Rate("fft", "a size", 2.0, 300.0, "FLOP/s", 0.15)
-    assert kernels.cells(rate) == ("fft", "a size", "2,000,000.0 us", "0.0 GFLOP/s", "15.0 %")
+    assert kernels.cells(rate) == ("fft", "a size", "2,000,000.0 us", "0.0 GFLOP/s", "15.0 % of peak")
 
 
 def test_calls_without_operations_are_compared_with_a_copy(monkeypatch):
@@ -114,6 +114,7 @@ def test_calls_without_operations_are_compared_with_a_copy(monkeypatch):
     work = clock.work(0.5, 0)._replace(nbytes=4096)
     rate = kernels.measure_call("norm", work, clock.work(1.0, 1), clock, seconds=1.0)
     assert (rate.rate, rate.unit, rate.share, seen) == (8192.0, "B/s", 0.5, [4096])
+    assert kernels.cells(rate)[-1] == "50.0 % of copy"
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["rich", "plain"])

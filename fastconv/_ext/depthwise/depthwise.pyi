@@ -5,6 +5,7 @@ import numpy as np
 
 def lanes(*, dtype: int, isa: int) -> int: ...
 def all_finite(array: np.ndarray) -> bool: ...
+
 @final
 class ConvolvePlan:
     items: int

@@ -13,6 +13,7 @@ def factors(
     order: np.ndarray,
     report_mismatch: bool = ...,
 ) -> tuple[int] | tuple[int, int, float, float] | None: ...
+
 @final
 class ConvolvePlan:
     items: int

@@ -1,11 +1,13 @@
 import numpy as np
 
 class MaxBackward:
+    items: int
     def __init__(self, *, dtype: int, int64_indices: bool, planes: int, cells: int, outputs: int) -> None: ...
     def run(self, dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, queue: np.ndarray | bytearray) -> bool: ...
 
 class MaxBackwardBands:
     workspace: int
+    items: int
     def __init__(
         self,
         *,

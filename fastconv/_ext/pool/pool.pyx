@@ -67,14 +67,16 @@ cdef class MaxBackward:
     maximum.
     """
 
-    cdef Py_ssize_t planes, cells, outputs
+    cdef Py_ssize_t cells, outputs
     cdef int itemsize, index_itemsize
     cdef fc_task_function worker
+    #: The number of work items, which are planes.
+    cdef readonly Py_ssize_t items
 
     def __init__(
         self, *, int dtype, bint int64_indices, Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t outputs,
     ):
-        self.planes, self.cells, self.outputs = planes, cells, outputs
+        self.items, self.cells, self.outputs = planes, cells, outputs
         self.itemsize, self.index_itemsize = 8 if dtype else 4, 8 if int64_indices else 4
         if dtype == 0:
             self.worker = scatter_float_int64 if int64_indices else scatter_float_int32
@@ -92,9 +94,9 @@ cdef class MaxBackward:
         cdef Buffer dxs = contiguous_buffer(dx, self.itemsize, True)
         cdef Buffer index_buffer = contiguous_buffer(indices, self.index_itemsize, False)
         cdef char out_of_plane = False
-        fc_check(dxs.n == self.planes * self.cells and douts.n == self.planes * self.outputs)
+        fc_check(dxs.n == self.items * self.cells and douts.n == self.items * self.outputs)
         fc_check(index_buffer.n == douts.n)
-        s.planes, s.cells, s.outputs = self.planes, self.cells, self.outputs
+        s.planes, s.cells, s.outputs = self.items, self.cells, self.outputs
         s.dout, s.indices, s.dx = douts.at, index_buffer.at, dxs.at
         s.out_of_plane, s.queue = &out_of_plane, work_queue(queue)
         with nogil:
@@ -201,8 +203,8 @@ cdef class MaxBackwardBands:
     cdef tuple lists    # The tuple keeps the lists alive, because `sizes` has pointers into them.
     cdef int itemsize, index_itemsize
     cdef fc_task_function worker
-    #: The size of the workspace of a thread, in bytes.
-    cdef readonly Py_ssize_t workspace
+    #: The size of the workspace of a thread, in bytes, and the number of work items, which are the bands of all planes.
+    cdef readonly Py_ssize_t workspace, items
 
     def __init__(
         self, *, int dtype, bint int64_indices, Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t outputs, cell_begin,
@@ -226,6 +228,7 @@ cdef class MaxBackwardBands:
         b.page_at = book(&pad, b.blocks * <Py_ssize_t> sizeof(int32_t))
         b.owner_at = book(&pad, b.pages * <Py_ssize_t> sizeof(int32_t))
         self.workspace = b.workspace = pad.size
+        self.items = planes * b.bands
         if dtype == 0:
             self.worker = bands_float_int64 if int64_indices else bands_float_int32
         else:

@@ -242,8 +242,6 @@ class _BandsPlan(PoolPlan):
 
     case: PoolCase
     kernel: _ext.MaxBackwardBands
-    #: The number of work items, which are the bands of all planes.
-    items: int
     nbytes: int
     name = "bands"
 
@@ -251,10 +249,10 @@ class _BandsPlan(PoolPlan):
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
         case, kernel = self.case, self.kernel
-        workspace = np.empty(_threads.most(case.threads, self.items) * kernel.workspace, np.uint8)
+        workspace = np.empty(_threads.most(case.threads, kernel.items) * kernel.workspace, np.uint8)
         work = case.x_bytes + _SCATTERED * case.index_bytes
         arrays = source, indices, target, workspace
-        return _threads.share(kernel.run, arrays, items=self.items, work=work, threads=case.threads)
+        return _threads.share(kernel.run, arrays, items=kernel.items, work=work, threads=case.threads)
 
 
 class _Bands(PoolKernel):
@@ -282,8 +280,7 @@ class _Bands(PoolKernel):
             page_bytes=case.tuning.page_bytes,
             **arrays,
         )
-        items = geometry.planes * len(arrays["cell_begin"])
-        return _checked(_BandsPlan(case, kernel, items, sum(array.nbytes for array in arrays.values())))
+        return _checked(_BandsPlan(case, kernel, sum(array.nbytes for array in arrays.values())))
 
 
 def _bands(case: PoolCase) -> dict[str, np.ndarray]:
@@ -323,15 +320,17 @@ class _ScatterPlan(PoolPlan):
 
     case: PoolCase
     kernel: _ext.MaxBackward
-    #: The work of a call, in bytes: see `threads.share`.
+    #: The work of a call, in bytes, and the maximum number of threads: see `threads.share`.
     work: int
+    threads: int
     name = "scatter"
 
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        items, threads = self.case.geometry.planes, self.case.threads
-        return _threads.share(self.kernel.run, (source, indices, target), items=items, work=self.work, threads=threads)
+        kernel = self.kernel
+        arrays = source, indices, target
+        return _threads.share(kernel.run, arrays, items=kernel.items, work=self.work, threads=self.threads)
 
 
 def _scatter(case: PoolCase) -> _ScatterPlan:
@@ -343,7 +342,7 @@ def _scatter(case: PoolCase) -> _ScatterPlan:
         cells=geometry.cells,
         outputs=math.prod(geometry.out_shape[2:]),
     )
-    return _ScatterPlan(case, kernel, case.x_bytes // 3 + _SCATTERED * case.index_bytes)
+    return _ScatterPlan(case, kernel, case.x_bytes // 3 + _SCATTERED * case.index_bytes, case.threads)
 
 
 class _Scatter(PoolKernel):

@@ -14,6 +14,7 @@ enum { MOST = 128 };
 /* The arrays of a call, and their sizes along the axes D, H and W. The call computes a correlation of x with w or, if
  * `gradient` is set, the gradient of w. `*_count` is the number of elements of an array. */
 typedef struct {
+    fc_fft_plan plan;
     fc_fft_task task;
     fc_work_queue queue;
     ptrdiff_t counts[1]; /* the number of work items with a result that is inf or NaN */
@@ -39,22 +40,24 @@ static inline ptrdiff_t factors_of(int dtype, void *to, ptrdiff_t at, ptrdiff_t 
     return at;
 }
 
-/* Describe the arrays x, w and out of a call to its task. */
+/* Describe the arrays x, w and out of a call. */
 static inline void describe_arrays(fft_call *call, const ptrdiff_t *const *of, const ptrdiff_t *tile)
 {
+    fc_fft_layout *const layouts[3] = {&call->plan.source, &call->plan.weights, &call->plan.result};
     fc_fft_array *const arrays[3] = {&call->task.source, &call->task.weights, &call->task.result};
     ptrdiff_t i, p, q;
     for (i = 0; i < 3; i++) {
         const ptrdiff_t *const sizes_of[3] = {call->sizes, call->taps, call->outs};
-        fc_fft_array *array = arrays[i];
-        array->tiled = i != 1;
-        array->at = (char *)(i == 0 ? call->x : i == 1 ? call->w : call->out);
+        fc_fft_layout *layout = layouts[i];
+        layout->tiled = i != 1;
+        arrays[i]->at = (char *)(i == 0 ? call->x : i == 1 ? call->w : call->out);
         for (p = 2, q = 1; p >= 0; p--) {
-            array->size[p] = sizes_of[i][p];
-            array->pitch[p] = q;
-            array->step[p] = 1;
-            array->positions[p] = PTRDIFF_MAX;
-            array->count[p] = i == 0 ? of[p][0] : i == 1 ? call->taps[p] : tile[p];
+            fc_fft_tile_axis *first = &layout->axes[p].first;
+            first->size = sizes_of[i][p];
+            first->pitch = q;
+            first->step = 1;
+            first->count = i == 0 ? of[p][0] : i == 1 ? call->taps[p] : tile[p];
+            layout->axes[p].positions = PTRDIFF_MAX;
             q *= sizes_of[i][p];
         }
     }
@@ -67,52 +70,58 @@ static inline void begin_fft_call(fft_call *call, int dtype, int isa, const ptrd
 {
     const ptrdiff_t lanes = fc_isa_lanes(dtype, isa);
     fc_fft_task *task = &call->task;
+    fc_fft_plan *plan = &call->plan;
     ptrdiff_t tile[3], at = 0, i, rows, q;
     memset(call, 0, sizeof *call);
     call->taps[0] = of[0][0] > 1 ? 2 : 1, call->taps[1] = of[1][0] / 3, call->taps[2] = of[2][0] / 2;
     call->x_count = call->w_count = call->out_count = 1;
     call->factors = zeros(dtype, 4 * MOST);
-    task->scale = 1;
+    plan->scale = 1;
     for (i = 0; i < 3; i++) {
-        task->axes[i].length = of[i][0];
-        task->axes[i].passes = passes_of(of[i]);
-        task->axes[i].radices = of[i] + 1;
-        task->axes[i].factors = (char *)call->factors + (size_t)at * size_of(dtype);
+        plan->axes[i].length = of[i][0];
+        plan->axes[i].passes = passes_of(of[i]);
+        plan->axes[i].radices = of[i] + 1;
+        plan->axes[i].factors = (char *)call->factors + (size_t)at * size_of(dtype);
         at = factors_of(dtype, call->factors, at, of[i][0], of[i] + 1, passes_of(of[i]));
-        task->scale /= (double)of[i][0];
+        plan->scale /= (double)of[i][0];
         tile[i] = of[i][0] - call->taps[i] + 1;
         call->outs[i] = of[i][0] > 1 ? tile[i] + 2 : 1;
         call->sizes[i] = call->outs[i] + call->taps[i] - 1;
         call->x_count *= call->sizes[i], call->out_count *= call->outs[i], call->w_count *= call->taps[i];
-        task->tau[i] = task->phi[i] = 1;
-        task->tile[i] = tile[i];
-        task->tiles_along[i] = fc_fft_ceil_div(call->outs[i], tile[i]);
+        plan->tau[i] = plan->phi[i] = 1;
+        plan->tile[i] = tile[i];
+        plan->tiles_along[i] = fc_fft_ceil_div(call->outs[i], tile[i]);
     }
     call->x = numbers(dtype, call->x_count), call->w = numbers(dtype, call->w_count);
     call->out = numbers(dtype, call->out_count);
-    task->itemsize = (ptrdiff_t)size_of(dtype);
-    task->groups = task->images = task->rows = task->columns = task->taus = task->phis = 1;
-    task->tiles = task->tiles_along[0] * task->tiles_along[1] * task->tiles_along[2];
-    task->block_rows = task->block_columns = task->block_pairs = task->block_groups = task->parts = 1;
-    task->gradient = gradient, task->shared = shared, task->fused = 1, task->lanes = lanes;
+    plan->itemsize = (ptrdiff_t)size_of(dtype);
+    plan->groups = plan->images = plan->rows = plan->columns = plan->taus = plan->phis = 1;
+    plan->tiles = plan->tiles_along[0] * plan->tiles_along[1] * plan->tiles_along[2];
+    plan->block_rows = plan->block_columns = plan->block_pairs = plan->block_groups = plan->parts = 1;
+    plan->gradient = gradient, plan->shared = shared, plan->fused = 1, plan->lanes = lanes;
     describe_arrays(call, of, tile);
     rows = of[0][0] * fc_fft_ceil_div(of[1][0], lanes) * of[2][0] + 1;
-    task->pitch = rows * 2 * lanes;
+    plan->pitch = rows * 2 * lanes;
     q = (of[0][0] * of[1][0] * fc_fft_ceil_div(of[2][0], lanes) + 1) * 2 * lanes;
-    task->flat_at = (of[0][0] > 1 ? of[0][0] : of[1][0]) * 2 * lanes;
-    task->volume_at = task->flat_at + 2 * task->pitch;
-    task->slot_pitch = task->volume_at + 2 * q;
-    task->shared_at = task->slot_pitch;
-    task->spectra_at = task->shared_at + 2 * (q > task->pitch ? q : task->pitch);
+    plan->flat_at = (of[0][0] > 1 ? of[0][0] : of[1][0]) * 2 * lanes;
+    plan->volume_at = plan->flat_at + 2 * plan->pitch;
+    plan->slot_pitch = plan->volume_at + 2 * q;
+    plan->shared_at = plan->slot_pitch;
+    plan->other_flat_at = plan->flat_at + plan->pitch, plan->other_volume_at = plan->volume_at + q;
+    plan->other_shared_at = plan->shared_at + (q > plan->pitch ? q : plan->pitch);
+    plan->weight_spectra_at = plan->shared_at + 2 * (q > plan->pitch ? q : plan->pitch);
+    plan->source_spectra_at = plan->result_spectra_at = plan->weight_spectra_at;
+    plan->threads = 1;
     /* This memory is not aligned to vectors, which no load may require. */
-    call->space = zeros(dtype, task->spectra_at + task->pitch);
+    call->space = zeros(dtype, plan->weight_spectra_at + plan->pitch);
     task->space = (char *)call->space;
     task->counts = call->counts;
     fc_serial_queue(&call->queue);
     task->queue = &call->queue;
-    task->part = fc_fft_for(dtype, isa)->part;
-    task->multiply = fc_fft_for(dtype, isa)->multiply;
-    task->add = fc_fft_for(dtype, isa)->add;
+    plan->is_volume = of[0][0] > 1;
+    plan->kernels = fc_fft_for(dtype, isa);
+    task->plan = plan;
+    memcpy(task->axes, plan->axes, sizeof task->axes);
 }
 
 static inline void end_fft_call(fft_call *call)

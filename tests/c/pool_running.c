@@ -16,13 +16,22 @@ static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)
     int maximum;
     set(dtype, x, WIDE / 2, (double)NAN);
     for (maximum = 0; maximum < 2; maximum++) {
-        fc_running_width w = {
-            WIDE, 3, stride, lo, 1, 0, 6, 0, 1, !maximum, maximum ? maxima : sums, maximum ? none : plus, &range};
+        fc_running_width w = {.size = WIDE,
+                              .levels = 3,
+                              .stride = stride,
+                              .lo = lo,
+                              .dilation = 1,
+                              .taps = 6,
+                              .step = 1,
+                              .copies_sources = !maximum,
+                              .shift = maximum ? maxima : sums,
+                              .plus = maximum ? none : plus,
+                              .ranges = {&range.begin, &range.end, &range.source, &range.n}};
         const ptrdiff_t plane_pitch = fc_running_plane_pitch(&w, &range);
         const int op = maximum ? FC_RUNNING_MAX : FC_RUNNING_SUM;
         const int has_nan =
             fc_pool_running_for(dtype, isa)
-                ->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL, 1, to, pitch, 0, PLANES, WIDE);
+                ->row(&w, op, FC_INPUT_CELLS, &range, space, pitch, x, NULL, NULL, 1, to, pitch, 0, PLANES, WIDE);
         same("NaN", dtype, isa, has_nan, maximum);
         for (p = 0; p < PLANES; p++)
             for (o = 0; o < out; o++) {

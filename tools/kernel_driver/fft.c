@@ -13,7 +13,7 @@ static void time_call(const driver_pair *pair, const ptrdiff_t *high, const ptrd
     fft_call call;
     begin_fft_call(&call, pair->dtype, pair->isa, of, 0, 0);
     /* Two tiles are the real and the imaginary part of one transform. There is one more transform for the weights. */
-    pairs = (double)((call.task.tiles + 1) / 2);
+    pairs = (double)((call.plan.tiles + 1) / 2);
     TIME(pair, (2 * pairs + 1) * transform + 6 * pairs * points, 0, fc_fft_run(&call.task),
          "correlation, tiles of %td x %td points", high[0], wide[0]);
     end_fft_call(&call);

@@ -22,7 +22,7 @@ FAMILY(pool_running)
                                     .copies_sources = i == 0,
                                     .shift = shifts[i],
                                     .plus = plus[i],
-                                    .ranges = &range};
+                                    .ranges = {&range.begin, &range.end, &range.source, &range.n}};
         fc_running_merge_step step = {.depth = 3, .levels = 3, .early = -1, .plus = plus[i]};
         const int op = i ? FC_RUNNING_MAX : FC_RUNNING_SUM;
         /* A row of maxima is followed by the row of their indices. */
@@ -30,7 +30,7 @@ FAMILY(pool_running)
         for (l = 0; l < 3; l++)
             step.ring_row[l] = rings + (size_t)(l * (1 + i) * PITCH) * size_of(pair->dtype);
         TIME(pair, 0, (WIDE + OUT * (1 + i)) * pair->item,
-             kernels->row(&w, op, FC_INPUT_CELLS, 0, space, PITCH, x, NULL, NULL, 1, to, PITCH, 0, 1, WIDE),
+             kernels->row(&w, op, FC_INPUT_CELLS, &range, space, PITCH, x, NULL, NULL, 1, to, PITCH, 0, 1, WIDE),
              "row, %s of %d cells, %d outputs", names[i], WINDOW, OUT);
         TIME(pair, 0, 8 * WIDE * bytes, kernels->merge(&step, op, to, early, space, WIDE, PITCH),
              "merge, %s of %d rows, %d outputs", names[i], WINDOW, WIDE);

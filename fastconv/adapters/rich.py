@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from fastconv.runtime.terminal import replace_missing_characters
 
 
 def is_installed() -> bool:
@@ -13,26 +13,16 @@ def is_installed() -> bool:
     return importlib.util.find_spec("rich") is not None
 
 
-def new_console() -> Any:
-    """Return a console of `rich` for the standard output. Characters that its encoding lacks become question marks.
-
-    `rich` shortens text for narrow terminals by an ellipsis, which ASCII lacks.
-    """
-    from rich.console import Console
-
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    return Console()
-
-
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], note: str, left: int) -> None:
     """Print a table. The first `left` columns are aligned at the left, and all others at the right.
 
     `rows` may be computed one by one; a terminal then shows the number of rows that are done.
     """
+    from rich.console import Console
     from rich.table import Table
 
-    console = new_console()
+    replace_missing_characters()
+    console = Console()
     table = Table(title=title, caption=note, title_justify="left", caption_justify="left")
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number < left else "right", no_wrap=number != 1)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.adapters.rich import new_console
 from fastconv.demo import net, picture
 from fastconv.demo.plain import PLAIN
+from fastconv.runtime.terminal import replace_missing_characters
 
 BATCH = 64
 RATE = 4e-3
@@ -92,9 +92,11 @@ def run(out: Path, epochs: int, seed: int) -> float:
 
 
 def _run(out: Path, epochs: int, seed: int) -> float:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = new_console()
+    replace_missing_characters()
+    console = Console()
     rng = np.random.default_rng(seed)
     params = net.init(rng)
     x_train, y_train, x_test, y_test = load()

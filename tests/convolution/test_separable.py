@@ -267,7 +267,7 @@ def large_layer(shape, dtype, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
-@pytest.mark.parametrize("shape", [(300, 35), (34, 700), (5, 9000), (70, 70), (3, 33, 34), (20, 9, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(300, 35), (34, 700), (5, 4000), (70, 70), (3, 33, 34), (20, 9, 40)], ids=str)
 @pytest.mark.parametrize(
     "options",
     [
@@ -348,7 +348,7 @@ def test_error_bound(k, dtype, isa):
 def images_of_any_magnitude(k, dtype):
     """A Gaussian, and images with their exact outputs and those of their magnitudes."""
     rng = np.random.default_rng(1)
-    shape = (40, 37) if k[0] == 129 else (100, 90) if len(k) == 2 else (20, 21, 22)
+    shape = (16, 15) if k[0] == 129 else (100, 90) if len(k) == 2 else (20, 21, 22)
     w = outer(*(gaussian(n).astype(dtype) for n in k))
     w = w / w.sum()
     images, wide = [], np.float64 if dtype == np.float32 else np.longdouble

@@ -53,8 +53,9 @@ def test_exceptions_at_random_moments():
     assert result.returncode == 0 and "nothing broke" in result.stdout, result.stdout + result.stderr
 
 
-def test_the_fault_test_runs_whole():
-    result = run(faults.__file__, "--seconds", "1", "--only", "callers", "forks", "workers", timeout=200)
+def test_callers_and_killed_workers():
+    """CI runs these and the other faults for longer."""
+    result = run(faults.__file__, "--seconds", "1", "--only", "callers", "workers", timeout=200)
     assert result.returncode == 0 and "nothing broke" in result.stdout, result.stdout + result.stderr
 
 

@@ -315,7 +315,7 @@ def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
         return all(np.array_equal(a, b) for a, b in zip(steps(x, w, **options, threads=2), expected, strict=True))
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(call, range(32)))
+        assert all(pool.map(call, range(16)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -26,9 +26,6 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: The indices of two columns of the table that `Layout.axes` returns. If two stride phases of dx have equal sizes,
-#: their tables differ only in these columns.
-LO, OUTPUT_OFFSET = 2, 9
 #: The bytes of a cache line. Each channel of a padded block takes an odd number of cache lines, so that neighbouring
 #: channels do not compete for the same cache sets.
 _LINE = 64

@@ -39,7 +39,7 @@ class Rate(NamedTuple):
     rate: float
     #: 'FLOP/s' or 'B/s'.
     unit: str
-    #: The rate divided by that of the yardstick, which runs in turn with the call.
+    #: The rate of the kernel divided by the rate of the yardstick. The kernel and the yardstick are timed in turns.
     share: float
 
 

@@ -59,25 +59,34 @@ DIRECTIVES = {
     "emit_code_comments": DEBUG,
 }
 
-# Arguments that follow those of every object.
-#
 # Each kernel begins at a cache line. Otherwise a change elsewhere in a module moves its kernels, and a loop that then
-# crosses cache lines in another way takes up to a tenth longer. At -O2 or without the vectoriser, the compiler takes a
-# third less time, but L2 pooling and 5x5 convolutions with a stride take 1.2 to 1.6 times as long.
-KERNELS = ["-falign-functions=64"]
-# Modules that call kernels, and have no loop over elements.
-CALLS = ["-O1"]
-ARGS_OF = {
-    **dict.fromkeys(build_stamps.families(ROOT / FOLDER), KERNELS),
-    **dict.fromkeys(["buffers.call_cache", "elementwise.activation", "fft.fft", "gemm.microkernel"], CALLS),
-    **dict.fromkeys(["norm.lrn", "separable.separable", "simd.peak", "threads.team"], CALLS),
-}
+# crosses cache lines in another way takes up to a tenth longer.
+ALIGNED = ["-falign-functions=64"]
+# GCC's -O3 takes half as long again, and makes only the objects of `FULL` faster. Without the loop vectoriser, or with
+# its cost model of -O2, local response normalisation takes five times as long.
+USUAL = ["-O2", "-ftree-loop-vectorize", "-fno-tree-slp-vectorize", "-fvect-cost-model=dynamic"]
+FULL = ["norm", "lowering.im2col", "pool.pool"]
+# Modules that call kernels, and whose own loops take little of the time.
+CALLS = [
+    *("buffers.buffers", "buffers.call_cache", "depthwise.depthwise", "elementwise.activation", "elementwise.planes"),
+    *("fft.fft", "gemm.microkernel", "lowering.borders", "norm.lrn", "norm.norm", "separable.separable", "simd.peak"),
+    *("sparse.sparse", "sparse.zeros", "threads.team", "toeplitz.toeplitz", "winograd.winograd"),
+]
+# x86 CPUs that run the baseline kernels are older than AVX2 (2013), so time to compile these kernels counts more.
+OLD_CPUS = sysconfig.get_platform().endswith(("x86_64", "amd64", "i686"))
+
+
+def optimized(name: str, isa: str = "") -> list[str]:
+    """The arguments that optimize a module, or a family of kernels for an instruction set; they follow all others."""
+    fast = name in CALLS or (isa == "baseline" and OLD_CPUS)
+    return [*(ALIGNED if isa else []), *(["-O1"] if fast else [] if name in FULL else USUAL)]
+
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
 
 link_args = []
-args_of: dict[str, list[str]] = {}
+optimizes = False
 if os.name == "nt":
     object_args = ["/Od"] if DEBUG else ["/O2"]
     OPTIONAL = []
@@ -104,8 +113,7 @@ else:
         # Strip symbols, and make the tables that the loader fills read-only afterwards (full RELRO).
         link_args += ["-s", "-Wl,-z,relro,-z,now"]
     object_args = [*(checked or ["-O3", "-g0"]), *compile_args]
-    if not checked:
-        args_of = ARGS_OF
+    optimizes = not checked
 
 
 @dataclass
@@ -137,11 +145,10 @@ class BuildModules(build_ext):
         self.extensions = every
 
     def build_extensions(self) -> None:
-        known = self._known(sorted({*OPTIONAL, *(flag for flags in args_of.values() for flag in flags)}))
-        self._optional = [flag for flag in OPTIONAL if flag in known]
-        self._args_of = {name: [flag for flag in flags if flag in known] for name, flags in args_of.items()}
-        if unknown := set(args_of) - {*build_stamps.families(FOLDER), *build_stamps.modules(FOLDER)}:
-            raise SystemExit(f"fastconv: ARGS_OF of setup.py names {sorted(unknown)}, which {FOLDER} does not have")
+        self._known_args = self._known([*OPTIONAL, *ALIGNED, *USUAL])
+        self._optional = [flag for flag in OPTIONAL if flag in self._known_args]
+        if unknown := {*FULL, *CALLS} - {*build_stamps.families(FOLDER), *build_stamps.modules(FOLDER)}:
+            raise SystemExit(f"fastconv: setup.py names {sorted(unknown)}, which {FOLDER} does not have")
         # Some compilers look for their programs at the first use, which is not safe in several threads.
         if not getattr(self.compiler, "initialized", True):
             self.compiler.initialize()
@@ -219,19 +226,25 @@ class BuildModules(build_ext):
     def _kernel_units(self, family: str) -> list[Unit]:
         """An object for each instruction set and dtype."""
         source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
-        units, arguments = [], [*object_args, *self._args_of.get(family, [])]
-        for isa, dtype in build_stamps.versions(FOLDER):
+        units = []
+        for isa, dtype in build_stamps.versions(FOLDER, family):
+            arguments = self._arguments(family, isa)
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
             digest = build_stamps.digest(sources, [self._kernel_settings, only, arguments])
             name = f"{family}-{isa}-{dtype}"
             units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], arguments))
         return units
 
+    def _arguments(self, name: str, isa: str = "") -> list[str]:
+        """The compiler's arguments for a module, or for a family of kernels and an instruction set."""
+        found = optimized(name, isa) if optimizes else []
+        return [*object_args, *(flag for flag in found if flag in self._known_args or flag.startswith("-O"))]
+
     def _module_unit(self, extension: Extension) -> Unit:
         """The object of a module, whose C file Cython writes."""
         name = extension.name.removeprefix(f"{build_stamps.PACKAGE}.")
         sources = build_stamps.module_sources(FOLDER, name)
-        arguments = [*object_args, *self._args_of.get(name, [])]
+        arguments = self._arguments(name)
         digest = build_stamps.digest(sources, [self._settings, arguments])
         generated = Path(self._relative(self._objects), f"{name}.c")
         unit = self._unit(name, generated, sources, digest, macros, arguments)

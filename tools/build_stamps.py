@@ -27,6 +27,8 @@ _KERNELS = "_kernels.c"
 #: Calls of a function that finds the kernels of a family for a dtype and an instruction set, such as fc_norm_for. Its
 #: definition by FC_KERNELS in isa.h is no call.
 _FINDERS = re.compile(r"\bfc_(\w+)_for\(")
+#: A family whose file defines this is compiled for the first instruction set only.
+_BASELINE_ONLY = re.compile(r"^#define FC_BASELINE_ONLY\b", re.M)
 
 
 def modules(folder: Path) -> list[str]:
@@ -44,12 +46,14 @@ def families(folder: Path) -> list[str]:
     return sorted(path.name.removesuffix(_KERNELS) for path in folder.glob("*/*" + _KERNELS))
 
 
-def versions(folder: Path) -> list[tuple[str, str]]:
-    """The pairs of instruction set and dtype that kernels are compiled for, from foreach.h and foreach_dtype.h."""
+def versions(folder: Path, family: str) -> list[tuple[str, str]]:
+    """The pairs of instruction set and dtype that a family is compiled for, from foreach.h and foreach_dtype.h."""
     isas, dtypes = (
         re.findall(rf"^#define {macro} (\w+)$", (folder / name).read_text(encoding="utf-8"), re.M)
         for macro, name in (("FC_ISA", "simd/foreach.h"), ("FC_DTYPE", "simd/foreach_dtype.h"))
     )
+    if _BASELINE_ONLY.search(kernel_source(folder, family).read_text(encoding="utf-8")):
+        isas = isas[:1]
     return [(isa, dtype) for isa in isas for dtype in dtypes]
 
 

@@ -6,7 +6,7 @@
 static void check(int dtype, int isa, int wide_index, ptrdiff_t n)
 {
     enum { ROWS = 5, FIRST = 7, STEP = 3 };
-    const fc_toeplitz_kernels *kernels = fc_toeplitz_for(dtype, isa);
+    const fc_toeplitz_kernels *kernels = fc_toeplitz_for(dtype);
     void *values = numbers(dtype, n + FC_CHUNK), *data = zeros(dtype, ROWS * n);
     int64_t *columns = (int64_t *)calloc((size_t)(n + FC_CHUNK), 8),
             *indices = (int64_t *)calloc((size_t)(ROWS * n), 8);

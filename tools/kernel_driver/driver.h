@@ -59,13 +59,15 @@ void driver_end(driver_timer *timer, const char *format, ...);
 #define WEAK_KERNELS(type) FC_FOR_EACH_ISA(WEAK_f32, type) FC_FOR_EACH_ISA(WEAK_f64, type)
 
 /* Define the function of a family, whose body follows. `kernels` is what fc_FAMILY_for(dtype, isa) returns. The function
- * returns 0 if these kernels are not linked. */
-#define FAMILY(name)                                                                       \
+ * returns 0 if these kernels are not linked. BASELINE_FAMILY is for a family that has baseline kernels only. */
+#define FAMILY(name) FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype, pair->isa))
+#define BASELINE_FAMILY(name) FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype))
+#define FAMILY_FOUND_BY(name, found)                                                       \
     WEAK_KERNELS(fc_##name##_kernels)                                                      \
     static void time_kernels(const driver_pair *pair, const fc_##name##_kernels *kernels); \
     int driver_##name(const driver_pair *pair)                                             \
     {                                                                                      \
-        const fc_##name##_kernels *kernels = fc_##name##_for(pair->dtype, pair->isa);      \
+        const fc_##name##_kernels *kernels = found;                                        \
         if (kernels != NULL)                                                               \
             time_kernels(pair, kernels);                                                   \
         return kernels != NULL;                                                            \

@@ -2,7 +2,7 @@
 #include "driver.h"
 #include "toeplitz/toeplitz.h"
 
-FAMILY(toeplitz)
+BASELINE_FAMILY(toeplitz)
 {
     enum { ROWS = 256 };
     static const ptrdiff_t entries[] = {9, 72, 576};

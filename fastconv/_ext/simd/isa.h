@@ -149,4 +149,12 @@ static inline int fc_isa_lanes(int dtype, int isa)
     }                                                                                                \
     struct fc_no_semicolon
 
+/* Like FC_KERNELS, for a family that has baseline kernels only (FC_BASELINE_ONLY in foreach.h). The function is
+ * find(dtype). */
+#define FC_BASELINE_KERNELS(type, find)                                                                       \
+    extern const type type##_f32_baseline;                                                                    \
+    extern const type type##_f64_baseline;                                                                    \
+    static inline const type *find(int dtype) { return dtype ? &type##_f64_baseline : &type##_f32_baseline; } \
+    struct fc_no_semicolon
+
 #endif /* FASTCONV_ISA_H */

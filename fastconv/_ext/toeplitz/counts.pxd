@@ -18,7 +18,7 @@ cdef inline void numbers_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_worker worker = fc_new_worker(t.queue)
     cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
-    cdef fc_count_nonzeros_t count_nonzeros = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0, 0).count_nonzeros
+    cdef fc_count_nonzeros_t count_nonzeros = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0).count_nonzeros
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             t.counts[row] = count_nonzeros(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)

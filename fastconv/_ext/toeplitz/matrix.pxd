@@ -110,7 +110,7 @@ cdef extern from "toeplitz/toeplitz.h" nogil:
         fc_repeat_t repeat_i32
         fc_repeat_t repeat_i64
 
-    const fc_toeplitz_kernels* fc_toeplitz_for(int dtype, int isa)
+    const fc_toeplitz_kernels* fc_toeplitz_for(int dtype)
 
 
 cdef struct Axis:
@@ -163,10 +163,10 @@ cdef inline void begin_matrix(Matrix* m) noexcept nogil:
     m.weight.taps, m.weight.cols, m.weight.col_step = m.taps, m.cols, m.col_step
 
 
-cdef inline void give_weights(Matrix* m, Buffer weights, int dtype, bint wide, int isa) noexcept nogil:
+cdef inline void give_weights(Matrix* m, Buffer weights, int dtype, bint wide) noexcept nogil:
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
-    cdef const fc_toeplitz_kernels* k = fc_toeplitz_for(dtype, isa)
+    cdef const fc_toeplitz_kernels* k = fc_toeplitz_for(dtype)
     m.list = k.list_i64 if wide else k.list_i32
     if m.mirrored:
         m.list_nonzeros = k.list_ordered_i64 if wide else k.list_ordered_i32

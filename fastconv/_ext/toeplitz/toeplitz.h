@@ -1,4 +1,4 @@
-/* Kernels that build a Toeplitz matrix in CSR form, and multiply by it, for every instruction set.
+/* Kernels that build a Toeplitz matrix in CSR form.
  *
  * A matrix row belongs to one output position and one filter or, for the transposed matrix, one channel. An entry is an
  * element that a matrix row stores: a weight, in the column of the image element that it multiplies. A list has the
@@ -355,7 +355,7 @@ typedef void (*fc_build_tree_t)(const void *w, const fc_weights *weights, fc_non
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step);
 
-/* The kernels of one dtype and instruction set. */
+/* The kernels of one dtype. */
 typedef struct {
     fc_list_t list_i32;
     fc_list_t list_i64;
@@ -371,6 +371,6 @@ typedef struct {
     fc_repeat_t repeat_i64;
 } fc_toeplitz_kernels;
 
-FC_KERNELS(fc_toeplitz_kernels, fc_toeplitz_for);
+FC_BASELINE_KERNELS(fc_toeplitz_kernels, fc_toeplitz_for);
 
 #endif /* FASTCONV_TOEPLITZ_H */

@@ -49,7 +49,6 @@ def count(
     most: int,
     counts: np.ndarray,
     totals: np.ndarray,
-    isa: int,
     space: np.ndarray,
     queue: np.ndarray | bytearray,
 ) -> None: ...
@@ -76,7 +75,6 @@ def fill(
     data: np.ndarray,
     wide: bool,
     parts: int,
-    isa: int,
     space: np.ndarray,
     queue: np.ndarray | bytearray,
 ) -> None: ...

@@ -104,18 +104,18 @@ cdef Axis axis_of(axis, arrays) except *:
     return a
 
 
-cdef Task begin_task(MatrixPattern pattern, w, int dtype, bint wide, int isa, queue) except *:
+cdef Task begin_task(MatrixPattern pattern, w, int dtype, bint wide, queue) except *:
     cdef Task t
     cdef Buffer weights = contiguous_buffer(w, 8 if dtype else 4, False)
     t.m = pattern._m
-    give_weights(&t.m, weights, dtype, wide, isa)
+    give_weights(&t.m, weights, dtype, wide)
     t.wide, t.queue = wide, work_queue(queue)
     return t
 
 
 def weights(MatrixPattern pattern, w, int dtype, numbers, queue):
     """Write the number of nonzero weights of each row of weights to `numbers`."""
-    cdef Task t = begin_task(pattern, w, dtype, False, 0, queue)
+    cdef Task t = begin_task(pattern, w, dtype, False, queue)
     t.counts = <Py_ssize_t*> contiguous_buffer(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
         fc_parallel_for(t.queue, numbers_worker, &t)
@@ -123,7 +123,7 @@ def weights(MatrixPattern pattern, w, int dtype, numbers, queue):
 
 def count(
     MatrixPattern pattern, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
-    int isa, space, queue,
+    space, queue,
 ):
     """Write `counts`: the number of nonzero entries of a matrix row, for each row of weights and each triple of
     segments (one along each of the axes D, H and W).
@@ -135,7 +135,7 @@ def count(
     weights are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest
     number of entries of a list. `space` has a row of `space_of` bytes for each thread, and must be zeroed.
     """
-    cdef Task t = begin_task(pattern, w, dtype, False, isa, queue)
+    cdef Task t = begin_task(pattern, w, dtype, False, queue)
     give_space(&t, numbers, share, longest, most, space)
     t.counts = <Py_ssize_t*> contiguous_buffer(counts, sizeof(Py_ssize_t), True).at
     t.starts = <Py_ssize_t*> contiguous_buffer(totals, sizeof(Py_ssize_t), True).at
@@ -147,7 +147,7 @@ def place(MatrixPattern pattern, w, int dtype, counts, starts, indptr, bint wide
     """Write indptr (rows + 1), the index of the first entry of each matrix row. `starts` has this index for the first
     matrix row of each row of weights.
     """
-    cdef Task t = begin_task(pattern, w, dtype, wide, 0, queue)
+    cdef Task t = begin_task(pattern, w, dtype, wide, queue)
     t.counts, t.starts = index_pointer(counts), index_pointer(starts)
     t.indptr = contiguous_buffer(indptr, 8 if wide else 4, True).at
     with nogil:
@@ -156,13 +156,13 @@ def place(MatrixPattern pattern, w, int dtype, counts, starts, indptr, bint wide
 
 def fill(
     MatrixPattern pattern, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr,
-    indices, data, bint wide, Py_ssize_t parts, int isa, space, queue,
+    indices, data, bint wide, Py_ssize_t parts, space, queue,
 ):
     """Write the entries of the matrix to indices (nnz,) and data (nnz,).
 
     For each row of weights, the lines of positions are divided into `parts` work items.
     """
-    cdef Task t = begin_task(pattern, w, dtype, wide, isa, queue)
+    cdef Task t = begin_task(pattern, w, dtype, wide, queue)
     cdef Py_ssize_t width = 8 if wide else 4
     cdef Buffer columns = contiguous_buffer(indices, width, True), values = contiguous_buffer(data, t.m.itemsize, True)
     cdef Buffer starts = contiguous_buffer(indptr, width, False)

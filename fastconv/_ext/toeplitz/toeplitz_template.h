@@ -1,4 +1,4 @@
-/* The kernels of toeplitz.h for one dtype and instruction set. */
+/* The kernels of toeplitz.h for one dtype. */
 
 /* Compute the sum of the weights of one channel that read the same image element. If taps[i] is negative, it stands for
  * several taps along axis i: see AxisPattern in toeplitz/pattern.py. Return whether any of the weights is nonzero. */

@@ -21,7 +21,7 @@ from fastconv.checks import arrays as _arrays
 from fastconv.convolution.toeplitz import pattern as _pattern
 from fastconv.geometry.axis import UNIT_AXIS
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
@@ -360,7 +360,7 @@ def build(
     reason = why_not(shape, sparsity.nnz, dtype, transposed)
     if reason is not None:  # the kernels count entries in 64 bits
         raise ValueError(reason)
-    table, which = (sparsity.pattern, w, _arrays.DTYPES[dtype]), _isa.current
+    table = sparsity.pattern, w, _arrays.DTYPES[dtype]
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
@@ -377,7 +377,7 @@ def build(
     work = 4 * w.nbytes
     _threads.share(
         _ext.count,
-        (*table, numbers, _FEW, longest, few, counts, starts, which, space),
+        (*table, numbers, _FEW, longest, few, counts, starts, space),
         items=rows,
         work=work,
         threads=threads,
@@ -401,7 +401,7 @@ def build(
         pieces = -(-_ITEMS * threads // rows)
         _threads.share(
             _ext.fill,
-            (*table, numbers, _FEW, longest, few, indptr, columns, data, wide, pieces, which, space),
+            (*table, numbers, _FEW, longest, few, indptr, columns, data, wide, pieces, space),
             items=rows * pieces,
             work=columns.nbytes + data.nbytes,
             threads=threads,

@@ -8,7 +8,8 @@ Cases are taken in turns from random families of geometries (`support/families.p
 from the table of layers. Every algorithm that can compute a case is timed on it, in each
 of its variants. Each measured case is appended to a file, so that an interrupted run can
 continue; ``--only`` times some algorithms anew on the cases of that file and keeps the
-times of the others. A search (`support/fit.py`) then finds the rates that explain the
+times of the others. ``--judged`` adds the times of all runs of `bench_choice.py` on this kind of CPU, so later
+choices are to be judged by a new seed. A search (`support/fit.py`) then finds the rates that explain the
 times and choose best, with a correction by the sizes of a case. A first fit leaves out one
 case in five, to show how good the rates are on other cases. ``--write`` stores the rates of all cases in
 ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
@@ -41,7 +42,7 @@ from support.forms import algorithm_of
 from support.harness import Options, console, exit_status, load_average, machine, progress
 from support.layers import BEYOND, DECODERS, LIST, SMALL, Layer
 from support.report import new_table, run_info, write
-from support.turns import Record, Records, candidates, chosen_of, measure
+from support.turns import Record, Records, candidates, chosen_of, measure, record_of
 
 import fastconv
 from fastconv.convolution.cost import rates as _rates
@@ -57,8 +58,9 @@ DRAWN = 2
 #: One case of this many is held out.
 HELD_OUT = 5
 FAMILY = "table"
+RESULTS = Path(__file__).parent / "results"
 #: The times from which the rates in the package were fitted.
-TIMES = Path(__file__).parent / "results" / "times"
+TIMES = RESULTS / "times"
 
 
 def _case(layer: Layer, batch: int, op: Any, dtype: str, threads: int) -> Case:
@@ -124,6 +126,21 @@ def collect(known: Records, options: argparse.Namespace, screen: Console) -> Non
     screen.print(f"{new} cases timed, {len(list(known.cases()))} in {known.path}")
 
 
+def add_judged(known: Records, kind: str) -> int:
+    """Add the cases that `bench_choice.py` judged on this kind of CPU, with their times. Return the number of new
+    cases."""
+    before = len(known.cases())
+    for path in sorted(RESULTS.glob("bench_choice_*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for row in data["cases"] if data["kind"] == kind else ():
+            record = record_of(row)
+            for times in (record.seconds, record.given_up):
+                times.pop("auto", None)
+            if record.seconds and known.get(record.case) is None:
+                known.add(record)
+    return len(known.cases()) - before
+
+
 def regrets(records: list[Record]) -> list[Record]:
     """The records with a time of 'auto' by the rates in use; an interrupted algorithm counts its time so far."""
     found = []
@@ -164,6 +181,8 @@ def main() -> None:
     else:
         known = Records(options.checkpoint or options.out / f"fit_costs_{kind}.jsonl")
     screen.print(f"{kind}, by the rates of {_rates.nearest(kind, _rates.kinds())}")
+    if options.judged:
+        screen.print(f"{add_judged(known, kind)} judged cases added")
     if options.only:
         known.forget(options.only)
     if options.minutes:
@@ -255,6 +274,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
+    parser.add_argument("--judged", action="store_true", help="also fit to all cases that bench_choice.py judged")
     parser.add_argument("--again", metavar="KIND", help="time nothing; fit the stored times of this kind of CPU")
     parser.add_argument(
         "--blas-penalty", type=float, help="what BLAS's threads have to be faster by (default: as in the rates in use)"
@@ -267,7 +287,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases (by default fit_costs_KIND.jsonl in --out)"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     options.family = options.family or list(FAMILIES)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ class Tuning:
     high: int = 8
 
 
-#: The block sizes of every `Depthwise` that is made without others.
+#: The default block sizes of a `Depthwise`, used if its caller passes none.
 _TUNING = Tuning()
 
 

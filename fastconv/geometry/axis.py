@@ -24,7 +24,7 @@ AXIS_NAMES = ("D", "H", "W")
 
 
 class AxisRow(NamedTuple):
-    """The sizes of an axis that kernels read: see `Axis.row`."""
+    """The sizes of one axis in the form in which the compiled kernels read them: see `Axis.row`."""
 
     size: int
     k: int

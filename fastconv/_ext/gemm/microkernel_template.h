@@ -343,8 +343,8 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* Copy the rows of a tile, each `width` elements long, to the runs of the result. If `add` is set, add them to the
- * runs. Rows of the result are `pitch` elements apart, and the elements of a run are `step` elements apart. */
+/* Copy each row of a tile (`width` elements) to a row of the result, or add it if `add` is set. A row of the result has
+ * `count` runs of elements, which are `step` elements apart. Rows of the result are `pitch` elements apart. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {

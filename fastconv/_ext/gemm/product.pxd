@@ -278,7 +278,7 @@ cdef inline void multiply_swapped(
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
-        # Pack the elements that all positions read for the indices [k0, k0 + n), in panels of `kernel.rows` positions.
+        # For the indices [k0, k0 + n), pack the elements that each position reads, in panels of `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:

@@ -50,7 +50,7 @@ class Tuning:
     deep: int = 4
 
 
-#: The block sizes of every `Separable` that is made without others.
+#: The default block sizes of a `Separable`, used if its caller passes none.
 TUNING = Tuning()
 
 

@@ -124,8 +124,8 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
     """Make the tables that `tables_for` returns and caches."""
     itemsize = dtype.itemsize
     lanes = _ext.lanes(dtype=_arrays.DTYPES[dtype], isa=isa)
-    # The bytes of a weight in a list: 4 for its offset, and the bytes of its value. For dot products, the list has one
-    # sum for each thread instead of the value.
+    # The bytes that a list stores for a weight: 4 for the offset, and the value. For dot products, it stores one sum
+    # for each thread in place of the value.
     entry = 4 + itemsize * (threads if dots else 1)
     most = _ext.most_vectors(isa=isa, dots=dots)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry, tuning)

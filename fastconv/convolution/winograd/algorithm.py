@@ -112,7 +112,7 @@ class Winograd(Algorithm):
         self.tuning = tuning
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse a stride together with a dilation, kernels of at most the stride, and very large or slow cases."""
+        """Refuse strides combined with dilation, kernels no larger than the stride, and very large or slow cases."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
         # `lifted` returns stride 1 for an axis with a single output.

@@ -79,8 +79,8 @@ class NormPlan(ABC):
 
     @cached_property
     def sharing(self) -> dict[str, int]:
-        """The keyword arguments of `_threads.share`. `work` is the estimated time: the number of bytes that a copy
-        moves in this time.
+        """The keyword arguments of `_threads.share`. `work` is the estimated time, expressed as the number of
+        bytes that a copy would move in that time.
         """
         return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 

@@ -111,9 +111,8 @@ def _geometry(
 def _check_columns(geometry: ConvGeometry, dtype: np.dtype) -> None:
     """Raise an error if the result of `im2col` takes more bytes than are free. Called before any array is allocated."""
     try:
-        nbytes = _memory.check_bytes(_COLUMNS, geometry.cols_shape, dtype)
-        what = f"{_COLUMNS} of shape {geometry.cols_shape} and dtype {dtype}"
-        _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
+        instead = "conv(..., algorithm='im2col') makes its columns a block at a time"
+        _memory.check_array(_COLUMNS, geometry.cols_shape, dtype, instead)
     except ValueError as error:
         raise _too_large(error, geometry) from None
 

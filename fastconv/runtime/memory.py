@@ -79,12 +79,11 @@ def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
 
     If there is still too little memory, `check_free` raises an error with the texts `what` and `instead`.
     """
+    check_free(nbytes, what, instead)
     try:
-        check_free(nbytes, what, instead)
         return np.empty(nbytes, np.uint8)
     except MemoryError:
         _pool.release()
-    check_free(nbytes, what, instead)
     return np.empty(nbytes, np.uint8)
 
 
@@ -116,9 +115,13 @@ def check_free(nbytes: int, what: str, instead: str) -> None:
     """Raise an error if `nbytes` is more than the free memory. Without this check, the allocation would succeed, and
     the system would run out of memory when the array is written.
 
+    The memory of the pool is returned to the system before an array is refused, because the array may take its place.
     In the error message, `what` is the name of the array, and `instead` is the advice to the user.
     """
     free = available() if nbytes > _ALWAYS_FREE else None
+    if free is not None and nbytes > free:
+        _pool.release()
+        free = available()
     if free is not None and nbytes > free:
         raise TooLargeError(f"{what} takes {nbytes} bytes; {free} bytes are free. {instead}")
 
@@ -142,4 +145,17 @@ def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
         raise ValueError(
             f"{what} of shape {shape} and dtype {dtype} would take {nbytes} bytes, more than can be addressed"
         )
+    return nbytes
+
+
+def check_array(what: str, shape: tuple[int, ...], dtype: np.dtype, instead: str) -> int:
+    """Return the number of bytes of an array. Raise an error if the array is larger than the address space or than the
+    free memory.
+
+    A call checks its output with this function before it converts an input or makes a plan, because both take memory.
+    See `check_free` for the texts `what` and `instead`.
+    """
+    nbytes = check_bytes(what, shape, dtype)
+    if nbytes > _ALWAYS_FREE:  # Make the text for large arrays only, because it takes half as long as a small call.
+        check_free(nbytes, f"{what} of shape {shape} and dtype {dtype}", instead)
     return nbytes

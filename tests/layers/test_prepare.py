@@ -6,6 +6,7 @@ import pytest
 import fastconv
 from fastconv import layers
 from fastconv.checks import arrays as _arrays
+from fastconv.layers.calls import Call
 from fastconv.runtime import memory as _memory
 
 
@@ -147,6 +148,55 @@ def test_arrays_of_a_cache_are_converted_after_the_gradient_was_checked(name, ca
     taken.clear()
     bad_call(f"{name}_backward", (ints(*out.shape, 1), changed), {})
     assert not taken
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """No byte of memory is free, and each array is checked, however small it is."""
+    monkeypatch.setattr(_memory, "available", lambda: 0)
+    monkeypatch.setattr(_memory, "_ALWAYS_FREE", 0)
+
+
+OUTPUTS = [name for name in GOOD if name.startswith(("conv", "max", "avg", "lp", "global", "pool"))]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32], ids=["cast", "copy"])
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", *(f"{name}_forward" for name in OUTPUTS)])
+def test_an_output_that_is_not_free_is_refused_before_an_input_is_converted(
+    name, dtype, taken, no_memory, monkeypatch, forget
+):
+    """Each array of a call needs a cast or a copy. No plan is made either, because its tables take memory."""
+    forget()
+    monkeypatch.setattr(Call, "__init__", lambda *_: pytest.fail("a call was planned"))
+    args = GOOD[name.removesuffix("_forward")]
+    args = [np.asarray(a, dtype, order="K") if isinstance(a, np.ndarray) else a for a in args]
+    options = args.pop() if name in ("conv", "conv_transpose") else {}
+    wide = np.dtype(dtype if dtype is np.float32 else np.float64)
+    said = rf"^the output of shape \(2, 4, .*\) and dtype {wide} takes \d+ bytes; 0 bytes are free\. "
+    with pytest.raises(_memory.TooLargeError, match=said):
+        getattr(fastconv, name)(*args, **options)
+    assert not taken
+
+
+def test_an_output_that_is_given_needs_no_free_memory(no_memory, forget):
+    forget()
+    out = np.empty((2, 4, 4, 4))
+    assert fastconv.conv(*CONV, groups=2, out=out, algorithm="reference") is out
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32], ids=["cast", "copy"])
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+def test_a_view_of_gigabytes_is_not_copied_for_an_output_of_terabytes(name, dtype, monkeypatch, forget):
+    """The view has one element in memory. A copy of it would have 2**30, and the output 2**40."""
+    forget()
+    for module, allocates in ((_memory, "empty"), (_arrays._copies, "contiguous")):
+        monkeypatch.setattr(module, allocates, lambda *_: pytest.fail("an array was allocated"))
+    monkeypatch.setattr(_memory, "available", lambda: 1 << 40)
+    x = np.broadcast_to(dtype(1), (1, 1, 1 << 15, 1 << 15))
+    w = np.ones((1024, 1, 1, 1) if name == "conv" else (1, 1024, 1, 1), dtype)
+    nbytes = (1 << 40) * (4 if dtype is np.float32 else 8)
+    with pytest.raises(_memory.TooLargeError, match=rf"^the output .* takes {nbytes} bytes; {1 << 40} bytes are free"):
+        getattr(fastconv, name)(x, w)
 
 
 @pytest.mark.parametrize("need", ["need_dx", "need_dw"])

@@ -278,6 +278,20 @@ def test_what_is_kept_is_given_back_before_a_workspace_finds_no_memory(pool, mon
         _memory.scratch(1, "it", "nothing helps")
 
 
+def test_what_is_kept_is_given_back_before_an_array_is_refused(pool, monkeypatch):
+    made_and_gone(1)
+    assert kept(pool)
+    monkeypatch.setattr(_memory, "available", lambda: (1 << 30) - sum(pool.free))
+    whole = (1 << 30,), np.dtype(np.uint8), "nothing helps"
+    assert _memory.check_array("it", *whole) == 1 << 30
+    assert not kept(pool)
+    monkeypatch.setattr(_memory, "available", lambda: (1 << 30) - 1)
+    with pytest.raises(
+        _memory.TooLargeError, match=r"^it of shape .* takes \d+ bytes; \d+ bytes are free. nothing helps"
+    ):
+        _memory.check_array("it", *whole)
+
+
 def test_release_memory_gives_all_back():
     """Memory of this thread and of others goes back to the system: mapped and resident memory both shrink."""
     code = """

@@ -105,9 +105,14 @@ def _resolve(
     out: Any = None,
     planned: bool = True,
 ) -> Call[ConvGeometry | FractionalGeometry]:
-    """Check the arguments of a call, and return a `Call`. If `planned` is true, make the plan of the forward pass."""
+    """Check the arguments of a call, and return a `Call`. If `planned` is true, the call computes an output: check that
+    the output fits into the free memory unless `out` is given, and make the plan of the forward pass.
+    """
     b_shape = None if b is None else b.shape
     geometry, name, threads = resolve_call(caller, x.shape, w.shape, b_shape, conv_param, options)
+    if planned and out is None:
+        instead = "Convolve fewer images or filters at a time, or with a larger stride"
+        _memory.check_array("the output", geometry.out_shape, dtype, instead)
     call = Call(geometry, name, threads, _plan_forward, dtype if planned else None)
     if out is not None:
         _arrays.check_out(out, geometry.out_shape, dtype, x=x, w=w, b=b)

@@ -86,7 +86,9 @@ def _resolve(
     options: Mapping[str, Any],
     planned: bool = True,
 ) -> Call[TransposeGeometry]:
-    """Check the arguments of a call, and return a `Call`. If `planned` is true, make the plan of the forward pass."""
+    """Check the arguments of a call, and return a `Call`. If `planned` is true, the call computes an output: check that
+    the output fits into the free memory, and make the plan of the forward pass.
+    """
     settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -99,6 +101,9 @@ def _resolve(
             f"{count(filters, 'output channel')}; "
             f"b must be ({filters},) or None"
         )
+    if planned:
+        instead = "Convolve fewer images or filters at a time, or with a smaller stride"
+        _memory.check_array("the output", geometry.out_shape, dtype, instead)
     return Call(geometry, name, threads, _plan_forward, dtype if planned else None)
 
 

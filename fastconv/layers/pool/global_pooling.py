@@ -20,6 +20,7 @@ from fastconv.layers.pool.pooling import (
     plan_maximum,
     plan_mean,
 )
+from fastconv.runtime import memory as _memory
 
 
 def _global_calls(caller: str, make_plan: MakePlan, option: Any) -> Calls[PoolCall]:
@@ -30,6 +31,7 @@ def _global_calls(caller: str, make_plan: MakePlan, option: Any) -> Calls[PoolCa
         if 3 <= x.ndim <= 5 and 0 in sizes:
             raise ValueError(f"x must not have an empty spatial axis in {caller}(), got shape {x.shape}")
         geometry = resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False)
+        _memory.check_array("the output", geometry.out_shape, dtype, "Pool fewer images at a time")
         return Call(geometry, option, None, make_plan, dtype)
 
     return Calls(("x",), resolve)

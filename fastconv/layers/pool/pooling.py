@@ -111,9 +111,8 @@ def pool_calls(
 
     def resolve(dtype: np.dtype, x: np.ndarray, pool_param: Any, options: Mapping[str, Any]) -> PoolCall:
         geometry, settings = resolve_call(caller, x.shape, pool_param, options)
-        nbytes = _memory.check_bytes("the output", geometry.out_shape, dtype)
-        output = f"the output of shape {geometry.out_shape} and dtype {dtype}"
-        _memory.check_free(nbytes, output, "Pool fewer images at a time, or with a larger stride")
+        instead = "Pool fewer images at a time, or with a larger stride"
+        _memory.check_array("the output", geometry.out_shape, dtype, instead)
         return Call(geometry, option(settings) if option else None, settings["threads"], make_plan, dtype)
 
     return Calls(("x",), resolve)

@@ -31,8 +31,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
     if not math.prod(geometry.out_shape):
         return
     taps = tuple(axis.k for axis in geometry.axes)
-    padded_bytes = _memory.check_bytes("the padded plane", sizes, x.dtype)
-    _memory.check_free(padded_bytes, f"the padded plane of shape {sizes} and dtype {x.dtype}", "Pad less")
+    padded_bytes = _memory.check_array("the padded plane", sizes, x.dtype, "Pad less")
     each = max(padded_bytes, _memory.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype))
     step = max(1, _plan.TUNING.window_bytes // each)
     cells = x.reshape(-1, *x.shape[2:])

@@ -19,7 +19,8 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,16 @@ def regret(record: Record) -> float:
 def judge(case: Case) -> Record | None:
     """Time a case; None if only the reference loops can compute it."""
     names = candidates(case)
-    return merge_same_code(measure(case, ["auto", *names], ROUNDS)) if names else None
+    return measure(case, ["auto", *names], ROUNDS) if names else None
 
 
 def judge_again(record: Record) -> Record:
     """Time a case in more rounds. The least time of each contender counts, because noise only adds to times."""
     names = {"auto", *(name for name, t in record.seconds.items() if t < 2 * record.best)}
     more = measure(record.case, names, MORE, near=math.inf)
-    for name, t in more.seconds.items():
-        record.seconds[name] = min(t, record.seconds.get(name, math.inf))
-        record.given_up.pop(name, None)
-    return merge_same_code(record)
+    least = {name: min(t, record.seconds.get(name, math.inf)) for name, t in more.seconds.items()}
+    given_up = {name: t for name, t in record.given_up.items() if name not in least}
+    return replace(record, seconds=record.seconds | least, given_up=given_up)
 
 
 def is_much(record: Record) -> bool:
@@ -70,20 +70,7 @@ def is_much(record: Record) -> bool:
     return regret(record) > MUCH and record.best >= LONGER
 
 
-def merge_same_code(record: Record) -> Record:
-    """Give 'auto' and the algorithm that it chose the same time, the lesser one, because both ran the same code.
-
-    This does not hold if 'auto' looked at the weights.
-    """
-    chosen = algorithm_of(chosen_of(record))
-    if not record.case.zeros and record.case.pattern != "rank one" and chosen in record.seconds:
-        least = min(record.seconds[name] for name in ("auto", chosen) if name in record.seconds)
-        record.seconds["auto"] = record.seconds[chosen] = least
-        record.given_up.pop("auto", None)
-    return record
-
-
-def statistics_of(records: Iterable[Record]) -> dict[str, Any]:
+def statistics_of(records: list[Record]) -> dict[str, Any]:
     """The number of cases and their mean regret; for the longer cases also the part that has much regret."""
     found = [(record, regret(record)) for record in records]
     longer = [value for record, value in found if record.best >= LONGER]
@@ -182,7 +169,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of the cases; random by default")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
     parser.add_argument(
-        "--minutes", type=float, default=MINUTES, help="minutes for which cases are drawn (%(default)g)"
+        "--minutes",
+        type=float,
+        default=MINUTES,
+        help="minutes of the run without further rounds (%(default)g)",
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases, with which an interrupted run can continue"
@@ -210,7 +200,7 @@ def main() -> None:
         cases = islice(cases, FEW * len(options.family))
     known = None if options.checkpoint is None else Records(options.checkpoint)
     records, end = list[Record](), time.monotonic() + 60 * options.minutes
-    with progress(screen, FEW * len(options.family) if options.quick else 0) as show:
+    with progress(screen, 0) as show:
         for case in cases:
             record = None if known is None else known.get(case)
             if record is None:
@@ -225,9 +215,8 @@ def main() -> None:
         for i, record in enumerate(records):
             if is_much(record):
                 show(f"again: {record.case.family} {record.case.op} {record.case}")
+                # The file keeps the first times, so that a case is never timed in more than five more rounds.
                 records[i] = judge_again(record)
-                if known is not None:
-                    known.add(records[i])
     if records:
         report(records, screen, options, load_before)
 

@@ -8,9 +8,10 @@ Cases are taken in turns from random families of geometries (`support/families.p
 from the table of layers. Every algorithm that can compute a case is timed on it, in each
 of its variants. Each measured case is appended to a file, so that an interrupted run can
 continue; ``--only`` times some algorithms anew on the cases of that file and keeps the
-times of the others. ``--judged`` adds the times of all runs of `bench_choice.py` on this kind of CPU, so later
-choices are to be judged by a new seed. A search (`support/fit.py`) then finds the rates that explain the
-times and choose best, with a correction by the sizes of a case. A first fit leaves out one
+times of the others. ``--choices`` adds the cases of all runs of `bench_choice.py` on this
+kind of CPU. A run with a new seed then has to judge the fit, because the fit has seen these
+cases. A search (`support/fit.py`) then finds the rates that explain the times and choose
+best, with a correction by the sizes of a case. A first fit leaves out one
 case in five, to show how good the rates are on other cases. ``--write`` stores the rates of all cases in
 ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
 ``benchmarks/results/times``. After a change of the cost model alone, the rates of any
@@ -126,11 +127,14 @@ def collect(known: Records, options: argparse.Namespace, screen: Console) -> Non
     screen.print(f"{new} cases timed, {len(list(known.cases()))} in {known.path}")
 
 
-def add_judged(known: Records, kind: str) -> int:
-    """Add the cases that `bench_choice.py` judged on this kind of CPU, with their times. Return the number of new
-    cases."""
+def add_choices(known: Records, kind: str, folder: Path) -> int:
+    """Add the cases of all runs of `bench_choice.py` on this kind of CPU, with their times. Return the number of new
+    cases.
+
+    Such a run times each algorithm in the form that its plan took, so other forms of Winograd have no times.
+    """
     before = len(known.cases())
-    for path in sorted(RESULTS.glob("bench_choice_*.json")):
+    for path in sorted(folder.glob("bench_choice_*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         for row in data["cases"] if data["kind"] == kind else ():
             record = record_of(row)
@@ -181,8 +185,8 @@ def main() -> None:
     else:
         known = Records(options.checkpoint or options.out / f"fit_costs_{kind}.jsonl")
     screen.print(f"{kind}, by the rates of {_rates.nearest(kind, _rates.kinds())}")
-    if options.judged:
-        screen.print(f"{add_judged(known, kind)} judged cases added")
+    if options.choices:
+        screen.print(f"{add_choices(known, kind, options.out)} cases of bench_choice.py added")
     if options.only:
         known.forget(options.only)
     if options.minutes:
@@ -207,7 +211,7 @@ def main() -> None:
     }
     cpu = _rates.load(kind)["cpu"] if options.again else machine()["cpu"]
     data["machine"] = {**data["machine"], "cpu": cpu}
-    name = "fit_costs_" + _isa.NAMES[_isa.current]
+    name = f"fit_costs_{kind}"
     for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
     if options.write:
@@ -274,7 +278,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
-    parser.add_argument("--judged", action="store_true", help="also fit to all cases that bench_choice.py judged")
+    parser.add_argument("--choices", action="store_true", help="also fit to the cases of bench_choice.py in --out")
     parser.add_argument("--again", metavar="KIND", help="time nothing; fit the stored times of this kind of CPU")
     parser.add_argument(
         "--blas-penalty", type=float, help="what BLAS's threads have to be faster by (default: as in the rates in use)"
@@ -289,6 +293,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and PNG")
     options = parser.parse_args(argv)
+    if options.again and options.choices:
+        parser.error("--choices adds cases to a file of measured cases, so it cannot be combined with --again")
     options.family = options.family or list(FAMILIES)
     options.out.mkdir(parents=True, exist_ok=True)
     return options

@@ -1,11 +1,13 @@
 """Modules that several benchmarks use: cases, peers, timing, reports.
 
-FASTCONV_ISA makes an older CPU of a newer one, so OpenBLAS then gets kernels of the older one, too. It reads its
-variable when NumPy is imported, which the modules of this package do.
+With FASTCONV_ISA, OpenBLAS gets kernels for such a CPU, too. It reads OPENBLAS_CORETYPE when NumPy is imported, so the
+benchmarks of the choice of algorithms import this package before NumPy.
 """
 
 import os
+import platform
 
 _BLAS_KERNELS = {"avx2": "Haswell", "baseline": "Nehalem"}
-if (_isa := os.environ.get("FASTCONV_ISA", "")) in _BLAS_KERNELS:
-    os.environ.setdefault("OPENBLAS_CORETYPE", _BLAS_KERNELS[_isa])
+_wanted = os.environ.get("FASTCONV_ISA", "").strip().lower()
+if _wanted in _BLAS_KERNELS and platform.machine().lower() in ("x86_64", "amd64"):
+    os.environ.setdefault("OPENBLAS_CORETYPE", _BLAS_KERNELS[_wanted])

@@ -62,25 +62,19 @@ DIRECTIVES = {
 # Each kernel begins at a cache line. Otherwise a change elsewhere in a module moves its kernels, and a loop that then
 # crosses cache lines in another way takes up to a tenth longer.
 ALIGNED = ["-falign-functions=64"]
-# GCC's -O3 takes half as long again, and makes only the objects of `FULL` faster. Without the loop vectoriser, or with
-# its cost model of -O2, local response normalisation takes five times as long.
+# For GCC. -O3 takes 1.5 times as long to compile, and makes only the objects that `AT_O3` names faster. The flags turn
+# on the loop vectoriser with the cost model of -O3; without it, local response normalisation takes five times as long.
 USUAL = ["-O2", "-ftree-loop-vectorize", "-fno-tree-slp-vectorize", "-fvect-cost-model=dynamic"]
-FULL = ["norm", "lowering.im2col", "pool.pool"]
+AT_O3 = ["norm", "lowering.im2col", "pool.pool"]
 # Modules that call kernels, and whose own loops take little of the time.
-CALLS = [
+AT_O1 = [
     *("buffers.buffers", "buffers.call_cache", "depthwise.depthwise", "elementwise.activation", "elementwise.planes"),
     *("fft.fft", "gemm.microkernel", "lowering.borders", "norm.lrn", "norm.norm", "separable.separable", "simd.peak"),
     *("sparse.sparse", "sparse.zeros", "threads.team", "toeplitz.toeplitz", "winograd.winograd"),
 ]
-# x86 CPUs that run the baseline kernels are older than AVX2 (2013), so time to compile these kernels counts more.
-OLD_CPUS = sysconfig.get_platform().endswith(("x86_64", "amd64", "i686"))
-
-
-def optimized(name: str, isa: str = "") -> list[str]:
-    """The arguments that optimize a module, or a family of kernels for an instruction set; they follow all others."""
-    fast = name in CALLS or (isa == "baseline" and OLD_CPUS)
-    return [*(ALIGNED if isa else []), *(["-O1"] if fast else [] if name in FULL else USUAL)]
-
+# Families that are written with vectors throughout. Where CPUs with AVX2 have kernels of their own, the baseline
+# kernels of these families are compiled at -O1, at which they take about a tenth longer to run.
+VECTORS = ["depthwise", "fft", "microkernel", "separable", "sparse", "winograd"]
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
 macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
@@ -145,9 +139,11 @@ class BuildModules(build_ext):
         self.extensions = every
 
     def build_extensions(self) -> None:
-        self._known_args = self._known([*OPTIONAL, *ALIGNED, *USUAL])
-        self._optional = [flag for flag in OPTIONAL if flag in self._known_args]
-        if unknown := {*FULL, *CALLS} - {*build_stamps.families(FOLDER), *build_stamps.modules(FOLDER)}:
+        self._optional, self._aligned = self._known(OPTIONAL), self._known(ALIGNED)
+        self._tunes = optimizes and self._accepts(*USUAL)
+        self._has_avx2 = self._tunes and self._accepts(code='#include "simd/isa.h"\n#if !FC_X86\n#error\n#endif\n')
+        named = {*AT_O3, *AT_O1, *VECTORS}
+        if unknown := named - {*build_stamps.families(FOLDER), *build_stamps.modules(FOLDER)}:
             raise SystemExit(f"fastconv: setup.py names {sorted(unknown)}, which {FOLDER} does not have")
         # Some compilers look for their programs at the first use, which is not safe in several threads.
         if not getattr(self.compiler, "initialized", True):
@@ -228,23 +224,25 @@ class BuildModules(build_ext):
         source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
         units = []
         for isa, dtype in build_stamps.versions(FOLDER, family):
-            arguments = self._arguments(family, isa)
+            low = isa == "baseline" and family in VECTORS and self._has_avx2
+            arguments = [*object_args, *self._aligned, *self._level(family, low)]
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
             digest = build_stamps.digest(sources, [self._kernel_settings, only, arguments])
             name = f"{family}-{isa}-{dtype}"
             units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], arguments))
         return units
 
-    def _arguments(self, name: str, isa: str = "") -> list[str]:
-        """The compiler's arguments for a module, or for a family of kernels and an instruction set."""
-        found = optimized(name, isa) if optimizes else []
-        return [*object_args, *(flag for flag in found if flag in self._known_args or flag.startswith("-O"))]
+    def _level(self, name: str, low: bool) -> list[str]:
+        """The arguments that replace the level of optimization in `object_args`, for a module or a family."""
+        if not self._tunes or (name in AT_O3 and not low):
+            return []
+        return ["-O1"] if low else USUAL
 
     def _module_unit(self, extension: Extension) -> Unit:
         """The object of a module, whose C file Cython writes."""
         name = extension.name.removeprefix(f"{build_stamps.PACKAGE}.")
         sources = build_stamps.module_sources(FOLDER, name)
-        arguments = self._arguments(name)
+        arguments = [*object_args, *self._level(name, name in AT_O1)]
         digest = build_stamps.digest(sources, [self._settings, arguments])
         generated = Path(self._relative(self._objects), f"{name}.c")
         unit = self._unit(name, generated, sources, digest, macros, arguments)
@@ -334,11 +332,12 @@ class BuildModules(build_ext):
         """The flags that the compiler knows; for clang most flags of GCC alone are errors."""
         return flags if self._accepts(*flags) else [flag for flag in flags if self._accepts(flag)]
 
-    def _accepts(self, *flags: str) -> bool:
+    def _accepts(self, *flags: str, code: str = "") -> bool:
         with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "empty.c")
-            source.write_text("int fastconv_empty;\n", encoding="utf-8")
-            return self._run("-Werror", *flags, "-c", str(source), "-o", str(source.with_suffix(".o"))) is not None
+            source = Path(folder, "accepted.c")
+            source.write_text(f"{code}int fastconv_accepted;\n", encoding="utf-8")
+            flags = "-Werror", *flags, f"-I{FOLDER}", "-c", str(source), "-o", str(source.with_suffix(".o"))
+            return self._run(*flags) is not None
 
     def _library(self, name: str) -> Path:
         return ROOT / self.get_ext_filename(name)

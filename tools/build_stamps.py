@@ -25,7 +25,7 @@ _CIMPORTS = re.compile(rf"^\s*(?:from|cimport)\s+{re.escape(PACKAGE)}\.(\w+)\.(\
 #: How the source of a family of kernels is named: norm_kernels.c has the kernels that norm.h declares.
 _KERNELS = "_kernels.c"
 #: Calls of a function that finds the kernels of a family for a dtype and an instruction set, such as fc_norm_for. Its
-#: definition by FC_KERNELS in isa.h is no call.
+#: definition by FC_KERNELS or FC_BASELINE_KERNELS (isa.h) is no call.
 _FINDERS = re.compile(r"\bfc_(\w+)_for\(")
 #: A family whose file defines this is compiled for the first instruction set only.
 _BASELINE_ONLY = re.compile(r"^#define FC_BASELINE_ONLY\b", re.M)

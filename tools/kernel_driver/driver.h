@@ -57,13 +57,17 @@ void driver_end(driver_timer *timer, const char *format, ...);
 #define WEAK_f32(type, enumerator, isa, bytes) PRAGMA(weak type##_f32_##isa)
 #define WEAK_f64(type, enumerator, isa, bytes) PRAGMA(weak type##_f64_##isa)
 #define WEAK_KERNELS(type) FC_FOR_EACH_ISA(WEAK_f32, type) FC_FOR_EACH_ISA(WEAK_f64, type)
+#define WEAK_BASELINE_KERNELS(type) PRAGMA(weak type##_f32_baseline) PRAGMA(weak type##_f64_baseline)
 
-/* Define the function of a family, whose body follows. `kernels` is what fc_FAMILY_for(dtype, isa) returns. The function
- * returns 0 if these kernels are not linked. BASELINE_FAMILY is for a family that has baseline kernels only. */
-#define FAMILY(name) FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype, pair->isa))
-#define BASELINE_FAMILY(name) FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype))
+/* Define the function of a family, whose body follows. `kernels` is what fc_FAMILY_for returns. The function returns 0 if
+ * these kernels are not linked. BASELINE_FAMILY is for a family that has baseline kernels only. */
+#define FAMILY(name)                  \
+    WEAK_KERNELS(fc_##name##_kernels) \
+    FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype, pair->isa))
+#define BASELINE_FAMILY(name)                  \
+    WEAK_BASELINE_KERNELS(fc_##name##_kernels) \
+    FAMILY_FOUND_BY(name, fc_##name##_for(pair->dtype))
 #define FAMILY_FOUND_BY(name, found)                                                       \
-    WEAK_KERNELS(fc_##name##_kernels)                                                      \
     static void time_kernels(const driver_pair *pair, const fc_##name##_kernels *kernels); \
     int driver_##name(const driver_pair *pair)                                             \
     {                                                                                      \

@@ -1,7 +1,7 @@
 /* Operations on runs: copies and sums of n elements along the last axis.
  *
  * One of the two operands is contiguous, and the other may have a stride. The common strides are compile-time
- * constants, so that the compiler vectorises the loops. All functions are `static inline`, so that the module exports
+ * constants, so that compilers may vectorise the loops. All functions are `static inline`, so that the module exports
  * no symbols. */
 #ifndef FASTCONV_RUNS_H
 #define FASTCONV_RUNS_H
@@ -126,7 +126,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes) { memset(dst, 0, 
         }                                 \
     } while (0)
 
-/* Define functions that process arrays in vectors of 16 bytes, because the modules that call them are compiled without
+/* Define functions that process arrays in vectors of 16 bytes, because most modules that call them are compiled without
  * automatic vectorisation. For a compiler without vector extensions, the functions are plain loops. */
 #if defined(__GNUC__)
 typedef float fc_vector_f32 __attribute__((vector_size(16), aligned(4), may_alias));

@@ -278,7 +278,7 @@ cdef inline void multiply_swapped(
     k0 = begin
     while k0 < end:
         n = min(s.kc, end - k0)
-        # For the indices [k0, k0 + n), pack the elements that each position reads, in panels of `kernel.rows` positions.
+        # For the indices [k0, k0 + n), pack the elements that each position reads. A panel has `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:

@@ -5,8 +5,8 @@
  * that struct. some_kernels.c includes the template for each dtype and instruction set (see foreach.h).
  *
  * The build compiles some_kernels.c once for each pair of dtype and instruction set, and links all object files to one
- * extension module. In this module, fc_some_for(dtype, isa) returns the kernels of a pair. fc_best_isa() returns the
- * fastest instruction set of this CPU.
+ * extension module. If the file defines FC_BASELINE_ONLY, it is compiled for the baseline only. In the module,
+ * fc_some_for(dtype, isa) returns the kernels of a pair. fc_best_isa() returns the fastest instruction set of this CPU.
  *
  * Inside a template, FC_T is the element type, and FC_V is the vector type. FC_VL is the number of lanes of a vector,
  * and FC_REGISTERS is the number of vector registers. FC_FUSED is 1 if the instruction set has a fused multiply-add.

@@ -53,7 +53,7 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
 
 
 def _forward_calls(spatial: bool) -> Calls[Call[NormSizes]]:
-    """Return a store for the calls of the forward pass. Their inputs are images if `spatial` is true, otherwise vectors."""
+    """Return a store for the calls of the forward pass: for images if `spatial` is true, otherwise for vectors."""
 
     def resolve(dtype: np.dtype, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: Any) -> Call[NormSizes]:
         check_rank("x", x.shape) if spatial else check_rows(x)

@@ -54,8 +54,10 @@ DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
     "cdivision": True,
-    # The next two make the generated C shorter. Functions need no signature, because only fastconv calls them.
+    # The next three make the generated C shorter. Functions need no signature, because only fastconv calls them. Python
+    # itself refuses to pickle objects with fields of C.
     "binding": False,
+    "auto_pickle": False,
     "emit_code_comments": DEBUG,
 }
 
@@ -73,7 +75,8 @@ AT_O1 = [
     *("sparse.sparse", "sparse.zeros", "threads.team", "toeplitz.toeplitz", "winograd.winograd"),
 ]
 # Families that are written with vectors throughout. Where CPUs with AVX2 have kernels of their own, the baseline
-# kernels of these families are compiled at -O1, at which they take about a tenth longer to run.
+# kernels of these families are compiled at -O1, at which they take about a tenth longer to run. No baseline kernels are
+# then compiled at -O3.
 VECTORS = ["depthwise", "fft", "microkernel", "separable", "sparse", "winograd"]
 
 debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
@@ -224,25 +227,27 @@ class BuildModules(build_ext):
         source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
         units = []
         for isa, dtype in build_stamps.versions(FOLDER, family):
-            low = isa == "baseline" and family in VECTORS and self._has_avx2
-            arguments = [*object_args, *self._aligned, *self._level(family, low)]
+            level = self._level(family)
+            if isa == "baseline" and self._has_avx2:
+                level = ["-O1"] if family in VECTORS else USUAL
+            arguments = [*object_args, *self._aligned, *level]
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
             digest = build_stamps.digest(sources, [self._kernel_settings, only, arguments])
             name = f"{family}-{isa}-{dtype}"
             units.append(self._unit(name, source, sources, digest, [*debug_macros, *only], arguments))
         return units
 
-    def _level(self, name: str, low: bool) -> list[str]:
+    def _level(self, name: str) -> list[str]:
         """The arguments that replace the level of optimization in `object_args`, for a module or a family."""
-        if not self._tunes or (name in AT_O3 and not low):
+        if not self._tunes or name in AT_O3:
             return []
-        return ["-O1"] if low else USUAL
+        return ["-O1"] if name in AT_O1 else USUAL
 
     def _module_unit(self, extension: Extension) -> Unit:
         """The object of a module, whose C file Cython writes."""
         name = extension.name.removeprefix(f"{build_stamps.PACKAGE}.")
         sources = build_stamps.module_sources(FOLDER, name)
-        arguments = [*object_args, *self._level(name, name in AT_O1)]
+        arguments = [*object_args, *self._level(name)]
         digest = build_stamps.digest(sources, [self._settings, arguments])
         generated = Path(self._relative(self._objects), f"{name}.c")
         unit = self._unit(name, generated, sources, digest, macros, arguments)

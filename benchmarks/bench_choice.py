@@ -4,9 +4,9 @@
 
 Cases are drawn from families (`support/families.py`). The seed is random unless it is given, and is
 printed. On each case, 'auto' and every algorithm that can compute it take turns. If
-'auto' takes more than 1.5 times as long as the fastest algorithm, and that one takes at
-least 100 us, the case is timed in five more rounds before it counts. These rounds come at the
-end of the run, because the machine may be slow for seconds. With ``--checkpoint FILE`` a run may be interrupted;
+'auto' takes more than 1.5 times as long as the fastest algorithm, the case is timed in five
+more rounds before it counts. These rounds come at the end of the run, because the machine may
+be slow for seconds. Cases count as longer ones if the fastest algorithm takes at least 100 us. With ``--checkpoint FILE`` a run may be interrupted;
 it continues when it is started again with the same file and seed. With ``--rates KIND``,
 'auto' chooses by the rates of another kind of CPU, as on a CPU without rates of its own.
 """
@@ -213,7 +213,7 @@ def main() -> None:
             if record is not None:
                 records.append(record)
         for i, record in enumerate(records):
-            if is_much(record):
+            if regret(record) > MUCH:
                 show(f"again: {record.case.family} {record.case.op} {record.case}")
                 # The file keeps the first times, so that a case is never timed in more than five more rounds.
                 records[i] = judge_again(record)

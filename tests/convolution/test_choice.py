@@ -317,6 +317,45 @@ def test_records_forget_an_algorithm_and_keep_the_others(tmp_path):
 
 
 @pytest.mark.usefixtures("benchmarks")
+def test_a_doubtful_case_is_timed_again_and_its_least_times_count(monkeypatch):
+    import bench_choice
+    from support import families, turns
+
+    case = next(families.draw_cases(1))
+    record = turns.Record(case, {"auto": 8e-3, "fft": 1e-3, "im2col": 1.9e-3, "winograd": 3e-3}, {"depthwise": 1.0})
+    assert bench_choice.is_much(record)
+
+    def measure(again, names, rounds, near):
+        assert again == case and set(names) == {"auto", "fft", "im2col"} and rounds == 5 and near == math.inf
+        return turns.Record(case, {"auto": 1.2e-3, "fft": 1.1e-3, "im2col": 2e-3})
+
+    monkeypatch.setattr(bench_choice, "measure", measure)
+    found = bench_choice.judge_again(record)
+    assert found.seconds == {"auto": 1.2e-3, "fft": 1e-3, "im2col": 1.9e-3, "winograd": 3e-3}
+    assert found.given_up == {"depthwise": 1.0} and not bench_choice.is_much(found)
+    assert record.seconds["auto"] == 8e-3
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_fit_takes_the_cases_of_earlier_choices_on_this_kind_of_cpu(tmp_path):
+    import fit_costs
+    from support import families, turns
+
+    cases = list(itertools.islice(families.draw_cases(1), 3))
+    for kind, case in zip(("ours", "ours", "other"), cases, strict=True):
+        row = turns.Record(case, {"auto": 2e-3, "fft": 1e-3}, {"im2col": 0.5}).as_json()
+        path = tmp_path / f"bench_choice_{kind}_{case.family}.json"
+        path.write_text(json.dumps({"kind": kind, "cases": [row]}))
+    records = turns.Records(tmp_path / "times.jsonl")
+    records.add(turns.Record(cases[0], {"fft": 3e-3}))
+    assert fit_costs.add_choices(records, "ours", tmp_path) == 1
+    assert records.get(cases[0]).seconds == {"fft": 3e-3}
+    added = turns.Records(records.path).get(cases[1])
+    assert added.seconds == {"fft": 1e-3} and added.given_up == {"im2col": 0.5}
+    assert records.get(cases[2]) is None
+
+
+@pytest.mark.usefixtures("benchmarks")
 def test_calls_that_take_too_long_are_given_up():
     import time
 

@@ -3,11 +3,12 @@
     python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N] [--rates KIND]
 
 Cases are drawn from families (`support/families.py`). The seed is random unless it is given, and is
-printed. On each case, 'auto' and every algorithm that can compute it take turns. If
-'auto' takes more than 1.5 times as long as the fastest algorithm, the case is timed in five
-more rounds before it counts. These rounds come at the end of the run, because the machine may
-be slow for seconds. Cases count as longer ones if the fastest algorithm takes at least 100 us. With ``--checkpoint FILE`` a run may be interrupted;
-it continues when it is started again with the same file and seed. With ``--rates KIND``,
+printed. On each case, 'auto' and every algorithm that can compute it take turns. If 'auto' takes
+more than 1.5 times as long as the fastest algorithm, the case is timed in five more rounds before
+it counts. These rounds come at the end of the run, because the machine may be slow for seconds.
+Longer cases, of which 99 % should stay below 1.5, are those whose fastest algorithm takes 100 us or
+more. With ``--checkpoint FILE`` a run may be interrupted; it continues when it is started again
+with the same file and seed. With ``--rates KIND``,
 'auto' chooses by the rates of another kind of CPU, as on a CPU without rates of its own.
 """
 

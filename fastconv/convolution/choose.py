@@ -5,7 +5,7 @@
 
 1. `_supported` makes the plan of each algorithm that supports the case. `cost.pricing` estimates the time of a plan.
 2. `_find_cheapest_dense` takes the cheapest plan with a small workspace. It leaves out plans that skip zero weights or
-   need kernels of rank one. For 'exact' and for small cases, it leaves out plans that use transforms such as FFT. If
+   need kernels of rank one. For 'exact' and for tiny cases, it leaves out plans that use transforms such as FFT. If
    BLAS might use more threads than the call may, it leaves out plans that need BLAS.
 3. If many weights are zero, `_find_cheapest_sparse` takes a plan that skips zeros if its cost is lower.
 4. If the kernels have rank one, `cheaper_for_rank_one` takes a plan that needs such kernels if its cost is lower.
@@ -29,9 +29,11 @@ from fastconv.convolution.registry import REGISTRY
 from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
 
-#: For fewer multiply-adds than this, 'auto' uses no transforms such as FFT, so that small examples are exact. This
-#: rarely costs time: in 7 of 235 random cases, a transform would be faster by a fifth or more.
-_FEW = 1 << 20
+#: For fewer multiply-adds than `_FEW`, 'auto' uses no transforms such as FFT, so that small examples are exact. Below
+#: `_SMALL` multiply-adds, it uses a transform only if its cost is less than `_CHEAPER` times the cost of other plans.
+#: Large batches of tiny images are such cases.
+_FEW, _SMALL = 1 << 17, 1 << 20
+_CHEAPER = 0.75
 #: 'auto' prefers algorithms with a workspace of at most this number of bytes.
 _WORKSPACE_BYTES = 1 << 25
 
@@ -185,7 +187,7 @@ def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Plan:
     able = [plan for plan in able if blas or not plan.needs_blas]
     if exact or multiply_adds(case.geometry) < _FEW:
         able = [plan for plan in able if not plan.uses_transforms]
-    costs = {plan: _pricing.cost(plan) for plan in able if plan.algorithm != "reference"}
+    costs = {plan: ranked_cost(plan) for plan in able if plan.algorithm != "reference"}
     # Prefer algorithms with measured rates. Without any, take an algorithm without rates. Take the reference only if no
     # other algorithm is left, because it is always slow.
     able = [plan for plan, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
@@ -216,12 +218,13 @@ def workspace_bytes(name: str, case: Case) -> int:
 def ranked_cost(plan: Plan) -> float:
     """Return the cost by which 'auto' ranks a plan.
 
-    If the plan computes the gradient of pruned weights, its cost is raised. 'auto' then takes the plan only if it is
-    clearly cheaper than a dense plan.
+    Two costs are raised, so that 'auto' takes such plans only if they are clearly cheaper: the cost of a plan that
+    computes the gradient of pruned weights, and the cost of a plan that uses transforms for a small case.
     """
     case = plan.case
     sparse_gradient = plan.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
-    return _pricing.cost(plan) / (_CLEARLY if sparse_gradient else 1.0)
+    small = plan.uses_transforms and multiply_adds(case.geometry) < _SMALL
+    return _pricing.cost(plan) / (_CLEARLY if sparse_gradient else _CHEAPER if small else 1.0)
 
 
 def passed_over(plan: Plan, name: str, workspace: int) -> str:

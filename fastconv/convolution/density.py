@@ -12,11 +12,9 @@ import numpy as np
 from fastconv._ext.sparse import zeros as _ext
 from fastconv.checks import arrays as _arrays
 
-#: 'auto' measures the density only for large layers, because the measurement then takes less than 1 % of the time of
-#: the layer. A layer is large if it has at least `_ENOUGH` multiply-adds or, with more than `_FEW_WEIGHTS` weights, at
-#: least `_MUCH` multiply-adds.
-_ENOUGH, _MUCH = 1 << 22, 1 << 23
-_FEW_WEIGHTS = 1 << 10
+#: 'auto' measures the density only for layers of at least this number of multiply-adds, because the measurement then
+#: takes less than 2 % of the time of the layer.
+_ENOUGH = 1 << 22
 #: A density above this is treated as 1.
 DENSE = 0.7
 #: Densities are rounded up to multiples of 1 / STEPS, so that 'auto' makes only a few plans.
@@ -25,7 +23,7 @@ STEPS: int = _ext.steps
 
 def worth_a_look(shape: tuple[int, ...], size: int) -> bool:
     """Return whether to measure the density of weights of shape `shape`. The output has `size` elements."""
-    return size * math.prod(shape[1:]) >= (_ENOUGH if math.prod(shape) <= _FEW_WEIGHTS else _MUCH)
+    return size * math.prod(shape[1:]) >= _ENOUGH
 
 
 def density(w: np.ndarray) -> float:

@@ -56,9 +56,9 @@ def explain(
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
         The share of the weights that are not zero. If it is at most 0.7 and the
-        layer has 4 million multiply-adds or more (8 million with more than
-        1,024 weights), the algorithms that skip zeros are candidates, too,
-        because 'auto' counts the zeros of such layers. For 'backward_weights'
+        layer has 4 million multiply-adds or more, the algorithms that skip
+        zeros are candidates, too, because 'auto' counts the zeros of such
+        layers. For 'backward_weights'
         the report then describes `conv_backward` with ``pruned=True``.
     rank_one : bool, default False
         Whether every kernel is an outer product of one vector per axis, such as

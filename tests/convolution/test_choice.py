@@ -13,7 +13,7 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv.convolution import choose as algorithms
-from fastconv.convolution.cost import model as _model, rates as _rates
+from fastconv.convolution.cost import model as _model, pricing as _pricing, rates as _rates
 from fastconv.convolution.plan import OPS, Case
 from fastconv.runtime import blas as _blas, isa as _isa
 
@@ -314,6 +314,18 @@ def test_records_forget_an_algorithm_and_keep_the_others(tmp_path):
     for known in (records, turns.Records(path)):
         record = known.get(case)
         assert record.seconds == {"fft": 2e-3} and record.given_up == {"implicit": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("images", "cost", "taken"), [(462, 0.7, True), (462, 0.8, False), (100, 0.1, False), (8000, 0.99, True)]
+)
+def test_a_small_case_uses_a_transform_only_if_it_is_clearly_cheaper(images, cost, taken, monkeypatch):
+    """From 2**17 multiply-adds on by a margin, from 2**20 on without."""
+    monkeypatch.setattr(_pricing, "cost", lambda plan: cost if plan.algorithm == "winograd" else 1.0)
+    forget_geometries()
+    case = Case.of("forward", fastconv.conv_geometry((images, 32, 3, 3), (1, 32, 3, 3), stride=2), FLOAT, 1)
+    assert (algorithms.choose(case).algorithm == "winograd") == taken
+    forget_geometries()
 
 
 @pytest.mark.usefixtures("benchmarks")

@@ -38,9 +38,9 @@ class Record(NamedTuple):
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: The number of the node and the shape of each argument, or None for an argument whose gradient is not needed.
+    #: For each argument, the number of its node and its shape, or None if its gradient is not needed.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: The number of the node, the shape and the dtype of each output.
+    #: For each output, the number of its node, its shape and its dtype.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 

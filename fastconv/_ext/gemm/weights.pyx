@@ -49,7 +49,7 @@ cdef struct WeightSizes:
     Py_ssize_t block_at         # the block of the padded image
     Py_ssize_t panel_at         # the packed values of dout
     Py_ssize_t columns_at       # the packed columns
-    Py_ssize_t edge_at          # the results of a tile before they are copied to the result
+    Py_ssize_t edge_at          # the sums of an edge tile, until they are copied to the output
     Py_ssize_t edge_mask_at     # the mask of such a tile
     Py_ssize_t lists_at         # the lists of `list_positions`: one for tiles of one vector, one for two vectors, ...
     Py_ssize_t scratchpad       # the number of elements of a scratchpad

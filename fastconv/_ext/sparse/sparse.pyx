@@ -2,8 +2,8 @@
 add the products to a tile of the result in registers.
 
 A block of the padded image is divided into equal parts, one for each lane of a vector. The block is stored "in lanes":
-vector i holds element i of every part. So the offset between two taps is a whole number of vectors. An output row
-consists of the same row of results of every part, stored as vectors.
+vector i holds element i of every part. So the offset between two taps is a whole number of vectors. Output row r
+is stored as vectors, too: it holds row r of the results of every part, one part in each lane.
 
 A row block is a group of rows of the weight matrix that are processed together. A plan first lists the nonzero weights
 of some row blocks, and then multiplies by these weights. fastconv.convolution.sparse chooses the sizes of all blocks.

@@ -10,7 +10,8 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
 from fastconv.convolution.sparse.tiling import DEFAULT_TUNING, Tuning
 
-#: The largest legal size, in bytes, of the smallest padded block. This block has one output in each lane of a vector.
+#: The smallest padded block has one output in each lane of a vector. A case is refused if even this block takes more
+#: than this number of bytes.
 _MOST_BYTES = 1 << 24
 
 

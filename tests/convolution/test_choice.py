@@ -342,10 +342,13 @@ def test_a_doubtful_case_is_timed_again_and_its_least_times_count(monkeypatch):
         return turns.Record(case, {"auto": 1.2e-3, "fft": 1.1e-3, "im2col": 2e-3})
 
     monkeypatch.setattr(bench_choice, "measure", measure)
+    monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "winograd")
     found = bench_choice.judge_again(record)
     assert found.seconds == {"auto": 1.2e-3, "fft": 1e-3, "im2col": 1.9e-3, "winograd": 3e-3}
     assert found.given_up == {"depthwise": 1.0} and not bench_choice.is_much(found)
     assert record.seconds["auto"] == 8e-3
+    monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "fft")
+    assert bench_choice.judge_again(record).seconds["auto"] == 1e-3 + bench_choice.LOOK
 
 
 @pytest.mark.usefixtures("benchmarks")

@@ -6,7 +6,7 @@ Cases are drawn from families (`support/families.py`). The seed is random unless
 printed. On each case, 'auto' and every algorithm that can compute it take turns. If 'auto' takes
 more than 1.5 times as long as the fastest algorithm, the case is timed in five more rounds before
 it counts. These rounds come at the end of the run, because the machine may be slow for seconds.
-'auto' and the algorithm that it chose run the same code, so the lesser of both times counts for 'auto'.
+'auto' and the algorithm that it chose run the same code, so the lesser of both times counts for both.
 Longer cases, of which 99 % should stay below 1.5, are those whose fastest algorithm takes 100 us or
 more. With ``--checkpoint FILE`` a run may be interrupted; it continues when it is started again
 with the same file and seed. With ``--rates KIND``,
@@ -57,7 +57,7 @@ def regret(record: Record) -> float:
 def judge(case: Case) -> Record | None:
     """Time a case; None if only the reference loops can compute it."""
     names = candidates(case)
-    return bound_auto(measure(case, ["auto", *names], ROUNDS)) if names else None
+    return merge_same_code(measure(case, ["auto", *names], ROUNDS)) if names else None
 
 
 def judge_again(record: Record) -> Record:
@@ -66,17 +66,20 @@ def judge_again(record: Record) -> Record:
     more = measure(record.case, names, MORE, near=math.inf)
     least = {name: min(t, record.seconds.get(name, math.inf)) for name, t in more.seconds.items()}
     given_up = {name: t for name, t in record.given_up.items() if name not in least}
-    return bound_auto(replace(record, seconds=record.seconds | least, given_up=given_up))
+    return merge_same_code(replace(record, seconds=record.seconds | least, given_up=given_up))
 
 
-def bound_auto(record: Record) -> Record:
-    """Lower the time of 'auto' to that of the algorithm that it chose, plus `LOOK`, because both ran the same code.
+def merge_same_code(record: Record) -> Record:
+    """Give the algorithm that 'auto' chose the lesser of both times, and 'auto' at most that time plus `LOOK`.
 
-    This does not hold if 'auto' took another plan after it looked at the weights.
+    Both ran the same code, so other differences are noise. This does not hold if 'auto' took another plan after it
+    looked at the weights.
     """
-    chosen = record.seconds.get(chosen_of(record), math.inf)
-    if not record.case.zeros and record.case.pattern != "rank one" and math.isfinite(chosen):
-        record.seconds["auto"] = min(record.seconds.get("auto", math.inf), chosen + LOOK)
+    chosen = chosen_of(record)
+    if not record.case.zeros and record.case.pattern != "rank one" and chosen in record.seconds:
+        auto = record.seconds.get("auto", math.inf)
+        record.seconds["auto"] = min(auto, record.seconds[chosen] + LOOK)
+        record.seconds[chosen] = min(auto, record.seconds[chosen])
         record.given_up.pop("auto", None)
     return record
 

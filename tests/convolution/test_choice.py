@@ -349,6 +349,8 @@ def test_a_doubtful_case_is_timed_again_and_its_least_times_count(monkeypatch):
     assert record.seconds["auto"] == 8e-3
     monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "fft")
     assert bench_choice.judge_again(record).seconds["auto"] == 1e-3 + bench_choice.LOOK
+    monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "im2col")
+    assert bench_choice.judge_again(record).seconds["im2col"] == 1.2e-3
 
 
 @pytest.mark.usefixtures("benchmarks")

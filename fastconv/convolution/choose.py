@@ -223,7 +223,7 @@ def ranked_cost(plan: Plan) -> float:
     """
     case = plan.case
     sparse_gradient = plan.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
-    small = plan.uses_transforms and multiply_adds(case.geometry) < _SMALL
+    small = plan.uses_transforms and _FEW <= multiply_adds(case.geometry) < _SMALL
     return _pricing.cost(plan) / (_CLEARLY if sparse_gradient else _CHEAPER if small else 1.0)
 
 

@@ -175,11 +175,14 @@ def test_explain_tells_the_costs_of_the_model_and_why_a_cheaper_one_is_passed_ov
     for line in text.splitlines()[next(i for i, s in enumerate(text.splitlines()) if "algorithm " in s) + 1 : -1]:
         name, cost, _, *reason = line.removeprefix("->").split(maxsplit=3)
         rows[name] = (None if cost == "-" else float(cost)), " ".join(reason)
-    costs = {n: cost_of(n, Case.of(op, geometry, FLOAT, threads)) for n, (c, _) in rows.items() if c is not None}
+    case = Case.of(op, geometry, FLOAT, threads)
+    costs = {n: cost_of(n, case) for n, (c, _) in rows.items() if c is not None}
+    if 1 << 17 <= geometry.flops // 2 < 1 << 20:  # the margin of transforms
+        costs = {n: c / (0.75 if n in ("fft", "winograd") else 1) for n, c in costs.items()}
     least = min(costs.values())
     for name, cost in costs.items():
         assert rows[name][0] == pytest.approx(cost / least, abs=0.006)
-    chosen = algorithms.choose(Case.of(op, geometry, FLOAT, threads)).algorithm
+    chosen = algorithms.choose(case).algorithm
     for name, cost in costs.items():
         if cost < costs[chosen]:
             assert rows[name][1].startswith(("not by 'auto'", "only where")), name
@@ -342,7 +345,7 @@ def test_a_doubtful_case_is_timed_again_and_its_least_times_count(monkeypatch):
         return turns.Record(case, {"auto": 1.2e-3, "fft": 1.1e-3, "im2col": 2e-3})
 
     monkeypatch.setattr(bench_choice, "measure", measure)
-    monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "winograd")
+    monkeypatch.setattr(bench_choice, "chosen_of", lambda record: "depthwise")
     found = bench_choice.judge_again(record)
     assert found.seconds == {"auto": 1.2e-3, "fft": 1e-3, "im2col": 1.9e-3, "winograd": 3e-3}
     assert found.given_up == {"depthwise": 1.0} and not bench_choice.is_much(found)

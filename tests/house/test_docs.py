@@ -86,7 +86,7 @@ def test_tables_are_those_of_the_stored_runs(script):
 
 def test_a_run_without_a_commit_is_reported(script, monkeypatch, tmp_path, capsys):
     write = script("write_performance")
-    (tmp_path / "fit_costs_avx2.json").write_text('{"commit": "0123456789ab"}', encoding="utf-8")
+    (tmp_path / "fit_costs_GenuineIntel-6-avx2.json").write_text('{"commit": "0123456789ab"}', encoding="utf-8")
     (tmp_path / "sparse_vs_dense_growth.json").write_text('{"commit": null}', encoding="utf-8")
     monkeypatch.setattr(write, "RESULTS", tmp_path)
     monkeypatch.setattr(write, "PAGES", ())
@@ -96,7 +96,7 @@ def test_a_run_without_a_commit_is_reported(script, monkeypatch, tmp_path, capsy
             write.run.cache_clear()
             monkeypatch.setattr(write, "COMMIT_REQUIRED", required)
             monkeypatch.setattr(write, "no_commit", {})
-            assert write.run("fit_costs_avx2") and not write.no_commit
+            assert write.run("fit_costs_GenuineIntel-6-avx2") and not write.no_commit
             if required:
                 with pytest.raises(ValueError, match=message):
                     write.run("sparse_vs_dense_growth")
@@ -121,10 +121,15 @@ def test_every_picture_of_the_stored_runs_is_there(script):
 
 def test_pictures_are_drawn_from_json_alone(script, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    runs = [BENCHMARKS / "results" / f"{name}.json" for name in ("bench_transpose", "bench_memory", "fit_costs_avx2")]
+    runs = [
+        BENCHMARKS / "results" / f"{name}.json"
+        for name in ("bench_transpose", "bench_memory", "fit_costs_GenuineIntel-6-avx2")
+    ]
     assert script("draw_pictures").main(["--from", *map(str, runs), "--out", str(tmp_path)]) == 0
     drawn = sorted(path.name for path in tmp_path.iterdir())
-    assert "bench_transpose.svg" in drawn and "bench_memory.png" in drawn and "fit_costs_avx2.png" in drawn
+    assert (
+        "bench_transpose.svg" in drawn and "bench_memory.png" in drawn and "fit_costs_GenuineIntel-6-avx2.png" in drawn
+    )
     assert capsys.readouterr().out.count("written: ") == len(drawn)
     cpu = json.loads(runs[0].read_text(encoding="utf-8"))["machine"]["cpu"]
     assert cpu in (tmp_path / "bench_transpose.svg").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from fastconv.convolution.choose import choose
+from fastconv.convolution.choose import REGISTRY, choose
 from fastconv.convolution.plan import Case as PlanCase
 from support import matrices
 from support.harness import Contenders, Oracle, Timing
@@ -115,7 +115,9 @@ def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle],
         if case.pattern == "random":
             here |= dict.fromkeys(BY_MATRIX)
             if size <= MOST_BYTES:
-                here["toeplitz"] = ours(*args, "toeplitz")
+                # The algorithm refuses by the size of the matrix of dense weights.
+                if REGISTRY["toeplitz"].unsupported(PlanCase.of("forward", geometry, single, threads)) is None:
+                    here["toeplitz"] = ours(*args, "toeplitz")
                 here |= by_matrix(layer, pruned, x, geometry.out_shape, threads)
         elif case.pattern == "channels":
             here[WITHOUT_CHANNELS] = _without_channels(layer, x, pruned, b)

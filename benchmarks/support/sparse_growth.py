@@ -67,15 +67,15 @@ def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
     right = fastconv.conv(x.astype(np.float64), w.astype(np.float64), **layer.options, algorithm="im2col")
     matrix = matrices.ours(layer, w)
     names = ("auto", "implicit", "im2col", "toeplitz")
+    planned = Case.of("forward", geometry, single, options.threads)
+    refused = [name for name in names[1:] if REGISTRY[name].unsupported(planned) is not None]
     calls: Contenders = {
-        **{name: ours(layer, "forward", x, w, b, dout, name) for name in names},
+        **{name: ours(layer, "forward", x, w, b, dout, name) for name in names if name not in refused},
+        **dict.fromkeys(refused),
         "CSR by SciPy": partial(matrices.product_of_images, matrix, x, geometry.out_shape),
     }
     timings = measure(point.name, calls, TOLERANCE, options, show, Oracle(right, single), TURN)
-    workspace = {
-        name: REGISTRY[name].plan(Case.of("forward", geometry, single, options.threads)).workspace_bytes
-        for name in names[1:]
-    }
+    workspace = {name: None if name in refused else REGISTRY[name].plan(planned).workspace_bytes for name in names[1:]}
     return {
         **point._asdict(),
         "batch": batch,

@@ -84,11 +84,6 @@ def merge_same_code(record: Record) -> Record:
     return record
 
 
-def is_much(record: Record) -> bool:
-    """Whether the case is one of the longer ones and 'auto' has much regret."""
-    return regret(record) > MUCH and record.best >= LONGER
-
-
 def statistics_of(records: list[Record]) -> dict[str, Any]:
     """The number of cases and their mean regret; for the longer cases also the part that has much regret."""
     found = [(record, regret(record)) for record in records]
@@ -97,7 +92,7 @@ def statistics_of(records: list[Record]) -> dict[str, Any]:
         "cases": len(found),
         "geomean": statistics.geometric_mean([value for _, value in found]),
         "longer": len(longer),
-        "much": sum(is_much(record) for record in records),
+        "much": sum(value > MUCH for value in longer),
         "worst": max(value for _, value in found),
     }
 

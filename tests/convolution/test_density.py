@@ -177,6 +177,7 @@ def test_what_is_worth_a_look():
     assert _density.worth_a_look((1, 1, 31, 31), 1_000_000)
     assert _density.worth_a_look((1, 1, 15, 15), 512 * 512)
     assert _density.worth_a_look((1, 1, 3, 3), 1 << 20)
+    assert _density.worth_a_look((2, 2, 17, 3, 7), 2 * 4095)
     assert not _density.worth_a_look((1, 1, 3, 3), 1000)
     assert not _density.worth_a_look((64, 64, 3, 3), 100)
     assert not _density.worth_a_look((0, 1, 3, 3), 0)
